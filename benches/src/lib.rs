@@ -1,0 +1,1 @@
+//! Benchmarks of agent-backup; see README.md here.

@@ -1,0 +1,1 @@
+//! Content-defined and page cutting for agent-backup: bytes in, cut points out

@@ -1,0 +1,2 @@
+//! The `agent-backup` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The verbs of agent-backup: push, pull, ls, diff, find, stats

@@ -1,0 +1,52 @@
+//! The object store under a repository: the only async code and the only user of `object_store`.
+//!
+//! In: object names (`packs/<oid>-<n>`, ...) and bytes. Out: acknowledged writes, reads, listings.
+//! Everything above needs five verbs and nothing else; no conditional write exists, because
+//! Backblaze B2 has none. A [`Store`] is synchronous: parallelism is the caller's threads.
+//!
+//! Contract, kept by every implementation and checked by `testkit::conformance`:
+//! - `put` is atomic: a reader sees all of the object or nothing; it returns after the store
+//!   acknowledged (a directory: after fsync of file and directory). Names are written once, so a
+//!   `put` that is repeated carries the same bytes (heartbeats excepted).
+//! - `list` returns every object acknowledged before it began and not deleted, or an error: never
+//!   a short listing.
+//! - Transient failures are retried inside, within a budget; what comes out is final.
+
+mod error;
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+pub use error::{Error, Result};
+
+/// One object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Full name under the repository's root, `/`-separated.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// When the store says it was last written (the store's clock).
+    pub modified: SystemTime,
+}
+
+/// A store of named objects. Names are relative, `/`-separated, of `[a-z0-9./-]`, never with `..`.
+pub trait Store: Send + Sync + Debug {
+    /// Writes one object; `parts` are its bytes in order (no copy is made to join them).
+    fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()>;
+    /// Reads one whole object. [`Error::NotFound`] if it is not there.
+    fn get(&self, name: &str) -> Result<Bytes>;
+    /// Reads bytes `range.start..range.end` of one object. A range past the end is
+    /// [`Error::Short`], never fewer bytes.
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes>;
+    /// Lists every object whose name starts with `prefix`, sorted by name. `prefix` is any string:
+    /// `snap/` and `snap/0123` both work.
+    fn list(&self, prefix: &str) -> Result<Vec<Item>>;
+    /// Removes one object; not an error if it is not there.
+    fn delete(&self, name: &str) -> Result<()>;
+    /// Where this store is, for messages: an address without secrets.
+    fn address(&self) -> String;
+}
