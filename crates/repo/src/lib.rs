@@ -1,1 +1,14 @@
-//! The encrypted, deduplicating repository of agent-backup: keys, blocks, packs, index, trees, operations
+//! The encrypted, deduplicating repository of agent-backup: keys, blocks, packs, index, trees,
+//! content maps, snapshots and the operations that change it. `docs/FORMAT.md` is the normative
+//! description of every byte; this crate is its implementation.
+
+mod error;
+mod id;
+mod map;
+mod random;
+mod tree;
+
+pub use error::{Error, Result};
+pub use id::{BlockId, ChunkId, MachineId, OpId, PackId, RepoId, SlotId};
+pub use map::{Extent, Map};
+pub use tree::{Entry, Kind, Xattr, flag, path_order};

@@ -1,0 +1,130 @@
+//! One entry of a snapshot's tree: a file, directory or link, with what a restore needs.
+//!
+//! Bytes: a CBOR map with integer keys (the `#[n(..)]` below); the path is kept beside it by the
+//! node, which shares prefixes. Absent means "none" or zero. Unknown keys are ignored by readers.
+
+use minicbor::{Decode, Encode};
+
+use crate::map::Map;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Kind {
+    /// A regular file.
+    #[n(0)]
+    File,
+    /// A directory.
+    #[n(1)]
+    Dir,
+    /// A symbolic link; its target is in [`Entry::target`].
+    #[n(2)]
+    Symlink,
+    /// A FIFO: recorded, never read, made again by restore.
+    #[n(3)]
+    Fifo,
+    /// A socket: recorded, never restored.
+    #[n(4)]
+    Socket,
+    /// A character or block device: recorded, never restored.
+    #[n(5)]
+    Device,
+}
+
+/// One extended attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Xattr {
+    /// Full name, such as `user.comment`, as bytes.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// Value.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+/// Flags of an entry.
+pub mod flag {
+    /// The source moved while it was read: the content is what was read, once.
+    pub const CHANGED_WHILE_READ: u32 = 1;
+    /// Content is a consistent image of a SQLite database.
+    pub const SQLITE: u32 = 1 << 1;
+    /// The file had holes; restore makes holes of long runs of zeros.
+    pub const SPARSE: u32 = 1 << 2;
+    /// A SQLite database that could only be copied as it lay.
+    pub const SQLITE_RAW: u32 = 1 << 3;
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Entry {
+    /// What it is.
+    #[n(0)]
+    pub kind: Kind,
+    /// Permission bits (07777).
+    #[n(1)]
+    pub mode: u32,
+    /// Modification time: whole seconds since 1970 (may be negative).
+    #[n(2)]
+    pub mtime_secs: i64,
+    /// Modification time: nanoseconds within the second.
+    #[n(3)]
+    pub mtime_nanos: u32,
+    /// Numeric owner.
+    #[n(4)]
+    pub uid: u32,
+    /// Numeric group.
+    #[n(5)]
+    pub gid: u32,
+    /// Owner's name at the source.
+    #[n(6)]
+    pub user: Option<String>,
+    /// Group's name at the source.
+    #[n(7)]
+    pub group: Option<String>,
+    /// Extended attributes, sorted by name.
+    #[n(8)]
+    pub xattrs: Option<Vec<Xattr>>,
+    /// Bits of [`flag`].
+    #[n(9)]
+    pub flags: u32,
+    /// File: length of the content in bytes.
+    #[n(10)]
+    pub size: u64,
+    /// File: BLAKE3 of the whole content (all zero for other kinds and for hard links).
+    #[cbor(n(11), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
+    /// File: where the content is.
+    #[n(12)]
+    pub map: Map,
+    /// Symlink: its target, as bytes.
+    #[cbor(n(13), with = "minicbor::bytes")]
+    pub target: Option<Vec<u8>>,
+    /// Hard link: full path (label included) of the entry that carries the content, which sorts
+    /// before this one; kind is [`Kind::File`].
+    #[cbor(n(14), with = "minicbor::bytes")]
+    pub link: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// An entry of a kind with every other field empty; for builders and tests.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            mode: 0,
+            mtime_secs: 0,
+            mtime_nanos: 0,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            xattrs: None,
+            flags: 0,
+            size: 0,
+            hash: [0; 32],
+            map: Map::default(),
+            target: None,
+            link: None,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The tree of a snapshot: entries sorted by path, cut into nodes, each node one block.
+//!
+//! Path order is component by component: bytes compare as they are, but `/` sorts before every
+//! other byte. So a directory comes first, then all it holds, then its next sibling, which is the
+//! order in which a walk that sorts each directory meets them.
+
+mod entry;
+
+use std::cmp::Ordering;
+
+pub use entry::{Entry, Kind, Xattr, flag};
+
+/// Compares two paths in tree order.
+pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {
+    let key = |c: &u8| if *c == b'/' { 0 } else { *c };
+    a.iter().map(key).cmp(b.iter().map(key))
+}
