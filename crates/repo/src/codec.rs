@@ -1,0 +1,96 @@
+//! The only place that compresses. A codec number travels with every block.
+
+use std::cell::RefCell;
+
+use crate::error::{Error, Result};
+use crate::limits::BLOCK_PLAIN_BYTES_MAX;
+
+/// How a block's plaintext was coded before sealing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(index_only)]
+pub enum Codec {
+    /// As it is.
+    #[n(0)]
+    Raw,
+    /// One zstd frame: content size on, checksum off (the seal covers it).
+    #[n(1)]
+    Zstd,
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> =
+        const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+        const { RefCell::new(None) };
+}
+
+/// Compresses a block at `level`, or leaves it raw when it shrinks by less than a twentieth.
+pub(crate) fn encode(plain: &[u8], level: i32) -> (Codec, Vec<u8>) {
+    let worth = |packed: usize, of: usize| packed < of - of / 20;
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.as_ref().is_none_or(|(l, _)| *l != level) {
+            let mut new = zstd::bulk::Compressor::new(level).expect("zstd makes a context");
+            new.include_contentsize(true).expect("zstd knows this parameter");
+            new.include_checksum(false).expect("zstd knows this parameter");
+            *slot = Some((level, new));
+        }
+        let (_, compressor) = slot.as_mut().expect("made above");
+        match compressor.compress(plain) {
+            Ok(packed) if worth(packed.len(), plain.len()) => (Codec::Zstd, packed),
+            _ => (Codec::Raw, plain.to_vec()),
+        }
+    })
+}
+
+/// Decodes a block whose authenticated plaintext length is `plain_len`. Never allocates more.
+pub(crate) fn decode(codec: Codec, coded: Vec<u8>, plain_len: u32) -> Result<Vec<u8>> {
+    let bad = |what: String| Error::corrupt("block", what);
+    if plain_len > BLOCK_PLAIN_BYTES_MAX {
+        return Err(bad(format!("plaintext of {plain_len} bytes is over the limit")));
+    }
+    let plain_len = plain_len as usize;
+    let plain = match codec {
+        Codec::Raw => coded,
+        Codec::Zstd => DECOMPRESSOR.with_borrow_mut(|slot| {
+            let decompressor = slot.get_or_insert_with(|| {
+                zstd::bulk::Decompressor::new().expect("zstd makes a context")
+            });
+            decompressor.decompress(&coded, plain_len).map_err(|e| bad(format!("zstd: {e}")))
+        })?,
+    };
+    if plain.len() != plain_len {
+        return Err(bad(format!("{} bytes where {plain_len} were sealed", plain.len())));
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_shrinks_and_comes_back() {
+        let plain = b"{\"type\":\"assistant\"}\n".repeat(50_000);
+        let (codec, coded) = encode(&plain, 3);
+        assert_eq!(codec, Codec::Zstd);
+        assert!(coded.len() < plain.len() / 20);
+        let len = u32::try_from(plain.len()).unwrap();
+        assert_eq!(decode(codec, coded, len).unwrap(), plain);
+    }
+
+    #[test]
+    fn noise_stays_raw() {
+        let mut plain = vec![0; 1 << 20];
+        crate::random::fill(&mut plain);
+        let (codec, coded) = encode(&plain, 3);
+        assert_eq!((codec, coded.len()), (Codec::Raw, plain.len()));
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_unfolds() {
+        let (codec, coded) = encode(&vec![0; 4 << 20], 3);
+        assert_eq!(codec, Codec::Zstd);
+        assert!(decode(codec, coded.clone(), 1000).is_err());
+        assert!(decode(codec, coded, BLOCK_PLAIN_BYTES_MAX + 1).is_err());
+    }
+}

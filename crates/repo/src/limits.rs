@@ -1,0 +1,35 @@
+//! Every limit of the repository, with the reason for the number.
+//!
+//! Numbers that come from the store are checked against these before anything is allocated.
+
+/// Plaintext of a block, at most: a reader may allocate this much for any block it is told to open.
+pub const BLOCK_PLAIN_BYTES_MAX: u32 = 8 << 20;
+/// A pack is closed once it holds this much: one PUT of a size that slow uplinks finish.
+pub const PACK_BYTES_TARGET: u64 = 32 << 20;
+/// No pack is larger: a reader may buffer this much.
+pub const PACK_BYTES_MAX: u64 = 64 << 20;
+/// A push with less new data than this writes metadata and data into one pack.
+pub const PACK_MIXED_BYTES_MAX: u64 = 1 << 20;
+/// An operation writes an index object at least every this many packs, so a killed push loses at
+/// most this many.
+pub const PACKS_PER_INDEX: usize = 8;
+/// Smallest padded length of a pack.
+pub const PACK_BYTES_FLOOR: u64 = 16 << 10;
+/// Smallest padded length of an index or snapshot object.
+pub const OBJECT_BYTES_FLOOR: u64 = 4 << 10;
+/// Smallest padded length of a marker object (op, end, kill, dead).
+pub const MARKER_BYTES_FLOOR: u64 = 256;
+/// Largest control object (index, snapshot, condemned list) that is read.
+pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
+/// Chunks in one block, at most (64 KiB of lengths): bounds a hostile trailer.
+pub const CHUNKS_PER_BLOCK_MAX: usize = 1 << 16;
+/// Largest content map that is coded into the entry itself.
+pub const MAP_INLINE_BYTES_MAX: usize = 1 << 10;
+/// Patches over a base map, at most: a restore reads one base and this many small blocks.
+pub const MAP_PATCHES_MAX: usize = 32;
+/// Depth of a tree of nodes: 64^8 entries are more than there are.
+pub const TREE_LEVELS_MAX: u8 = 8;
+/// Longest path of an entry in bytes.
+pub const PATH_BYTES_MAX: usize = 32 << 10;
+/// A heartbeat rewrites `op/<id>` this often, in seconds (B2: few versions of one name).
+pub const HEARTBEAT_SECS: u64 = 15 * 60;
