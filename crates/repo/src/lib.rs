@@ -5,17 +5,28 @@
 mod codec;
 mod error;
 mod id;
+mod index;
 pub mod keys;
 pub mod limits;
 mod map;
 mod object;
+mod pack;
 mod padding;
 mod random;
 mod seal;
+mod snapshot;
 mod tree;
+mod varint;
 
 pub use codec::Codec;
 pub use error::{Error, Result};
 pub use id::{BlockId, ChunkId, MachineId, OpId, PackId, RepoId, SlotId};
-pub use map::{Extent, Map};
-pub use tree::{Entry, Kind, Xattr, flag, path_order};
+pub use index::{BlockNo, Index, Location};
+pub use map::{
+    Extent, Layout, Map, decode_extents, encode_extents, extents_len, layout, push_extent,
+};
+pub use pack::{
+    BlockRow, PackTable, PackWriter, SealedBlock, open_block, read_trailer, seal_block,
+};
+pub use snapshot::{PushStats, RootRecord, Snapshot};
+pub use tree::{Entry, Kind, TreeBuilder, TreeRoot, Xattr, flag, path_order};

@@ -4,10 +4,23 @@
 //! entry; a large one is a base map (a block of its own) and at most 32 patches, oldest first, each
 //! a block of its own and named by the entry. A patch never names another patch, so every snapshot
 //! stands alone after any forget.
+//!
+//! ```text
+//! extents = varint B, B * block id (32), varint E, E * { varint 2*block index + flag, varint offset,
+//!           varint length }                     flag: normalised pages, 0 in this version
+//! patch   = varint new size, varint S, S * { varint gap, varint length }, extents
+//!           gap: bytes kept since the end of the splice before; the extents fill the splices in order
+//! ```
+//! Neighbouring extents that continue each other are one extent; length is never 0.
+
+use std::collections::HashMap;
 
 use minicbor::{Decode, Encode};
 
+use crate::error::{Error, Result};
 use crate::id::BlockId;
+use crate::limits::{BLOCK_PLAIN_BYTES_MAX, MAP_INLINE_BYTES_MAX, MAP_PATCHES_MAX};
+use crate::varint;
 
 /// A stretch of bytes in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,8 +37,7 @@ pub struct Extent {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Map {
-    /// A small map: extents in file order, coded as [`encode_extents`] does. Empty: no content, or
-    /// see `base`.
+    /// A small map: coded extents in file order. Empty: no content, or see `base`.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub inline: Vec<u8>,
     /// A large map: the block that holds the base extents.
@@ -33,5 +45,296 @@ pub struct Map {
     pub base: Option<BlockId>,
     /// Patches over `base`, oldest first.
     #[n(2)]
-    pub patches: Vec<BlockId>,
+    pub patches: Option<Vec<BlockId>>,
+}
+
+impl Map {
+    /// Blocks the map itself consists of (base and patches), not those its extents name.
+    pub fn own_blocks(&self) -> impl Iterator<Item = &BlockId> {
+        self.base.iter().chain(self.patches.iter().flatten())
+    }
+
+    /// The extents, in file order. `read` gives the plaintext of the map's own blocks.
+    pub fn extents(
+        &self,
+        mut read: impl FnMut(&BlockId) -> Result<Vec<u8>>,
+    ) -> Result<Vec<Extent>> {
+        let Some(base) = &self.base else {
+            return decode_extents(&self.inline)
+                .ok_or_else(|| Error::corrupt("content map", "its extents do not parse"));
+        };
+        let bad = |id: &BlockId, what| Error::corrupt(format!("block {id}"), what);
+        let mut extents = decode_extents(&read(base)?)
+            .ok_or_else(|| bad(base, "the map's extents do not parse"))?;
+        let patches = self.patches.as_deref().unwrap_or_default();
+        if patches.len() > MAP_PATCHES_MAX {
+            return Err(bad(base, "more patches than a map may have"));
+        }
+        for id in patches {
+            extents = apply_patch(&extents, &read(id)?)
+                .ok_or_else(|| bad(id, "the patch does not fit its map"))?;
+        }
+        Ok(extents)
+    }
+}
+
+/// Appends an extent, merging it with the last one where it continues it.
+pub fn push_extent(extents: &mut Vec<Extent>, next: Extent) {
+    if let Some(last) = extents.last_mut()
+        && last.block == next.block
+        && last.offset + last.len == next.offset
+    {
+        last.len += next.len;
+    } else {
+        extents.push(next);
+    }
+}
+
+/// Total length of extents in bytes.
+pub fn extents_len(extents: &[Extent]) -> u64 {
+    extents.iter().map(|e| u64::from(e.len)).sum()
+}
+
+/// Codes extents; see the module's table.
+pub fn encode_extents(extents: &[Extent]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if extents.is_empty() {
+        return out;
+    }
+    let mut numbers = HashMap::new();
+    let mut blocks = Vec::new();
+    for e in extents {
+        numbers.entry(e.block).or_insert_with(|| {
+            blocks.push(e.block);
+            blocks.len() as u64 - 1
+        });
+    }
+    varint::put(&mut out, blocks.len() as u64);
+    for id in &blocks {
+        out.extend_from_slice(&id.0);
+    }
+    varint::put(&mut out, extents.len() as u64);
+    for e in extents {
+        varint::put(&mut out, numbers[&e.block] << 1);
+        varint::put(&mut out, u64::from(e.offset));
+        varint::put(&mut out, u64::from(e.len));
+    }
+    out
+}
+
+/// Reads what [`encode_extents`] wrote; `None` for anything else.
+pub fn decode_extents(mut input: &[u8]) -> Option<Vec<Extent>> {
+    if input.is_empty() {
+        return Some(Vec::new());
+    }
+    let extents = take_extents(&mut input)?;
+    input.is_empty().then_some(extents)
+}
+
+fn take_extents(input: &mut &[u8]) -> Option<Vec<Extent>> {
+    let count = usize::try_from(varint::take(input)?).ok()?;
+    let ids = varint::take_bytes(input, count.checked_mul(BlockId::LEN)?)?;
+    let count = usize::try_from(varint::take(input)?).ok()?;
+    if count > input.len() {
+        return None; // an extent takes at least three bytes: no allocation on a lie
+    }
+    let mut extents = Vec::with_capacity(count);
+    for _ in 0..count {
+        let code = usize::try_from(varint::take(input)?).ok()?;
+        let (index, flag) = (code >> 1, code & 1);
+        let (offset, len) = (varint::take_u32(input)?, varint::take_u32(input)?);
+        let end = offset.checked_add(len)?;
+        if flag != 0 || len == 0 || end > BLOCK_PLAIN_BYTES_MAX {
+            return None;
+        }
+        let at = index.checked_mul(BlockId::LEN)?;
+        let block = BlockId::from_slice(ids.get(at..at + BlockId::LEN)?)?;
+        extents.push(Extent { block, offset, len });
+    }
+    Some(extents)
+}
+
+/// What a new map is made of, for the caller to store.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Small enough to sit in the entry.
+    Inline(Vec<u8>),
+    /// A new base map block.
+    Base(Vec<u8>),
+    /// A new patch block over the old map.
+    Patch(Vec<u8>),
+}
+
+/// Decides how to store the map of a file that had `old` and now has `new` extents.
+///
+/// `old_bytes` is the coded size of the old map's patches together, for the rule that patches are
+/// folded into a new base once they outgrow half of it.
+pub fn layout(old: Option<(&Map, &[Extent], u64)>, new: &[Extent]) -> Layout {
+    let coded = encode_extents(new);
+    if coded.len() <= MAP_INLINE_BYTES_MAX {
+        return Layout::Inline(coded);
+    }
+    if let Some((map, extents, patch_bytes)) = old
+        && map.base.is_some()
+        && map.patches.as_deref().unwrap_or_default().len() < MAP_PATCHES_MAX
+    {
+        let patch = encode_patch(extents, new);
+        if patch_bytes + (patch.len() as u64) < coded.len() as u64 / 2 {
+            return Layout::Patch(patch);
+        }
+    }
+    Layout::Base(coded)
+}
+
+/// The part `from..to` (bytes of the file) of extents, appended to `out`.
+fn slice_extents(extents: &[Extent], from: u64, to: u64, out: &mut Vec<Extent>) -> Option<()> {
+    let mut at = 0_u64;
+    for e in extents {
+        let end = at + u64::from(e.len);
+        let (start, stop) = (from.max(at), to.min(end));
+        if start < stop {
+            let skip = u32::try_from(start - at).ok()?;
+            let len = u32::try_from(stop - start).ok()?;
+            push_extent(out, Extent { block: e.block, offset: e.offset + skip, len });
+        }
+        at = end;
+        if at >= to {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// Ranges of the file (start, length) where `new` says something else than `old`.
+fn differing(old: &[Extent], new: &[Extent]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let (mut i, mut done_old, mut at) = (0, 0_u32, 0_u64);
+    for n in new {
+        let mut done = 0_u32;
+        while done < n.len {
+            let left = n.len - done;
+            let (step, same) = match old.get(i) {
+                None => (left, false),
+                Some(o) => (
+                    left.min(o.len - done_old),
+                    o.block == n.block && o.offset + done_old == n.offset + done,
+                ),
+            };
+            if !same {
+                match ranges.last_mut() {
+                    Some((start, len)) if *start + *len == at => *len += u64::from(step),
+                    _ => ranges.push((at, u64::from(step))),
+                }
+            }
+            at += u64::from(step);
+            done += step;
+            if let Some(o) = old.get(i) {
+                done_old += step;
+                if done_old == o.len {
+                    (i, done_old) = (i + 1, 0);
+                }
+            }
+        }
+    }
+    ranges
+}
+
+/// Codes the patch that turns `old` into `new`.
+fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
+    let ranges = differing(old, new);
+    let mut out = Vec::new();
+    varint::put(&mut out, extents_len(new));
+    varint::put(&mut out, ranges.len() as u64);
+    let (mut end, mut fill) = (0, Vec::new());
+    for (start, len) in ranges {
+        varint::put(&mut out, start - end);
+        varint::put(&mut out, len);
+        end = start + len;
+        slice_extents(new, start, end, &mut fill).expect("a range of the new map itself");
+    }
+    out.extend_from_slice(&encode_extents(&fill));
+    out
+}
+
+/// Applies a coded patch; `None` if it does not fit.
+fn apply_patch(old: &[Extent], mut patch: &[u8]) -> Option<Vec<Extent>> {
+    let size = varint::take(&mut patch)?;
+    let count = usize::try_from(varint::take(&mut patch)?).ok()?;
+    if count > patch.len() {
+        return None;
+    }
+    let mut splices = Vec::with_capacity(count);
+    for _ in 0..count {
+        splices.push((varint::take(&mut patch)?, varint::take(&mut patch)?));
+    }
+    let fill = decode_extents(patch)?;
+    let (mut out, mut at, mut filled) = (Vec::new(), 0_u64, 0_u64);
+    for (gap, len) in splices {
+        let start = at.checked_add(gap)?;
+        slice_extents(old, at, start, &mut out)?;
+        let fill_end = filled.checked_add(len)?;
+        slice_extents(&fill, filled, fill_end, &mut out)?;
+        (at, filled) = (start.checked_add(len)?, fill_end);
+    }
+    slice_extents(old, at, size, &mut out)?;
+    (extents_len(&out) == size && filled == extents_len(&fill)).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn block(n: u8) -> BlockId {
+        BlockId([n; 32])
+    }
+
+    fn arb_extents() -> impl Strategy<Value = Vec<Extent>> {
+        proptest::collection::vec((0_u8..6, 0_u32..50, 1_u32..40), 0..40).prop_map(|parts| {
+            let mut out = Vec::new();
+            for (b, offset, len) in parts {
+                push_extent(&mut out, Extent { block: block(b), offset, len });
+            }
+            out
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn extents_come_back(extents in arb_extents()) {
+            prop_assert_eq!(decode_extents(&encode_extents(&extents)).unwrap(), extents);
+        }
+
+        #[test]
+        fn a_patch_turns_any_old_map_into_any_new_one(old in arb_extents(), new in arb_extents()) {
+            prop_assert_eq!(apply_patch(&old, &encode_patch(&old, &new)).unwrap(), new);
+        }
+
+        #[test]
+        fn noise_is_refused_or_read_without_panic(bytes: Vec<u8>, old in arb_extents()) {
+            let _ = decode_extents(&bytes);
+            let _ = apply_patch(&old, &bytes);
+        }
+    }
+
+    #[test]
+    fn a_small_change_in_a_large_map_is_a_small_patch() {
+        let mut old: Vec<Extent> =
+            (0..200).map(|n| Extent { block: BlockId([n; 32]), offset: 0, len: 1 << 20 }).collect();
+        let map = Map { base: Some(block(1)), ..Map::default() };
+        let mut new = old.clone();
+        new.push(Extent { block: block(77), offset: 5, len: 4000 });
+        match layout(Some((&map, &old, 0)), &new) {
+            Layout::Patch(patch) => {
+                assert!(patch.len() < 60, "{} bytes", patch.len());
+                assert_eq!(apply_patch(&old, &patch).unwrap(), new);
+            }
+            other => panic!("expected a patch, got {other:?}"),
+        }
+        // patches that outgrew half of the base are folded
+        assert!(matches!(layout(Some((&map, &old, 1 << 20)), &new), Layout::Base(_)));
+        old.truncate(2);
+        assert!(matches!(layout(None, &old), Layout::Inline(_)));
+    }
 }

@@ -47,10 +47,12 @@ impl ObjectKind {
         }
     }
 
-    fn floor(self) -> u64 {
+    /// Length of the object once padded; a trailer is padded by its pack.
+    fn padded(self, len: u64) -> u64 {
         match self {
-            Self::Op | Self::Mark => limits::MARKER_BYTES_FLOOR,
-            _ => limits::OBJECT_BYTES_FLOOR,
+            Self::Op | Self::Mark => padded_len(len, limits::MARKER_BYTES_FLOOR),
+            Self::Snapshot | Self::Index | Self::Gc => padded_len(len, limits::OBJECT_BYTES_FLOOR),
+            Self::Trailer => len,
         }
     }
 }
@@ -73,8 +75,7 @@ pub(crate) fn seal_record<T: Encode<()>>(
 ) -> Vec<u8> {
     let payload = minicbor::to_vec(record).expect("encoding to memory does not fail");
     let full = (FRAME_BYTES + payload.len()) as u64;
-    let padded = padded_len(full, kind.floor());
-    let padding = usize::try_from(padded - full).expect("padding is small");
+    let padding = usize::try_from(kind.padded(full) - full).expect("padding is small");
     let mut body = Vec::with_capacity(payload.len() + padding + 4 + seal::TAG_BYTES);
     let len = u32::try_from(payload.len()).expect("a control object is far below 4 GiB");
     body.extend_from_slice(&len.to_le_bytes());

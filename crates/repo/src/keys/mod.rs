@@ -199,6 +199,11 @@ impl Keys {
         BlockId(*blake3::keyed_hash(key.expose(), plain).as_bytes())
     }
 
+    /// The key that decides where a tree's nodes end.
+    pub fn tree_key(&self) -> [u8; 32] {
+        blake3::derive_key("agent-backup 1 tree cut", self.keyring.chunker.expose().as_slice())
+    }
+
     /// A keyed 16-byte check over rows of the local cache.
     pub fn cache_mac(&self, row: &[u8]) -> [u8; 16] {
         let mut mac = [0; 16];

@@ -4,10 +4,13 @@
 //! other byte. So a directory comes first, then all it holds, then its next sibling, which is the
 //! order in which a walk that sorts each directory meets them.
 
+mod builder;
 mod entry;
+mod node;
 
 use std::cmp::Ordering;
 
+pub use builder::{TreeBuilder, TreeRoot};
 pub use entry::{Entry, Kind, Xattr, flag};
 
 /// Compares two paths in tree order.

@@ -1,0 +1,177 @@
+//! The local cache: sealed index and snapshot objects, and what each source file was when it was
+//! last backed up. One SQLite file in the cache directory, one per repository.
+//!
+//! Invariant: deleting or damaging it at any moment costs time, never data. Objects are kept sealed
+//! as they lie in the store, so damage shows when they are opened. File rows carry a keyed check.
+//! Every error of the cache is answered by going on without it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::error::{Error, Result};
+use crate::keys::Keys;
+
+/// Layout of the tables; another number means the file is made anew.
+const LAYOUT: i64 = 1;
+
+/// The local cache of one repository.
+#[derive(Debug)]
+pub struct Cache {
+    path: PathBuf,
+    db: Mutex<Connection>,
+}
+
+/// One row of the file table: a path as [`key_of_path`] codes it and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    /// Coded path; sorts as the tree does.
+    pub key: Vec<u8>,
+    /// Whatever the engine keeps.
+    pub value: Vec<u8>,
+}
+
+/// Codes a path so that plain byte order is path order: `/` becomes 0, which no name contains.
+pub fn key_of_path(path: &[u8]) -> Vec<u8> {
+    path.iter().map(|b| if *b == b'/' { 0 } else { *b }).collect()
+}
+
+impl Cache {
+    /// Opens or creates the cache at `path`; a damaged one is removed and made anew.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |source| Error::Io { op: "create", path: path.display().to_string(), source };
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).map_err(io)?;
+        }
+        let db = match Self::connect(path) {
+            Ok(db) => db,
+            Err(_) => {
+                for suffix in ["", "-wal", "-shm", "-journal"] {
+                    let mut file = path.as_os_str().to_owned();
+                    file.push(suffix);
+                    match std::fs::remove_file(&file) {
+                        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+                        _ => {}
+                    }
+                }
+                Self::connect(path).map_err(|e| io(std::io::Error::other(e.to_string())))?
+            }
+        };
+        Ok(Self { path: path.to_owned(), db: Mutex::new(db) })
+    }
+
+    fn connect(path: &Path) -> rusqlite::Result<Connection> {
+        let db = Connection::open(path)?;
+        db.busy_timeout(std::time::Duration::from_secs(10))?;
+        // a lost transaction costs a slower push, so no fsync is worth waiting for
+        db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-4096")?;
+        let layout: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if layout != LAYOUT {
+            db.execute_batch(&format!(
+                "BEGIN; DROP TABLE IF EXISTS object; DROP TABLE IF EXISTS file;
+                 CREATE TABLE object(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+                 CREATE TABLE file(key BLOB PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL)
+                   WITHOUT ROWID;
+                 PRAGMA user_version={LAYOUT}; COMMIT"
+            ))?;
+        }
+        Ok(db)
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
+        let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        run(&mut db)
+            .inspect_err(|e| tracing::warn!("cache {}: {e}; going on without it", self.path.display()))
+            .ok()
+    }
+
+    /// The sealed bytes of an object, if they are here.
+    pub fn object(&self, name: &str) -> Option<Vec<u8>> {
+        self.with(|db| {
+            db.prepare_cached("SELECT body FROM object WHERE name=?1")?
+                .query_row([name], |row| row.get(0))
+                .optional()
+        })
+        .flatten()
+    }
+
+    /// Keeps the sealed bytes of an object.
+    pub fn put_object(&self, name: &str, bytes: &[u8]) {
+        self.with(|db| {
+            db.execute("INSERT OR REPLACE INTO object VALUES(?1, ?2)", params![name, bytes])
+        });
+    }
+
+    /// Drops the objects under a prefix that are not in `names`.
+    pub fn retain_objects(&self, prefix: &str, names: &HashSet<&str>) {
+        self.with(|db| {
+            let known: Vec<String> = db
+                .prepare("SELECT name FROM object WHERE name >= ?1 AND name < ?1 || x'ff'")?
+                .query_map([prefix], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for name in known.iter().filter(|name| !names.contains(name.as_str())) {
+                db.execute("DELETE FROM object WHERE name=?1", [name])?;
+            }
+            Ok(())
+        });
+    }
+
+    /// One file row; `None` if it is absent or does not carry this repository's check.
+    pub fn file(&self, keys: &Keys, path: &[u8]) -> Option<Vec<u8>> {
+        let key = key_of_path(path);
+        let (value, mac): (Vec<u8>, Vec<u8>) = self
+            .with(|db| {
+                db.prepare_cached("SELECT value, mac FROM file WHERE key=?1")?
+                    .query_row([&key], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
+            })
+            .flatten()?;
+        (mac == row_mac(keys, &key, &value)).then_some(value)
+    }
+
+    /// Visits every sound file row in path order until `visit` says stop.
+    pub fn files(&self, keys: &Keys, mut visit: impl FnMut(FileRow)) {
+        self.with(|db| {
+            let mut statement = db.prepare("SELECT key, value, mac FROM file ORDER BY key")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (key, value): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                let mac = row.get_ref(2)?.as_blob()?;
+                if mac == row_mac(keys, &key, &value) {
+                    visit(FileRow { key, value });
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Writes and removes file rows in one transaction.
+    pub fn update_files(&self, keys: &Keys, put: &[FileRow], remove: &[Vec<u8>]) {
+        self.with(|db| {
+            let tx = db.transaction()?;
+            {
+                let mut insert =
+                    tx.prepare("INSERT OR REPLACE INTO file(key, value, mac) VALUES(?1, ?2, ?3)")?;
+                for row in put {
+                    let mac = row_mac(keys, &row.key, &row.value);
+                    insert.execute(params![row.key, row.value, mac.as_slice()])?;
+                }
+                let mut delete = tx.prepare("DELETE FROM file WHERE key=?1")?;
+                for key in remove {
+                    delete.execute([key])?;
+                }
+            }
+            tx.commit()
+        });
+    }
+}
+
+fn row_mac(keys: &Keys, key: &[u8], value: &[u8]) -> [u8; 16] {
+    let mut row = Vec::with_capacity(8 + key.len() + value.len());
+    row.extend_from_slice(&(key.len() as u64).to_le_bytes());
+    row.extend_from_slice(key);
+    row.extend_from_slice(value);
+    keys.cache_mac(&row)
+}

@@ -1,0 +1,152 @@
+//! The index: where blocks and chunks are.
+//!
+//! Stored as write-once objects `index/<level>-<oid>-<n>`, each the tables of some packs of one
+//! operation. The index never proves that a pack exists; what a push may reuse is decided by
+//! [`crate::operation`].
+
+use std::collections::HashMap;
+
+use minicbor::{Decode, Encode};
+
+use crate::error::{Error, Result};
+use crate::id::{BlockId, ChunkId, OpId, PackId};
+use crate::pack::{BlockRow, PackTable};
+
+/// The record of one index object.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct IndexObject {
+    #[n(0)]
+    pub(crate) packs: Vec<PackTable>,
+}
+
+/// Name of an index object.
+pub(crate) fn object_name(level: u8, op: &OpId, n: u32) -> String {
+    format!("index/{level}-{op}-{n}")
+}
+
+/// Parses the name of an index object.
+pub(crate) fn parse_name(name: &str) -> Option<(u8, OpId, u32)> {
+    let mut parts = name.strip_prefix("index/")?.splitn(3, '-');
+    let level = parts.next()?.parse().ok()?;
+    let op = OpId::from_hex(parts.next()?)?;
+    let n = parts.next()?.parse().ok()?;
+    (object_name(level, &op, n) == name).then_some((level, op, n))
+}
+
+/// Where a block lies, with what is needed to open it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: PackId,
+    /// First byte in the pack.
+    pub offset: u64,
+    /// The block's row, without its chunk list.
+    pub row: BlockRow,
+}
+
+impl Location {
+    /// Bytes in the pack.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.offset..self.offset + u64::from(self.row.stored_len)
+    }
+}
+
+/// Number of a block in an [`Index`]: dense, from 0.
+pub type BlockNo = u32;
+
+/// Tables of packs in memory.
+#[derive(Debug, Default)]
+pub struct Index {
+    blocks: Vec<Location>,
+    by_id: HashMap<BlockId, BlockNo>,
+    chunks: Vec<ChunkRow>,
+    sorted: bool,
+}
+
+/// One row of the chunk table: 28 bytes a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ChunkRow {
+    id: ChunkId,
+    block: BlockNo,
+    offset: u32,
+    len: u32,
+}
+
+impl Index {
+    /// Adds the blocks of a pack; their chunks too if `with_chunks`. Of a block in several packs the
+    /// first added location counts.
+    pub fn add(&mut self, table: &PackTable, with_chunks: bool) -> Result<()> {
+        let pack = table.pack();
+        for (offset, row) in table.placed() {
+            if self.by_id.contains_key(&row.id) {
+                continue;
+            }
+            let number = BlockNo::try_from(self.blocks.len()).map_err(|_| Error::Refused {
+                reason: "more blocks than one index can number".into(),
+            })?;
+            if with_chunks {
+                let chunks = row.chunks().ok_or_else(|| {
+                    Error::corrupt(pack.object_name(), "its chunk table does not parse")
+                })?;
+                self.chunks.extend(chunks.into_iter().map(|(id, offset, len)| ChunkRow {
+                    id,
+                    block: number,
+                    offset,
+                    len,
+                }));
+                self.sorted = false;
+            }
+            self.by_id.insert(row.id, number);
+            let row = BlockRow { chunk_lens: Vec::new(), chunk_ids: Vec::new(), ..row.clone() };
+            self.blocks.push(Location { pack, offset, row });
+        }
+        Ok(())
+    }
+
+    /// Makes the chunk table ready for look-ups.
+    pub fn sort(&mut self) {
+        if !self.sorted {
+            self.chunks.sort_unstable_by_key(|row| row.id);
+            self.sorted = true;
+        }
+    }
+
+    /// Number of blocks.
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// True if no block is known.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Every block.
+    pub fn blocks(&self) -> &[Location] {
+        &self.blocks
+    }
+
+    /// The number of a block.
+    pub fn number(&self, id: &BlockId) -> Option<BlockNo> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Where a block is.
+    pub fn get(&self, id: &BlockId) -> Option<&Location> {
+        self.by_id.get(id).map(|n| &self.blocks[*n as usize])
+    }
+
+    /// Where a chunk is: block, offset and length in its plaintext. [`Index::sort`] comes first.
+    pub fn chunk(&self, id: &ChunkId) -> Option<(BlockNo, u32, u32)> {
+        debug_assert!(self.sorted || self.chunks.is_empty(), "sort() comes before look-ups");
+        let at = self.chunks.binary_search_by_key(id, |row| row.id).ok()?;
+        let row = &self.chunks[at];
+        Some((row.block, row.offset, row.len))
+    }
+
+    /// Number of chunks.
+    pub fn chunks_len(&self) -> usize {
+        self.chunks.len()
+    }
+}

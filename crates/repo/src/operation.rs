@@ -1,0 +1,254 @@
+//! Operations: the push protocol, lock-free, on PUT, GET, DELETE and LIST alone.
+//!
+//! ```text
+//! P1  PUT op/<id>                         announce
+//! P2  LIST gc/, read new lists            C: condemned and quarantined packs
+//! P3  LIST index/, read new tables        I
+//! P4  LIST dead/                          X: operations that never committed and never will
+//!     reusable(block): some pack of I holds it that is not in C and whose owner is not in X, or
+//!     which a LIST packs/<owner> begun after P2 shows
+//! P5  PUT packs, then PUT index/0-<id>-<n>
+//! P7  PUT snap/<id>
+//! P8  GET kill/<id>: absent -> acknowledged; present -> in doubt: all again under a new id
+//! ```
+//! The order P1, P2, P3, P4 is part of the format. Everything a new snapshot reaches counts as
+//! reuse: data blocks, nodes, maps and patches, also those of entries that were not read again.
+//! An operation is ended if `snap/`, `end/`, `dead/` or `forgot/` exists for it, or there is no `op/`.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::id::{MachineId, OpId, PackId};
+use crate::index::{self, Index, IndexObject};
+use crate::limits::HEARTBEAT_SECS;
+use crate::object::{self, ObjectKind};
+use crate::pack::PackTable;
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum OpKind {
+    /// A push.
+    #[n(0)]
+    Push,
+    /// A garbage collection.
+    #[n(1)]
+    Gc,
+    /// A reader that pins what it reads.
+    #[n(2)]
+    Read,
+}
+
+/// The record of `op/<id>`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OpRecord {
+    /// What it does.
+    #[n(0)]
+    pub kind: OpKind,
+    /// The machine that runs it.
+    #[n(1)]
+    pub machine: MachineId,
+    /// Seconds since 1970 at its start, by that machine's clock.
+    #[n(2)]
+    pub started_secs: i64,
+    /// Counts the heartbeats.
+    #[n(3)]
+    pub beat: u64,
+}
+
+/// The record of `end/`, `kill/` and `dead/`: only that it is there counts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct Mark {
+    #[n(0)]
+    op: OpId,
+}
+
+/// What a push may reuse, as the survey found it.
+#[derive(Debug)]
+pub struct Survey {
+    /// Blocks and chunks in reusable packs.
+    pub index: Index,
+}
+
+/// How an attempt to commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// The snapshot is acknowledged. Holds the BLAKE3 of its sealed object.
+    Acknowledged([u8; 32]),
+    /// Somebody asked this operation to stop: it may be declared dead, so it counts for nothing.
+    InDoubt,
+}
+
+/// How an operation of somebody else, or of an earlier run, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its snapshot is there.
+    Committed,
+    /// It has not committed and never will.
+    Dead,
+}
+
+/// A running operation.
+#[derive(Debug)]
+pub struct Operation<'r> {
+    repo: &'r Repository,
+    id: OpId,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    record: OpRecord,
+    last_beat_secs: i64,
+    index_count: u32,
+}
+
+fn put_mark(repo: &Repository, dir: &str, op: &OpId) -> Result<()> {
+    let name = format!("{dir}/{op}");
+    let bytes =
+        object::seal_record(repo.keys(), repo.id(), ObjectKind::Mark, &name, &Mark { op: *op });
+    Ok(repo.store().put(&name, vec![bytes.into()])?)
+}
+
+impl<'r> Operation<'r> {
+    /// P1: announces an operation under `id`, which must be fresh ([`OpId::random`]). The caller
+    /// writes `id` to its local state first, so that a crash leaves no operation unknown to it.
+    pub fn announce(
+        repo: &'r Repository,
+        id: OpId,
+        kind: OpKind,
+        machine: MachineId,
+        now_secs: i64,
+    ) -> Result<Self> {
+        let record = OpRecord { kind, machine, started_secs: now_secs, beat: 0 };
+        let state = State { record, last_beat_secs: now_secs, index_count: 0 };
+        let op = Self { repo, id, state: Mutex::new(state) };
+        op.put_record(&op.lock().record)?;
+        Ok(op)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn put_record(&self, record: &OpRecord) -> Result<()> {
+        let name = format!("op/{}", self.id);
+        let bytes = object::seal_record(
+            self.repo.keys(),
+            self.repo.id(),
+            ObjectKind::Op,
+            &name,
+            record,
+        );
+        Ok(self.repo.store().put(&name, vec![bytes.into()])?)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> OpId {
+        self.id
+    }
+
+    /// Rewrites `op/<id>` when a quarter of an hour has passed. A clock that jumps back counts too.
+    pub fn beat(&self, now_secs: i64) -> Result<()> {
+        let mut state = self.lock();
+        if now_secs.abs_diff(state.last_beat_secs) >= HEARTBEAT_SECS {
+            state.last_beat_secs = now_secs;
+            state.record.beat += 1;
+            self.put_record(&state.record)?;
+        }
+        Ok(())
+    }
+
+    /// P2, P3, P4: what may be reused. To be called once, right after the announcement.
+    pub fn survey(&self, cache: Option<&Cache>) -> Result<Survey> {
+        let condemned = self.repo.condemned()?;
+        let objects = self.repo.index_objects(cache)?;
+        let dead: HashSet<OpId> = self.repo.ids_under("dead/")?.into_iter().collect();
+        let owners: HashSet<OpId> =
+            objects.iter().flat_map(|o| &o.packs).map(|t| t.op).filter(|op| dead.contains(op)).collect();
+        let mut listed = HashSet::new();
+        for owner in owners {
+            let items = self.repo.store().list(&format!("packs/{owner}-"))?;
+            listed.extend(items.iter().filter_map(|item| {
+                PackId::from_object_name(&item.name).map(|pack| (pack, item.size))
+            }));
+        }
+        let mut index = Index::default();
+        for table in objects.iter().flat_map(|o| &o.packs) {
+            let pack = table.pack();
+            let exists = !dead.contains(&table.op) || listed.contains(&(pack, table.bytes));
+            if exists && !condemned.contains(&pack) {
+                index.add(table, true)?;
+            }
+        }
+        index.sort();
+        Ok(Survey { index })
+    }
+
+    /// P5, second half: publishes the tables of packs whose PUT was acknowledged. Returns the bytes
+    /// written.
+    pub fn put_index(&self, packs: Vec<PackTable>) -> Result<u64> {
+        let mut state = self.lock();
+        let name = index::object_name(0, &self.id, state.index_count);
+        state.index_count += 1;
+        drop(state);
+        let bytes = object::seal_record(
+            self.repo.keys(),
+            self.repo.id(),
+            ObjectKind::Index,
+            &name,
+            &IndexObject { packs },
+        );
+        let len = bytes.len() as u64;
+        self.repo.store().put(&name, vec![bytes.into()])?;
+        Ok(len)
+    }
+
+    /// P7 and P8: writes the snapshot, then looks whether it counts. The sealed object is returned
+    /// for the cache.
+    pub fn commit(&self, snapshot: &Snapshot) -> Result<(Commit, Bytes)> {
+        assert_eq!(snapshot.id, self.id, "a snapshot is named by its operation");
+        let name = Snapshot::object_name(&self.id);
+        let bytes: Bytes = object::seal_record(
+            self.repo.keys(),
+            self.repo.id(),
+            ObjectKind::Snapshot,
+            &name,
+            snapshot,
+        )
+        .into();
+        self.repo.store().put(&name, vec![bytes.clone()])?;
+        match self.repo.store().get(&format!("kill/{}", self.id)) {
+            Err(store::Error::NotFound { .. }) => {
+                Ok((Commit::Acknowledged(*blake3::hash(&bytes).as_bytes()), bytes))
+            }
+            Ok(_) => Ok((Commit::InDoubt, bytes)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Ends an operation that never tried to commit.
+    pub fn finish_without_snapshot(self) -> Result<()> {
+        put_mark(self.repo, "end", &self.id)
+    }
+}
+
+/// Ends an operation that is not running any more: kill, look for its snapshot, dead. A client does
+/// this for its own earlier run too: the crash may have come after the acknowledgement.
+pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
+    put_mark(repo, "kill", op)?;
+    if !repo.store().list(&Snapshot::object_name(op))?.is_empty() {
+        return Ok(Ended::Committed);
+    }
+    put_mark(repo, "dead", op)?;
+    Ok(Ended::Dead)
+}

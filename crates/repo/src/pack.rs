@@ -1,0 +1,343 @@
+//! Packs: objects that hold many blocks.
+//!
+//! ```text
+//! off  len  field
+//! 0    8    "ABPACK" 00 01
+//! 8    ..   blocks: sealed, back to back, nothing between them
+//! ..   ..   padding: looks random, up to the padded length
+//! ..   T    trailer: a sealed control object (kind 't') holding the pack's table
+//! -4   4    T as u32 LE, XORed with a keyed hash of the pack's name
+//! ```
+//! Without the key no block boundary, no count and no trailer length is visible. The table also
+//! travels in the operation's index object, so a damaged tail costs nothing.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::id::{BlockId, ChunkId, OpId, PackId, RepoId};
+use crate::keys::{BlockKind, Keys};
+use crate::limits;
+use crate::object::{self, ObjectKind};
+use crate::padding::padded_len;
+use crate::{seal, varint};
+
+const MAGIC: [u8; 8] = *b"ABPACK\0\x01";
+const TAIL_BYTES: u64 = 4;
+
+/// One block in a pack's table.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct BlockRow {
+    /// The block.
+    #[n(0)]
+    pub id: BlockId,
+    /// What it holds.
+    #[n(1)]
+    pub kind: BlockKind,
+    /// How its plaintext is coded.
+    #[n(2)]
+    pub codec: Codec,
+    /// Envelope kind: 0, symmetric. Others are reserved.
+    #[n(3)]
+    pub envelope: u8,
+    /// Epoch of the key.
+    #[n(4)]
+    pub epoch: u16,
+    /// Bytes in the pack, tag included.
+    #[n(5)]
+    pub stored_len: u32,
+    /// Bytes of plaintext.
+    #[n(6)]
+    pub plain_len: u32,
+    /// Nonce of the seal.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub nonce: [u8; 12],
+    /// First 16 bytes of the BLAKE3 of the sealed bytes.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub sealed_hash: [u8; 16],
+    /// Data block: lengths of its chunks, as varints.
+    #[cbor(n(9), with = "minicbor::bytes")]
+    pub chunk_lens: Vec<u8>,
+    /// Data block: ids of its chunks, 16 bytes each.
+    #[cbor(n(10), with = "minicbor::bytes")]
+    pub chunk_ids: Vec<u8>,
+}
+
+impl BlockRow {
+    /// The chunks of a data block: id, offset and length in the block's plaintext.
+    pub fn chunks(&self) -> Option<Vec<(ChunkId, u32, u32)>> {
+        let count = self.chunk_ids.len() / ChunkId::LEN;
+        if self.chunk_ids.len() % ChunkId::LEN != 0 || count > limits::CHUNKS_PER_BLOCK_MAX {
+            return None;
+        }
+        let mut lens = self.chunk_lens.as_slice();
+        let (mut out, mut offset) = (Vec::with_capacity(count), 0_u32);
+        for id in self.chunk_ids.chunks_exact(ChunkId::LEN) {
+            let len = varint::take_u32(&mut lens)?;
+            out.push((ChunkId::from_slice(id)?, offset, len));
+            offset = offset.checked_add(len)?;
+        }
+        (lens.is_empty() && (count == 0 || offset == self.plain_len)).then_some(out)
+    }
+}
+
+/// The first 16 bytes of the BLAKE3 of sealed bytes.
+pub(crate) fn sealed_hash(sealed: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&blake3::hash(sealed).as_bytes()[..16]);
+    out
+}
+
+/// The table of one pack: what its trailer and the index say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PackTable {
+    /// Operation in the pack's name.
+    #[n(0)]
+    pub op: OpId,
+    /// Counter in the pack's name.
+    #[n(1)]
+    pub n: u32,
+    /// Length of the whole object in bytes; 0 in the trailer, which cannot know it.
+    #[n(2)]
+    pub bytes: u64,
+    /// Its blocks, in the order in which they lie.
+    #[n(3)]
+    pub blocks: Vec<BlockRow>,
+}
+
+impl PackTable {
+    /// The pack's name.
+    pub fn pack(&self) -> PackId {
+        PackId { op: self.op, n: self.n }
+    }
+
+    /// Each block with its offset in the pack.
+    pub fn placed(&self) -> impl Iterator<Item = (u64, &BlockRow)> {
+        let mut at = MAGIC.len() as u64;
+        self.blocks.iter().map(move |row| {
+            let offset = at;
+            at += u64::from(row.stored_len);
+            (offset, row)
+        })
+    }
+}
+
+/// A pack while it is filled.
+#[derive(Debug)]
+pub struct PackWriter {
+    id: PackId,
+    parts: Vec<Bytes>,
+    bytes: u64,
+    rows: Vec<BlockRow>,
+}
+
+impl PackWriter {
+    /// An empty pack.
+    pub fn new(id: PackId) -> Self {
+        let parts = vec![Bytes::from_static(&MAGIC)];
+        Self { id, parts, bytes: MAGIC.len() as u64, rows: Vec::new() }
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// True while no block is in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Adds a sealed block.
+    pub fn push(&mut self, row: BlockRow, sealed: Bytes) {
+        assert_eq!(row.stored_len as usize, sealed.len(), "the row describes these bytes");
+        self.bytes += sealed.len() as u64;
+        self.parts.push(sealed);
+        self.rows.push(row);
+    }
+
+    /// Pads, seals the trailer and returns the object's parts with its table.
+    pub fn finish(mut self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
+        let name = self.id.object_name();
+        let mut table = PackTable { op: self.id.op, n: self.id.n, bytes: 0, blocks: self.rows };
+        let trailer = object::seal_record(keys, repo, ObjectKind::Trailer, &name, &table);
+        let full = self.bytes + trailer.len() as u64 + TAIL_BYTES;
+        let padded = padded_len(full, limits::PACK_BYTES_FLOOR);
+        let padding = usize::try_from(padded - full).expect("padding is small");
+        if padding > 0 {
+            let mut bytes = vec![0; padding];
+            mask(keys, &name).fill(&mut bytes);
+            self.parts.push(bytes.into());
+        }
+        let trailer_len = u32::try_from(trailer.len()).expect("a trailer is far below 4 GiB");
+        self.parts.push(trailer.into());
+        let mut tail = trailer_len.to_le_bytes();
+        xor(&mut tail, &mask(keys, &name).fixed());
+        self.parts.push(Bytes::copy_from_slice(&tail));
+        table.bytes = padded;
+        (table, self.parts)
+    }
+}
+
+fn xor(bytes: &mut [u8; 4], mask: &[u8; 4]) {
+    for (byte, mask) in bytes.iter_mut().zip(mask) {
+        *byte ^= mask;
+    }
+}
+
+/// Bytes that follow from the pack's name and the control key: 4 that mask the trailer's length,
+/// then the padding.
+struct Mask(blake3::OutputReader);
+
+impl Mask {
+    fn fixed(mut self) -> [u8; 4] {
+        let mut out = [0; 4];
+        self.0.fill(&mut out);
+        out
+    }
+
+    fn fill(mut self, out: &mut [u8]) {
+        self.0.set_position(4);
+        self.0.fill(out);
+    }
+}
+
+fn mask(keys: &Keys, name: &str) -> Mask {
+    let key = keys.control_key(b'p');
+    Mask(blake3::Hasher::new_keyed(key.expose()).update(name.as_bytes()).finalize_xof())
+}
+
+/// Reads a pack's table from its trailer, for rebuilding an index. `tail(n)` gives the object's last
+/// `n` bytes.
+pub fn read_trailer(
+    keys: &Keys,
+    repo: &RepoId,
+    pack: &PackId,
+    object_bytes: u64,
+    mut tail: impl FnMut(u64) -> Result<Bytes>,
+) -> Result<PackTable> {
+    let name = pack.object_name();
+    let end = tail(TAIL_BYTES)?;
+    let mut len: [u8; 4] =
+        end.as_ref().try_into().map_err(|_| Error::corrupt(&name, "cut short"))?;
+    xor(&mut len, &mask(keys, &name).fixed());
+    let len = u64::from(u32::from_le_bytes(len));
+    if len > limits::OBJECT_BYTES_MAX || len + TAIL_BYTES + MAGIC.len() as u64 > object_bytes {
+        return Err(Error::corrupt(&name, "its trailer is not where it should be"));
+    }
+    let bytes = tail(len + TAIL_BYTES)?;
+    let trailer = usize::try_from(len)
+        .ok()
+        .and_then(|len| bytes.get(..len))
+        .ok_or_else(|| Error::corrupt(&name, "cut short"))?;
+    let mut table: PackTable =
+        object::open_record(keys, repo, ObjectKind::Trailer, &name, trailer)?;
+    if table.pack() != *pack {
+        return Err(Error::corrupt(&name, "its trailer is of another pack"));
+    }
+    table.bytes = object_bytes;
+    Ok(table)
+}
+
+/// A block that is ready for a pack.
+#[derive(Debug, Clone)]
+pub struct SealedBlock {
+    /// Its row.
+    pub row: BlockRow,
+    /// Its sealed bytes.
+    pub sealed: Bytes,
+}
+
+/// Seals a block of plaintext, opens it again, and compares; `chunks` are the ids and lengths of a
+/// data block's chunks, computed by the caller from its own copy and recomputed here from the
+/// opened bytes, so that a flipped bit in memory or a compressor's bug does not become a backup.
+pub fn seal_block(
+    keys: &Keys,
+    repo: &RepoId,
+    kind: BlockKind,
+    plain: &[u8],
+    chunks: &[(ChunkId, u32)],
+    level: i32,
+) -> Result<SealedBlock> {
+    assert!(!plain.is_empty() && plain.len() <= limits::BLOCK_PLAIN_BYTES_MAX as usize);
+    let plain_len = u32::try_from(plain.len()).expect("checked above");
+    let id = keys.block_id(kind, plain);
+    let (codec, mut sealed) = crate::codec::encode(plain, level);
+    let (epoch, nonce) = (keys.epoch_now(), crate::random::bytes());
+    let key = keys.block_key(epoch, kind, &id).expect("the current epoch exists");
+    let aad = seal::block_aad(repo, kind, codec, plain_len, &id);
+    seal::seal(&key, &nonce, &aad, &mut sealed);
+    let (mut chunk_lens, mut chunk_ids) = (Vec::new(), Vec::new());
+    for (chunk, len) in chunks {
+        varint::put(&mut chunk_lens, u64::from(*len));
+        chunk_ids.extend_from_slice(&chunk.0);
+    }
+    let row = BlockRow {
+        id,
+        kind,
+        codec,
+        envelope: 0,
+        epoch,
+        stored_len: u32::try_from(sealed.len()).expect("a block is far below 4 GiB"),
+        plain_len,
+        nonce,
+        sealed_hash: sealed_hash(&sealed),
+        chunk_lens,
+        chunk_ids,
+    };
+    let block = SealedBlock { row, sealed: sealed.into() };
+    let opened = open_sealed(keys, repo, &block.row, &block.sealed)?;
+    let mut at = 0;
+    let same = if chunks.is_empty() {
+        keys.block_id(kind, &opened) == id
+    } else {
+        chunks.iter().all(|(chunk, len)| {
+            let end = at + *len as usize;
+            let piece = opened.get(at..end);
+            at = end;
+            piece.is_some_and(|piece| keys.chunk_id(piece) == *chunk)
+        }) && at == opened.len()
+    };
+    if !same {
+        return Err(Error::Refused {
+            reason: format!(
+                "block {id} did not come back as it went in; the memory or processor of this \
+                 machine may be faulty"
+            ),
+        });
+    }
+    Ok(block)
+}
+
+/// Opens sealed bytes and checks only the seal, not the id.
+fn open_sealed(keys: &Keys, repo: &RepoId, row: &BlockRow, sealed: &[u8]) -> Result<Vec<u8>> {
+    let bad = |what: &str| Error::corrupt(format!("block {}", row.id), what);
+    if row.envelope != 0 {
+        return Err(Error::TooNew { what: format!("envelope kind {}", row.envelope) });
+    }
+    if row.plain_len > limits::BLOCK_PLAIN_BYTES_MAX {
+        return Err(bad("it claims to be larger than any block"));
+    }
+    let key = keys
+        .block_key(row.epoch, row.kind, &row.id)
+        .ok_or_else(|| bad("sealed with an epoch this keyring does not have"))?;
+    let aad = seal::block_aad(repo, row.kind, row.codec, row.plain_len, &row.id);
+    let coded =
+        seal::open(&key, &row.nonce, &aad, sealed).ok_or_else(|| bad("its seal does not open"))?;
+    crate::codec::decode(row.codec, coded, row.plain_len)
+}
+
+/// Opens a block from a pack and verifies it against its id.
+pub fn open_block(keys: &Keys, repo: &RepoId, row: &BlockRow, sealed: &[u8]) -> Result<Vec<u8>> {
+    let plain = open_sealed(keys, repo, row, sealed)?;
+    if keys.block_id(row.kind, &plain) != row.id {
+        return Err(Error::corrupt(
+            format!("block {}", row.id),
+            "its bytes are not those of its id",
+        ));
+    }
+    Ok(plain)
+}

@@ -1,0 +1,189 @@
+//! A repository that is open: its store, its configuration and its keys.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use store::Store;
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::id::{OpId, PackId, RepoId};
+use crate::index::{self, Index, IndexObject};
+use crate::keys::Keys;
+use crate::object::{self, ObjectKind};
+use crate::snapshot::Snapshot;
+
+/// An open repository.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    store: Arc<dyn Store>,
+    config: Config,
+    keys: Keys,
+}
+
+impl Repository {
+    /// From parts that fit together.
+    pub(crate) fn from_parts(store: Arc<dyn Store>, config: Config, keys: Keys) -> Self {
+        Self { store, config, keys }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &RepoId {
+        self.config.repo_id()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    /// Every index table there is, also of condemned packs: for reading.
+    pub fn load_index(&self, cache: Option<&Cache>, with_chunks: bool) -> Result<Index> {
+        let mut index = Index::default();
+        for object in self.index_objects(cache)? {
+            for table in &object.packs {
+                index.add(table, with_chunks)?;
+            }
+        }
+        index.sort();
+        Ok(index)
+    }
+
+    /// Lists and reads the index objects; those the cache has are not fetched again.
+    pub(crate) fn index_objects(&self, cache: Option<&Cache>) -> Result<Vec<IndexObject>> {
+        let listed = self.store.list("index/")?;
+        let mut out = Vec::with_capacity(listed.len());
+        for item in &listed {
+            if index::parse_name(&item.name).is_none() {
+                return Err(Error::corrupt(&item.name, "its name is not that of an index object"));
+            }
+            let read = |bytes: &[u8]| {
+                object::open_record(&self.keys, self.id(), ObjectKind::Index, &item.name, bytes)
+            };
+            if let Some(bytes) = cache.and_then(|c| c.object(&item.name))
+                && let Ok(object) = read(&bytes)
+            {
+                out.push(object);
+                continue;
+            }
+            let bytes = match self.store.get(&item.name) {
+                // compacted between LIST and GET: its successor holds the same rows
+                Err(store::Error::NotFound { .. }) => continue,
+                other => other?,
+            };
+            out.push(read(&bytes)?);
+            if let Some(cache) = cache {
+                cache.put_object(&item.name, &bytes);
+            }
+        }
+        if let Some(cache) = cache {
+            let names: HashSet<&str> = listed.iter().map(|item| item.name.as_str()).collect();
+            cache.retain_objects("index/", &names);
+        }
+        Ok(out)
+    }
+
+    /// Ids of all snapshots in the store, those of dead operations left out.
+    pub fn snapshot_ids(&self) -> Result<Vec<OpId>> {
+        let ids = self.ids_under("snap/")?;
+        let dead: HashSet<OpId> = self.ids_under("dead/")?.into_iter().collect();
+        Ok(ids.into_iter().filter(|id| !dead.contains(id)).collect())
+    }
+
+    /// Operation ids of the objects under a prefix such as `dead/`.
+    pub(crate) fn ids_under(&self, prefix: &str) -> Result<Vec<OpId>> {
+        let dir = prefix.split_inclusive('/').next().expect("a prefix names a directory");
+        self.store
+            .list(prefix)?
+            .iter()
+            .map(|item| {
+                item.name
+                    .strip_prefix(dir)
+                    .and_then(OpId::from_hex)
+                    .ok_or_else(|| Error::corrupt(&item.name, "its name holds no operation id"))
+            })
+            .collect()
+    }
+
+    /// Reads one snapshot; also the BLAKE3 of its sealed object.
+    pub fn snapshot(&self, cache: Option<&Cache>, id: &OpId) -> Result<(Snapshot, [u8; 32])> {
+        let name = Snapshot::object_name(id);
+        let read = |bytes: &[u8]| -> Result<(Snapshot, [u8; 32])> {
+            let snapshot: Snapshot =
+                object::open_record(&self.keys, self.id(), ObjectKind::Snapshot, &name, bytes)?;
+            if snapshot.id != *id {
+                return Err(Error::corrupt(&name, "it is another snapshot"));
+            }
+            Ok((snapshot, *blake3::hash(bytes).as_bytes()))
+        };
+        if let Some(bytes) = cache.and_then(|c| c.object(&name))
+            && let Ok(found) = read(&bytes)
+        {
+            return Ok(found);
+        }
+        let bytes = match self.store.get(&name) {
+            Err(store::Error::NotFound { name }) => return Err(Error::Missing { object: name }),
+            other => other?,
+        };
+        let found = read(&bytes)?;
+        if let Some(cache) = cache {
+            cache.put_object(&name, &bytes);
+        }
+        Ok(found)
+    }
+
+    /// Every snapshot, oldest first. A snapshot that does not open is an error: it is damage.
+    pub fn snapshots(&self, cache: Option<&Cache>) -> Result<Vec<Snapshot>> {
+        let mut out = Vec::new();
+        for id in self.snapshot_ids()? {
+            match self.snapshot(cache, &id) {
+                Ok((snapshot, _)) => out.push(snapshot),
+                Err(Error::Missing { .. }) => {} // forgotten between LIST and GET
+                Err(e) => return Err(e),
+            }
+        }
+        out.sort_by_key(|s| (s.finished_nanos, s.id));
+        Ok(out)
+    }
+
+    /// Packs that `gc/` names as condemned or quarantined.
+    pub(crate) fn condemned(&self) -> Result<HashSet<PackId>> {
+        let mut out = HashSet::new();
+        for item in self.store.list("gc/")? {
+            let name = item.name.as_str();
+            if let Some(pack) = name.strip_prefix("gc/bad-") {
+                out.insert(PackId::from_object_name(&format!("packs/{pack}")).ok_or_else(
+                    || Error::corrupt(name, "its name holds no pack"),
+                )?);
+            } else if name.ends_with(".d") {
+                let bytes = match self.store.get(name) {
+                    Err(store::Error::NotFound { .. }) => continue, // swept in between
+                    other => other?,
+                };
+                let list: CondemnedList =
+                    object::open_record(&self.keys, self.id(), ObjectKind::Gc, name, &bytes)?;
+                out.extend(list.packs.iter().map(|(op, n)| PackId { op: *op, n: *n }));
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The record of `gc/<oid>.d`: packs that are condemned, irrevocably.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(crate) struct CondemnedList {
+    #[n(0)]
+    pub(crate) packs: Vec<(OpId, u32)>,
+}

@@ -1,0 +1,122 @@
+//! Snapshots: the record that commits a push, `snap/<oid>`.
+
+use minicbor::{Decode, Encode};
+
+use crate::id::{BlockId, MachineId, OpId};
+
+/// A root directory that a snapshot covers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RootRecord {
+    /// Label: the first components of its entries' paths.
+    #[n(0)]
+    pub label: String,
+    /// The agent (adapter id) it belongs to; none for `--path`.
+    #[n(1)]
+    pub agent: Option<String>,
+    /// The directory at the source, as bytes.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub dir: Vec<u8>,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct PushStats {
+    /// Entries in the tree.
+    #[n(0)]
+    pub entries: u64,
+    /// Bytes of content in the tree.
+    #[n(1)]
+    pub bytes: u64,
+    /// Files whose content was read.
+    #[n(2)]
+    pub files_read: u64,
+    /// Bytes read.
+    #[n(3)]
+    pub bytes_read: u64,
+    /// Bytes of chunks that were not in the repository.
+    #[n(4)]
+    pub bytes_new: u64,
+    /// Bytes of packs, index objects and snapshot uploaded.
+    #[n(5)]
+    pub bytes_stored: u64,
+    /// Items that could not be read or moved while they were read.
+    #[n(6)]
+    pub problems: u64,
+    /// Files, directories and links that are new since the snapshot before.
+    #[n(7)]
+    pub entries_changed: u64,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Snapshot {
+    /// The operation that committed it; also its name.
+    #[n(0)]
+    pub id: OpId,
+    /// The machine that pushed.
+    #[n(1)]
+    pub machine: MachineId,
+    /// The machine's name at the time.
+    #[n(2)]
+    pub host: String,
+    /// The user who pushed.
+    #[n(3)]
+    pub user: String,
+    /// When the push began: nanoseconds since 1970, by the machine's clock.
+    #[n(4)]
+    pub started_nanos: i64,
+    /// When it was committed, the same way.
+    #[n(5)]
+    pub finished_nanos: i64,
+    /// Counts this machine's snapshots from 1.
+    #[n(6)]
+    pub counter: u64,
+    /// This machine's snapshot before.
+    #[n(7)]
+    pub previous: Option<OpId>,
+    /// BLAKE3 of the sealed object of the snapshot before.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub previous_hash: Option<[u8; 32]>,
+    /// Roots, sorted by label.
+    #[n(9)]
+    pub roots: Vec<RootRecord>,
+    /// Root node of the tree.
+    #[n(10)]
+    pub tree: BlockId,
+    /// What the push did.
+    #[n(11)]
+    pub stats: PushStats,
+    /// Version of the program.
+    #[n(12)]
+    pub program: String,
+    /// Tags.
+    #[n(13)]
+    pub tags: Vec<String>,
+    /// Operating system of the source.
+    #[n(14)]
+    pub os: String,
+    /// The home directory at the source, as bytes.
+    #[cbor(n(15), with = "minicbor::bytes")]
+    pub home: Option<Vec<u8>>,
+    /// Why it was made, if not by a plain push: `safety` before a restore.
+    #[n(16)]
+    pub reason: Option<String>,
+}
+
+impl Snapshot {
+    /// Object name.
+    pub fn object_name(id: &OpId) -> String {
+        format!("snap/{id}")
+    }
+
+    /// Agents the snapshot holds, sorted, each once.
+    pub fn agents(&self) -> Vec<&str> {
+        let mut agents: Vec<&str> = self.roots.iter().filter_map(|r| r.agent.as_deref()).collect();
+        agents.sort_unstable();
+        agents.dedup();
+        agents
+    }
+}
