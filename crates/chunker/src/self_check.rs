@@ -19,8 +19,11 @@ const CORPUS_CHUNKS: u32 = 64;
 const CORPUS_BYTES_MIN: u32 = 256 << 10;
 /// Largest corpus, so that deriving a table stays in the tens of milliseconds at any size.
 const CORPUS_BYTES_MAX: u32 = 16 << 20;
-/// A table passes when `expected / 2 <= mean <= expected * 2`. Normalised cutting keeps good
-/// tables within 0.75 to 1.3 of the expected mean, so two separates them from bad ones.
+/// A table passes when `expected / 2 <= mean <= expected * 2`.
+///
+/// Measured over 2,000 tables a size, average 1 KiB to 64 KiB: noise gives 0.77 to 1.34 of the
+/// expected mean, text 0.71 to 1.45 for all but the worst 2 to 5 %, which fall off at once to
+/// 0.22 to 0.5. One half parts the two; the upper bound stops tables that never cut.
 const FACTOR_MAX: u64 = 2;
 
 /// The texts and the sizes to try tables with.
@@ -328,7 +331,7 @@ mod tests {
     /// Behind the bounds here and the tries in [`crate::gear`]: prints how tables spread.
     #[test]
     #[ignore = "a measurement; run it optimised, with --nocapture, after any change to the check"]
-    fn fewer_than_one_table_in_ten_is_refused_at_every_size() {
+    fn fewer_than_one_table_in_twenty_is_refused() {
         for bits in [10, 12, 13, 14, 15, 16, 18, 20] {
             let sizes = Sizes::new(1 << (bits - 2), 1 << bits, 1 << (bits + 3)).unwrap();
             let check = SelfCheck::new(sizes);
@@ -346,7 +349,7 @@ mod tests {
                 "avg {:>7} refused {refused} of {tables}; mean in % of expected at percentiles 0 1 5 10 50 90 95 99 100: noise {:?} text {:?}",
                 sizes.avg, percentiles[0], percentiles[1]
             );
-            assert!(refused * 10 < tables as usize);
+            assert!(refused * 20 < tables as usize);
         }
     }
 }
