@@ -164,9 +164,9 @@ mod tests {
             [(4096, 16384, 131_072), (64, 1024, 2048), (1 << 19, 1 << 20, 1 << 24)]
         {
             let (a, m, x) = (f64::from(avg), f64::from(min), f64::from(max));
-            let (p, r) = (1.0 / (2.0 * a), 2.0 / a);
-            let past = (1.0 - p).powf(a - m);
-            let mean = m + (1.0 - past) / p + past * (1.0 - (1.0 - r).powf(x - a)) / r;
+            let (strict, loose) = (1.0 / (2.0 * a), 2.0 / a);
+            let past = (1.0 - strict).powf(a - m);
+            let mean = m + (1.0 - past) / strict + past * (1.0 - (1.0 - loose).powf(x - a)) / loose;
             let sizes = Sizes::new(min, avg, max).unwrap();
             let fixed = f64::from(u32::try_from(sizes.mean_expected()).unwrap());
             assert!((fixed / mean - 1.0).abs() < 0.01, "{sizes:?}: {fixed} against {mean}");

@@ -2,6 +2,9 @@
 //! chunks that are already in a repository. If one of these fails, do not edit the constants: either
 //! the change is wrong, or it needs a new repository format.
 
+#![allow(clippy::unwrap_used, reason = "fixed inputs; a failure here is a failed test")]
+
+use std::fmt::Write;
 use std::sync::Arc;
 
 use chunker::{Cutter, Gear, Sizes};
@@ -20,11 +23,10 @@ fn lines() -> Vec<u8> {
     for number in 0..12_000 {
         let mut draw = [0; 12];
         stream.fill(&mut draw);
-        text.push_str(&format!(
-            "{{\"type\":\"message\",\"role\":\"assistant\",\"n\":{number},\"content\":["
-        ));
+        write!(text, "{{\"type\":\"message\",\"role\":\"assistant\",\"n\":{number},\"content\":[")
+            .unwrap();
         for byte in draw {
-            text.push_str(&format!("\"word {}\",", byte % 50));
+            write!(text, "\"word {}\",", byte % 50).unwrap();
         }
         text.push_str("null]}\n");
     }
@@ -54,41 +56,41 @@ fn sizes(min: u32, avg: u32, max: u32) -> Sizes {
 }
 
 #[track_caller]
-fn expect(found: (usize, Vec<usize>, String), count: usize, first: [usize; 6], all: &str) {
-    assert_eq!(found, (count, first.to_vec(), all.to_owned()));
+fn expect(found: &(usize, Vec<usize>, String), count: usize, first: [usize; 6], all: &str) {
+    assert_eq!(*found, (count, first.to_vec(), all.to_owned()));
 }
 
 #[test]
 fn noise_is_cut_where_every_earlier_version_cut_it() {
     let data = noise();
     expect(
-        cuts(&[0; 32], sizes(4 << 10, 16 << 10, 128 << 10), &data),
+        &cuts(&[0; 32], sizes(4 << 10, 16 << 10, 128 << 10), &data),
         104,
-        [18981, 17616, 18578, 18927, 11045, 9857],
+        [18_981, 17_616, 18_578, 18_927, 11_045, 9_857],
         "8272b33c774a5ecb",
     );
     expect(
-        cuts(&key("a"), sizes(4 << 10, 16 << 10, 128 << 10), &data),
+        &cuts(&key("a"), sizes(4 << 10, 16 << 10, 128 << 10), &data),
         101,
-        [5700, 24254, 12191, 12327, 35285, 5587],
+        [5_700, 24_254, 12_191, 12_327, 35_285, 5_587],
         "7a5c59a121edb024",
     );
     expect(
-        cuts(&key("b"), sizes(2 << 10, 8 << 10, 64 << 10), &data),
+        &cuts(&key("b"), sizes(2 << 10, 8 << 10, 64 << 10), &data),
         197,
-        [9661, 3305, 7691, 10590, 8363, 2713],
+        [9_661, 3_305, 7_691, 10_590, 8_363, 2_713],
         "496c594ab91158a6",
     );
     expect(
-        cuts(&key("c"), sizes(16 << 10, 64 << 10, 256 << 10), &data),
+        &cuts(&key("c"), sizes(16 << 10, 64 << 10, 256 << 10), &data),
         29,
-        [124692, 79686, 73122, 25387, 73967, 66732],
+        [124_692, 79_686, 73_122, 25_387, 73_967, 66_732],
         "5e9df5c598107f0e",
     );
     expect(
-        cuts(&key("d"), sizes(256, 1 << 10, 8 << 10), &data),
+        &cuts(&key("d"), sizes(256, 1 << 10, 8 << 10), &data),
         1680,
-        [432, 1272, 1155, 1798, 1883, 420],
+        [432, 1_272, 1_155, 1_798, 1_883, 420],
         "feb6582d94af4e24",
     );
 }
@@ -97,27 +99,27 @@ fn noise_is_cut_where_every_earlier_version_cut_it() {
 fn lines_are_cut_where_every_earlier_version_cut_them() {
     let data = lines();
     expect(
-        cuts(&[0; 32], sizes(4 << 10, 16 << 10, 128 << 10), &data),
+        &cuts(&[0; 32], sizes(4 << 10, 16 << 10, 128 << 10), &data),
         89,
-        [50210, 28545, 22540, 25725, 25667, 18824],
+        [50_210, 28_545, 22_540, 25_725, 25_667, 18_824],
         "33e028df939138c8",
     );
     expect(
-        cuts(&key("a"), sizes(4 << 10, 16 << 10, 128 << 10), &data),
+        &cuts(&key("a"), sizes(4 << 10, 16 << 10, 128 << 10), &data),
         98,
-        [20518, 19815, 44683, 18041, 14835, 6829],
+        [20_518, 19_815, 44_683, 18_041, 14_835, 6_829],
         "84b2de4a9a0818f2",
     );
     expect(
-        cuts(&key("b"), sizes(2 << 10, 8 << 10, 64 << 10), &data),
+        &cuts(&key("b"), sizes(2 << 10, 8 << 10, 64 << 10), &data),
         199,
-        [18011, 11010, 6649, 10814, 9966, 14484],
+        [18_011, 11_010, 6_649, 10_814, 9_966, 14_484],
         "cbe1379e55ca68a8",
     );
     expect(
-        cuts(&key("c"), sizes(16 << 10, 64 << 10, 256 << 10), &data),
+        &cuts(&key("c"), sizes(16 << 10, 64 << 10, 256 << 10), &data),
         24,
-        [75374, 136102, 42065, 150983, 131713, 100557],
+        [75_374, 136_102, 42_065, 150_983, 131_713, 100_557],
         "18e15b5910f677d6",
     );
 }
@@ -127,9 +129,9 @@ fn lines_are_cut_where_every_earlier_version_cut_them() {
 fn a_key_with_a_bad_first_table_gets_the_same_next_one_everywhere() {
     let bad = key("first table bad: 105");
     expect(
-        cuts(&bad, sizes(4 << 10, 16 << 10, 128 << 10), &lines()),
+        &cuts(&bad, sizes(4 << 10, 16 << 10, 128 << 10), &lines()),
         117,
-        [47599, 17470, 14294, 18778, 29067, 5558],
+        [47_599, 17_470, 14_294, 18_778, 29_067, 5_558],
         "e43d5571ab565baf",
     );
 }
