@@ -1,1 +1,28 @@
-//! What AI coding agents keep where, as data: adapter files, roots and rules
+//! What AI coding agents keep where, as data.
+//!
+//! One TOML file per agent says which directories it uses on each system (roots), and what in
+//! them is state, junk, a database or a secret (rules). The files of the agents we know are
+//! embedded; a user writes the same format for one that we do not know. `docs/adapters.md`
+//! teaches it.
+//!
+//! In: adapter files, and an [`Env`] (home, variables, system) that the caller filled. Out:
+//! [`Root`]s that exist here, each with [`Rules`] that answer for every path whether it is backed
+//! up. Invariants: nothing here reads the real environment; a secret file is never included,
+//! whatever else a rule says; no root is the home directory or a directory above it, so that
+//! nobody's home is walked by accident.
+
+mod adapter;
+mod builtin;
+mod carve;
+mod error;
+mod parse;
+mod pattern;
+mod place;
+mod resolve;
+mod rules;
+
+pub use adapter::{Adapter, Env, Os, Source};
+pub use builtin::{builtin, load};
+pub use error::AdapterError;
+pub use resolve::{Refused, Root, Survey};
+pub use rules::{Decision, Rules};

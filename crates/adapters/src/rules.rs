@@ -1,0 +1,203 @@
+//! What of a root is backed up: one answer per path.
+//!
+//! In: the pattern lists of a root. Out: a [`Decision`] for each path that the scan meets, and
+//! whether a directory is worth entering. Order of precedence: another root's piece, secrets,
+//! excludes, includes. Patterns are compiled once; a decision allocates nothing.
+
+use std::sync::Arc;
+
+use globset::{Candidate, GlobSet};
+
+use crate::carve::Carved;
+use crate::error::AdapterError;
+use crate::pattern::{self, Case, Cover};
+
+/// What SQLite keeps beside a database. A database is captured as one consistent image, so its
+/// side files never are.
+const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
+
+/// Names under which databases usually go, for directories that no adapter describes.
+const USUAL_DATABASES: &str = "**/*.{db,db3,sqlite,sqlite3,vscdb}";
+
+/// What happens to one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Backed up; a directory is walked too.
+    Include,
+    /// Backed up as a SQLite database: a consistent image, not the bytes as they lie there.
+    IncludeSqlite,
+    /// A directory that is only the way to something included.
+    Walk,
+    /// A file that is left out.
+    Exclude,
+    /// A file or directory that never leaves the machine. Such a directory is not entered.
+    ExcludeSecret,
+    /// A directory that is left out and not entered.
+    PruneDir,
+}
+
+impl Decision {
+    /// Whether the path itself is backed up.
+    pub fn is_included(self) -> bool {
+        matches!(self, Self::Include | Self::IncludeSqlite)
+    }
+
+    /// Whether a directory with this decision is entered.
+    pub fn is_entered(self) -> bool {
+        matches!(self, Self::Include | Self::Walk)
+    }
+}
+
+/// The pattern lists of a root, as written. An empty `include` is everything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lists {
+    pub(crate) include: Vec<String>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) secret_exclude: Vec<String>,
+    pub(crate) sqlite: Vec<String>,
+    pub(crate) volatile: Vec<String>,
+    /// If there are any, the root is these files directly in its directory and nothing else.
+    pub(crate) files: Vec<String>,
+    pub(crate) max_file_size: Option<u64>,
+}
+
+/// The compiled rules of one root.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    lists: Lists,
+    include: Option<Cover>,
+    ways: GlobSet,
+    exclude: Cover,
+    secret: Cover,
+    sqlite: GlobSet,
+    volatile: Cover,
+    carved: Vec<Carved>,
+}
+
+impl Rules {
+    /// Everything, for a directory that no adapter describes. Files with the usual names of
+    /// databases count as databases.
+    pub fn everything() -> Self {
+        let sqlite = vec![USUAL_DATABASES.to_owned()];
+        #[allow(clippy::expect_used, reason = "a constant that the tests compile")]
+        Self::compile(Lists { sqlite, ..Lists::default() }).expect("the constant pattern compiles")
+    }
+
+    /// These rules with more excludes, as a user gives them on the command line: a pattern without
+    /// `/` counts at any depth, one with `/` from the root on. A final `/` means nothing.
+    pub fn with_excludes(&self, patterns: &[String]) -> Result<Self, AdapterError> {
+        let mut lists = self.lists.clone();
+        for given in patterns {
+            let trimmed = given.strip_suffix('/').unwrap_or(given);
+            let pattern = match trimmed.strip_prefix('/') {
+                Some(rooted) => rooted.to_owned(),
+                None if trimmed.contains('/') || trimmed == "**" => trimmed.to_owned(),
+                None => format!("**/{trimmed}"),
+            };
+            let bad = |what| AdapterError::Pattern { pattern: given.clone(), what };
+            if trimmed.is_empty() {
+                return Err(bad("is empty".to_owned()));
+            }
+            pattern::check(&pattern).map_err(bad)?;
+            lists.exclude.push(pattern);
+        }
+        let mut rules = Self::compile(lists).map_err(|error| AdapterError::Pattern {
+            pattern: patterns.join(" "),
+            what: error.to_string(),
+        })?;
+        rules.carved.clone_from(&self.carved);
+        Ok(rules)
+    }
+
+    pub(crate) fn compile(lists: Lists) -> Result<Self, globset::Error> {
+        let wanted = if lists.files.is_empty() { &lists.include } else { &lists.files };
+        let include =
+            if wanted.is_empty() { None } else { Some(Cover::compile(wanted, Case::Exact)?) };
+        let mut sqlite = globset::GlobSetBuilder::new();
+        for pattern in &lists.sqlite {
+            sqlite.add(pattern::glob(pattern, Case::Exact)?);
+        }
+        Ok(Self {
+            include,
+            ways: pattern::ways(wanted)?,
+            exclude: Cover::compile(&lists.exclude, Case::Exact)?,
+            secret: Cover::compile(&lists.secret_exclude, Case::Ignored)?,
+            sqlite: sqlite.build()?,
+            volatile: Cover::compile(&lists.volatile, Case::Exact)?,
+            carved: Vec::new(),
+            lists,
+        })
+    }
+
+    pub(crate) fn carve(&mut self, piece: Carved) {
+        self.carved.push(piece);
+    }
+
+    /// Whether this root is single files and nothing else.
+    pub(crate) fn is_files(&self) -> bool {
+        !self.lists.files.is_empty()
+    }
+
+    pub(crate) fn files(&self) -> &[String] {
+        &self.lists.files
+    }
+
+    /// The names of a root of single files, compiled; none if the root is a directory.
+    pub(crate) fn file_names(&self) -> Option<Arc<GlobSet>> {
+        if !self.is_files() {
+            return None;
+        }
+        let mut names = globset::GlobSetBuilder::new();
+        for name in &self.lists.files {
+            names.add(pattern::glob(name, Case::Exact).ok()?);
+        }
+        names.build().ok().map(Arc::new)
+    }
+
+    /// What happens to the path `rel` inside the root: `/` between segments, bytes as the file
+    /// system has them, empty for the root itself. A symbolic link is not a directory.
+    pub fn decide(&self, rel: &[u8], is_dir: bool) -> Decision {
+        if rel.is_empty() {
+            return if self.include.is_none() { Decision::Include } else { Decision::Walk };
+        }
+        let left_out = if is_dir { Decision::PruneDir } else { Decision::Exclude };
+        if self.is_files() && (is_dir || rel.contains(&b'/')) {
+            return left_out;
+        }
+        if self.carved.iter().any(|piece| piece.has(rel, is_dir)) {
+            return left_out;
+        }
+        let path = Candidate::from_bytes(rel);
+        if self.secret.has(&path, is_dir) {
+            return Decision::ExcludeSecret;
+        }
+        if self.exclude.has(&path, is_dir) || (!is_dir && self.is_side_file(rel)) {
+            return left_out;
+        }
+        let included = self.include.as_ref().is_none_or(|include| include.has(&path, is_dir));
+        match (included, is_dir) {
+            (true, false) if self.sqlite.is_match_candidate(&path) => Decision::IncludeSqlite,
+            (true, _) => Decision::Include,
+            (false, true) if self.ways.is_match_candidate(&path) => Decision::Walk,
+            (false, _) => left_out,
+        }
+    }
+
+    /// Whether the agent deletes this by itself, so that a backup must not follow the deletion.
+    pub fn volatile(&self, rel: &[u8]) -> bool {
+        self.volatile.has(&Candidate::from_bytes(rel), false)
+    }
+
+    /// The size guard in bytes: larger files are left out and named.
+    pub fn max_file_size(&self) -> Option<u64> {
+        self.lists.max_file_size
+    }
+
+    fn is_side_file(&self, rel: &[u8]) -> bool {
+        SIDE_FILES.iter().any(|suffix| {
+            rel.strip_suffix(*suffix).is_some_and(|database| {
+                self.sqlite.is_match_candidate(&Candidate::from_bytes(database))
+            })
+        })
+    }
+}
