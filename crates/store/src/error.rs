@@ -69,6 +69,12 @@ pub enum Error {
     /// The address or its settings cannot be used.
     #[error("{0}")]
     BadAddress(String),
+    /// Not a name an object can have: a bug of the caller.
+    #[error("{name:?} is not an object name")]
+    BadName {
+        /// What was given.
+        name: String,
+    },
     /// The run was cancelled while waiting for the store.
     #[error("cancelled")]
     Cancelled,

@@ -12,7 +12,11 @@
 //!   a short listing.
 //! - Transient failures are retried inside, within a budget; what comes out is final.
 
+mod cancel;
 mod error;
+mod local;
+mod mem;
+mod name;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -20,7 +24,10 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+pub use cancel::Cancel;
 pub use error::{Error, Result};
+pub use local::LocalStore;
+pub use mem::MemoryStore;
 
 /// One object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +40,15 @@ pub struct Item {
     pub modified: SystemTime,
 }
 
-/// A store of named objects. Names are relative, `/`-separated, of `[a-z0-9./-]`, never with `..`.
+/// A store of named objects. Names are relative, `/`-separated, of `[a-z0-9./-]`; no part of a name
+/// is empty or starts with a dot, and no name is a folder of another (anything else: [`Error::BadName`]).
 pub trait Store: Send + Sync + Debug {
     /// Writes one object; `parts` are its bytes in order (no copy is made to join them).
     fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()>;
     /// Reads one whole object. [`Error::NotFound`] if it is not there.
     fn get(&self, name: &str) -> Result<Bytes>;
     /// Reads bytes `range.start..range.end` of one object. A range past the end is
-    /// [`Error::Short`], never fewer bytes.
+    /// [`Error::Short`], never fewer bytes. An empty range is empty bytes, without a look at the object.
     fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes>;
     /// Lists every object whose name starts with `prefix`, sorted by name. `prefix` is any string:
     /// `snap/` and `snap/0123` both work.

@@ -1,1 +1,16 @@
-//! Test doubles for agent-backup: a fault-injecting store, a server that answers as B2 does, tree oracles
+//! Test doubles for agent-backup: stores that fail, count or crawl on cue, a server that answers as
+//! B2 does, and trees to build and compare.
+//!
+//! Wrappers hold an `Arc<dyn Store>` and are one themselves, so they stack in any order.
+
+pub mod call;
+pub mod conformance;
+pub mod fault;
+pub mod record;
+pub mod slow;
+
+pub use call::{Call, Verb};
+pub use conformance::conformance;
+pub use fault::{Failure, Fault, FaultStore};
+pub use record::RecordingStore;
+pub use slow::SlowStore;
