@@ -1,0 +1,243 @@
+//! Opening a file that the scan found, and only that file.
+//!
+//! In: a path below a root and the [`Stat`] the scan saw. Out: an open regular file that is the
+//! same one, or why not. Invariant: no component below the root is followed if it is a link, and
+//! no open waits for a writer, whatever took the file's place in between.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use repo::{Kind, Xattr};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::stat::{Stat, from_system};
+use super::{attributes, is_name};
+
+/// Directories are listed through the descriptor, so it is opened for reading.
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// A FIFO that took a file's place must not be waited for; a link is not followed.
+const FILE_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// How often `openat2` is asked again when something in the path was renamed meanwhile.
+#[cfg(target_os = "linux")]
+const RENAME_RACES_MAX: usize = 8;
+
+/// The directory of a root, held open: files are opened beneath it.
+#[derive(Debug)]
+pub struct SourceRoot {
+    dir: OwnedFd,
+    /// `openat2` is missing here (old kernel, sandbox): do not try it again.
+    #[cfg(target_os = "linux")]
+    stepwise: AtomicBool,
+}
+
+/// Why a file that the scan found was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenProblem {
+    /// Nothing has this name any more.
+    #[error("vanished since it was scanned")]
+    Vanished,
+    /// The name, or a directory on the way, belongs to something else now: another file, a link, a
+    /// FIFO.
+    #[error("was replaced since it was scanned")]
+    Replaced,
+    /// The system refused.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+}
+
+impl SourceRoot {
+    /// Opens the directory of a root. The path to it may be or hold links; they are resolved now
+    /// and never again.
+    pub fn open_dir(dir: &Path) -> io::Result<Self> {
+        Ok(Self {
+            dir: open_sparing_atime(CWD, dir, DIR_FLAGS)?,
+            #[cfg(target_os = "linux")]
+            stepwise: AtomicBool::new(false),
+        })
+    }
+
+    /// Opens the regular file at `rel` below the root, if it is still the file of `expected`. Its
+    /// size and times may have moved: compare with [`OpenedFile::stat`].
+    pub fn open(&self, rel: &[u8], expected: &Stat) -> Result<OpenedFile, OpenProblem> {
+        let fd = self.open_beneath(rel).map_err(OpenProblem::from)?;
+        let (kind, stat) = from_system(&rustix::fs::fstat(&fd).map_err(OpenProblem::from)?);
+        if kind != Some(Kind::File) || !stat.same_file(expected) {
+            return Err(OpenProblem::Replaced);
+        }
+        Ok(OpenedFile { file: File::from(fd), stat })
+    }
+
+    /// The directory alone, for a walk.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.dir
+    }
+
+    #[cfg(target_os = "linux")]
+    fn open_beneath(&self, rel: &[u8]) -> rustix::io::Result<OwnedFd> {
+        if self.stepwise.load(Ordering::Relaxed) {
+            return open_stepwise(self.dir.as_fd(), rel);
+        }
+        match open_in_one_call(self.dir.as_fd(), rel) {
+            // Sandboxes answer EPERM for calls they do not know; so does a refused O_NOATIME, and
+            // that was tried without already.
+            Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
+                self.stepwise.store(true, Ordering::Relaxed);
+                open_stepwise(self.dir.as_fd(), rel)
+            }
+            // Longer than one call takes, or a busy tree: component by component it works.
+            Err(Errno::NAMETOOLONG | Errno::AGAIN) => open_stepwise(self.dir.as_fd(), rel),
+            outcome => outcome,
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn open_beneath(&self, rel: &[u8]) -> rustix::io::Result<OwnedFd> {
+        open_stepwise(self.dir.as_fd(), rel)
+    }
+}
+
+impl From<Errno> for OpenProblem {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::NOENT => Self::Vanished,
+            // A link, a file where a directory was, a path that leads out, a socket.
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NXIO | Errno::MLINK => {
+                Self::Replaced
+            }
+            error => Self::Unreadable(error.into()),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open_in_one_call(dir: BorrowedFd<'_>, rel: &[u8]) -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let open = |flags| {
+        let mut outcome = openat2(dir, rel, flags, Mode::empty(), resolve);
+        for _ in 1..RENAME_RACES_MAX {
+            if !matches!(outcome, Err(Errno::AGAIN)) {
+                break;
+            }
+            outcome = openat2(dir, rel, flags, Mode::empty(), resolve);
+        }
+        outcome
+    };
+    match open(FILE_FLAGS | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(FILE_FLAGS),
+        outcome => outcome,
+    }
+}
+
+/// Opens directory after directory without following links, then the file.
+fn open_stepwise(dir: BorrowedFd<'_>, rel: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let (parents, name) = match rel.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&rel[..slash], &rel[slash + 1..]),
+        None => (&rel[..0], rel),
+    };
+    let parent = if parents.is_empty() { None } else { Some(open_dir_path(dir, parents)?) };
+    if !is_name(name) {
+        return Err(Errno::XDEV);
+    }
+    open_file_at(parent.as_ref().map_or(dir, |parent| parent.as_fd()), name)
+}
+
+/// Opens a directory below another one, component by component, without following links.
+pub(super) fn open_dir_path(dir: BorrowedFd<'_>, rel: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let mut reached: Option<OwnedFd> = None;
+    for name in rel.split(|byte| *byte == b'/') {
+        if !is_name(name) {
+            return Err(Errno::XDEV);
+        }
+        reached = Some(open_dir_at(reached.as_ref().map_or(dir, |fd| fd.as_fd()), name)?);
+    }
+    reached.ok_or(Errno::NOENT)
+}
+
+/// Opens a directory by its name in another one, unless the name is a link.
+pub(super) fn open_dir_at(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    open_sparing_atime(dir, name, DIR_FLAGS | OFlags::NOFOLLOW)
+}
+
+/// Opens the directory that holds an open one.
+pub(super) fn open_parent(dir: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    open_sparing_atime(dir, "..", DIR_FLAGS)
+}
+
+/// Opens a file by its name in a directory, unless the name is a link, without ever waiting.
+pub(super) fn open_file_at(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    open_sparing_atime(dir, name, FILE_FLAGS)
+}
+
+/// Reading should not move access times, where the system lets us ask for that (owners and root).
+#[cfg(target_os = "linux")]
+fn open_sparing_atime<P: rustix::path::Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    path: P,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    match openat(dir, path, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => openat(dir, path, flags, Mode::empty()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_sparing_atime<P: rustix::path::Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    path: P,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    openat(dir, path, flags, Mode::empty())
+}
+
+/// A regular file, open for reading; the same one that the scan saw.
+#[derive(Debug)]
+pub struct OpenedFile {
+    file: File,
+    stat: Stat,
+}
+
+impl OpenedFile {
+    /// Metadata when it was opened.
+    pub fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// Metadata now: what moved since [`Self::stat`] moved while it was read.
+    pub fn stat_again(&self) -> io::Result<Stat> {
+        Ok(from_system(&rustix::fs::fstat(&self.file)?).1)
+    }
+
+    /// Its extended attributes, sorted by name.
+    pub fn xattrs(&self) -> io::Result<Vec<Xattr>> {
+        Ok(attributes::read(&self.file)?)
+    }
+
+    /// Less is allocated than the length needs: it has holes, or its file system compresses.
+    pub fn sparse_hint(&self) -> bool {
+        self.stat.blocks.saturating_mul(512) < self.stat.size
+    }
+
+    /// The file itself, for reads at an offset.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Read for OpenedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
