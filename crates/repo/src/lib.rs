@@ -3,6 +3,7 @@
 //! description of every byte; this crate is its implementation.
 
 mod codec;
+pub mod config;
 mod error;
 mod id;
 mod index;

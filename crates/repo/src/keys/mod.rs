@@ -8,6 +8,13 @@
 //!   epochs   n * { meta 32, data 32 } -> one key per block (HKDF-SHA256 per type and block id)
 //! ```
 
+mod machine;
+mod recovery;
+mod slot;
+mod slots;
+#[cfg(test)]
+mod vectors;
+
 use std::fmt;
 
 use hkdf::Hkdf;
@@ -16,6 +23,11 @@ use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::id::{BlockId, ChunkId};
+
+pub use machine::MachineKey;
+pub use recovery::RecoveryCode;
+pub use slot::{Kdf, Note, SecretInput, Slot, SlotKind};
+pub use slots::{SLOTS_TRIED_MAX, add, list, open_any, read, remove};
 
 /// 32 secret bytes: wiped when dropped, never printed.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
