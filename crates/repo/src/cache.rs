@@ -66,7 +66,9 @@ impl Cache {
         let db = Connection::open(path)?;
         db.busy_timeout(std::time::Duration::from_secs(10))?;
         // a lost transaction costs a slower push, so no fsync is worth waiting for
-        db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-4096")?;
+        db.execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-4096",
+        )?;
         let layout: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if layout != LAYOUT {
             db.execute_batch(&format!(
@@ -83,7 +85,9 @@ impl Cache {
     fn with<T>(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
         let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         run(&mut db)
-            .inspect_err(|e| tracing::warn!("cache {}: {e}; going on without it", self.path.display()))
+            .inspect_err(|e| {
+                tracing::warn!("cache {}: {e}; going on without it", self.path.display())
+            })
             .ok()
     }
 

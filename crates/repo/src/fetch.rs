@@ -82,8 +82,7 @@ impl<'r> Reader<'r> {
             for (at, place) in run {
                 let from = usize::try_from(at.offset - start).expect("a run is short");
                 let sealed = &bytes[from..from + at.row.stored_len as usize];
-                out[*place] =
-                    pack::open_block(self.repo.keys(), self.repo.id(), &at.row, sealed)?;
+                out[*place] = pack::open_block(self.repo.keys(), self.repo.id(), &at.row, sealed)?;
             }
         }
         Ok(out)

@@ -2,32 +2,40 @@
 //! content maps, snapshots and the operations that change it. `docs/FORMAT.md` is the normative
 //! description of every byte; this crate is its implementation.
 
+mod cache;
 mod codec;
 pub mod config;
 mod error;
+mod fetch;
 mod id;
 mod index;
 pub mod keys;
 pub mod limits;
 mod map;
 mod object;
+mod operation;
 mod pack;
 mod padding;
 mod random;
+mod repository;
 mod seal;
 mod snapshot;
 mod tree;
 mod varint;
 
+pub use cache::{Cache, FileRow, key_of_path};
 pub use codec::Codec;
 pub use error::{Error, Result};
+pub use fetch::Reader;
 pub use id::{BlockId, ChunkId, MachineId, OpId, PackId, RepoId, SlotId};
 pub use index::{BlockNo, Index, Location};
 pub use map::{
     Extent, Layout, Map, decode_extents, encode_extents, extents_len, layout, push_extent,
 };
+pub use operation::{Commit, Ended, OpKind, Operation, Survey, end_stale};
 pub use pack::{
     BlockRow, PackTable, PackWriter, SealedBlock, open_block, read_trailer, seal_block,
 };
+pub use repository::Repository;
 pub use snapshot::{PushStats, RootRecord, Snapshot};
 pub use tree::{Entry, Kind, TreeBuilder, TreeRoot, Xattr, flag, path_order};

@@ -49,7 +49,7 @@ pub enum OpKind {
 /// The record of `op/<id>`.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub struct OpRecord {
+pub(crate) struct OpRecord {
     /// What it does.
     #[n(0)]
     pub kind: OpKind,
@@ -142,13 +142,8 @@ impl<'r> Operation<'r> {
 
     fn put_record(&self, record: &OpRecord) -> Result<()> {
         let name = format!("op/{}", self.id);
-        let bytes = object::seal_record(
-            self.repo.keys(),
-            self.repo.id(),
-            ObjectKind::Op,
-            &name,
-            record,
-        );
+        let bytes =
+            object::seal_record(self.repo.keys(), self.repo.id(), ObjectKind::Op, &name, record);
         Ok(self.repo.store().put(&name, vec![bytes.into()])?)
     }
 
@@ -173,8 +168,12 @@ impl<'r> Operation<'r> {
         let condemned = self.repo.condemned()?;
         let objects = self.repo.index_objects(cache)?;
         let dead: HashSet<OpId> = self.repo.ids_under("dead/")?.into_iter().collect();
-        let owners: HashSet<OpId> =
-            objects.iter().flat_map(|o| &o.packs).map(|t| t.op).filter(|op| dead.contains(op)).collect();
+        let owners: HashSet<OpId> = objects
+            .iter()
+            .flat_map(|o| &o.packs)
+            .map(|t| t.op)
+            .filter(|op| dead.contains(op))
+            .collect();
         let mut listed = HashSet::new();
         for owner in owners {
             let items = self.repo.store().list(&format!("packs/{owner}-"))?;

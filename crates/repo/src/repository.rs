@@ -6,11 +6,11 @@ use std::sync::Arc;
 use store::Store;
 
 use crate::cache::Cache;
-use crate::config::Config;
+use crate::config::{Config, Params};
 use crate::error::{Error, Result};
 use crate::id::{OpId, PackId, RepoId};
 use crate::index::{self, Index, IndexObject};
-use crate::keys::Keys;
+use crate::keys::{Keyring, Keys};
 use crate::object::{self, ObjectKind};
 use crate::snapshot::Snapshot;
 
@@ -23,14 +23,43 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// From parts that fit together.
-    pub(crate) fn from_parts(store: Arc<dyn Store>, config: Config, keys: Keys) -> Self {
-        Self { store, config, keys }
+    /// Makes a new repository with a random keyring; no key slot is in it yet. The caller adds
+    /// slots ([`keys::slots`](crate::keys)) and then writes `config` with
+    /// [`Repository::publish`]: a repository exists from then on.
+    pub fn create(store: Arc<dyn Store>, params: Params, created_secs: u64) -> Result<Self> {
+        if !store.list("config")?.is_empty() {
+            return Err(Error::AlreadyExists { address: store.address() });
+        }
+        let config = Config::new(RepoId(crate::random::bytes()), params, created_secs)?;
+        Ok(Self { store, config, keys: Keys::new(Keyring::random()) })
+    }
+
+    /// Writes `config`, the last object of a new repository.
+    pub fn publish(&self) -> Result<()> {
+        let bytes = self.config.encode(self.keys.keyring());
+        Ok(self.store.put("config", vec![bytes.into()])?)
+    }
+
+    /// Reads the configuration of the repository in a store, before any key is known.
+    pub fn read_config(store: &dyn Store) -> Result<Config> {
+        match store.get("config") {
+            Ok(bytes) => Config::parse(&bytes),
+            Err(store::Error::NotFound { .. } | store::Error::NoSuchStore { .. }) => {
+                Err(Error::NoRepository { address: store.address() })
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Opens the repository whose `config` was read, with a keyring that a slot gave.
+    pub fn open(store: Arc<dyn Store>, config: Config, keyring: Keyring) -> Result<Self> {
+        config.verify(&keyring)?;
+        Ok(Self { store, config, keys: Keys::new(keyring) })
     }
 
     /// Its id.
     pub fn id(&self) -> &RepoId {
-        self.config.repo_id()
+        &self.config.repo
     }
 
     /// Its configuration.
@@ -163,9 +192,10 @@ impl Repository {
         for item in self.store.list("gc/")? {
             let name = item.name.as_str();
             if let Some(pack) = name.strip_prefix("gc/bad-") {
-                out.insert(PackId::from_object_name(&format!("packs/{pack}")).ok_or_else(
-                    || Error::corrupt(name, "its name holds no pack"),
-                )?);
+                out.insert(
+                    PackId::from_object_name(&format!("packs/{pack}"))
+                        .ok_or_else(|| Error::corrupt(name, "its name holds no pack"))?,
+                );
             } else if name.ends_with(".d") {
                 let bytes = match self.store.get(name) {
                     Err(store::Error::NotFound { .. }) => continue, // swept in between

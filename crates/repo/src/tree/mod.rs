@@ -6,7 +6,7 @@
 
 mod builder;
 mod entry;
-mod node;
+pub(crate) mod node;
 
 use std::cmp::Ordering;
 
