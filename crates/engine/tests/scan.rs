@@ -290,7 +290,7 @@ fn an_ignore_file_with_a_bad_line_is_named_and_its_good_lines_count() {
     write(&dir.path().join(".agent-backup-ignore"), b"[z-a]\n\xff\n*.tmp\n");
     write(&dir.path().join("a.tmp"), b"x");
     let outcome = run(&[root("l", dir.path(), all())]);
-    assert_eq!(troubles(&outcome), [("l", Trouble::IgnoreFile)]);
+    assert_eq!(troubles(&outcome), [("l/.agent-backup-ignore", Trouble::IgnoreFile)]);
     assert!(!paths(&outcome).contains(&&b"l/a.tmp"[..]));
 }
 
@@ -299,7 +299,7 @@ fn an_ignore_file_that_is_a_fifo_does_not_block() {
     let dir = tempdir().unwrap();
     make_fifo(&dir.path().join(".agent-backup-ignore"));
     let outcome = run(&[root("l", dir.path(), all())]);
-    assert_eq!(troubles(&outcome), [("l", Trouble::IgnoreFile)]);
+    assert_eq!(troubles(&outcome), [("l/.agent-backup-ignore", Trouble::IgnoreFile)]);
     assert_eq!(outcome.totals.specials_count, 1);
 }
 

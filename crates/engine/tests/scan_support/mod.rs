@@ -81,11 +81,10 @@ pub(crate) fn paths(outcome: &Outcome) -> Vec<&[u8]> {
 }
 
 pub(crate) fn troubles(outcome: &Outcome) -> Vec<(&str, Trouble)> {
-    let pair = |problem: &'_ Problem| problem.what;
     outcome
         .problems
         .iter()
-        .map(|problem| (std::str::from_utf8(&problem.path).unwrap(), pair(problem)))
+        .map(|problem| (std::str::from_utf8(&problem.path).unwrap(), problem.what))
         .collect()
 }
 
