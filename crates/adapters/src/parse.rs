@@ -3,6 +3,7 @@
 //! Strict on purpose. A mistyped key in a backup's rules would be found out on the day of the
 //! restore, so every key must be known, every pattern must compile and every error names its line.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -119,10 +120,16 @@ fn root(table: &Table<'_>, label: String, earlier: &[RootSpec]) -> Result<RootSp
 }
 
 fn places(table: &Table<'_>, key: &str, several: bool) -> Result<Vec<Place>, AdapterError> {
+    let plain = Cell::new(0_u32);
     table.parsed(key, |text| {
         let place = Place::parse(text)?;
         if place.is_wild() && !several {
             return Err(format!("'{text}' has a wildcard, which needs several = true"));
+        }
+        plain.set(plain.get() + u32::from(!place.is_wild()));
+        if several && plain.get() > 1 {
+            // Their labels would depend on which of them exist.
+            return Err(format!("'{text}' is the second without a wildcard; give it its own root"));
         }
         Ok(place)
     })

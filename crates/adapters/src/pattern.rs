@@ -123,6 +123,18 @@ pub(crate) fn ways(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     set.build()
 }
 
+/// A pattern that matches just this name.
+pub(crate) fn escape(name: &str) -> String {
+    let mut pattern = String::with_capacity(name.len());
+    for c in name.chars() {
+        if "\\*?[]{}!,".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 /// `C:` and the like at the head of a path.
 pub(crate) fn is_drive(text: &str) -> bool {
     let bytes = text.as_bytes();

@@ -5,11 +5,13 @@
 //! directory, or one above it, is never a root of its own.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::adapter::{Adapter, Env, RootSpec};
 use crate::carve::Carved;
+use crate::pattern;
 use crate::place::Spot;
 use crate::rules::{Decision, Lists, Rules};
 
@@ -72,14 +74,13 @@ impl Adapter {
         let mut labels = HashSet::new();
         for spec in &self.roots {
             for site in spec.sites(env) {
-                let rules = site.rules(spec);
-                match spec.look(&site, &rules, env) {
+                match spec.look(&site, env) {
                     Look::Nothing => continue,
                     Look::Refused(why) => {
                         let label = self.label(spec, &site);
                         refused.push(Refused { label, path: site.path, why });
                     }
-                    Look::Found(real) => {
+                    Look::Found(real, rules) => {
                         if !claims.iter().any(|claim| claim.covers(&real, &rules)) {
                             let label = unused(&mut labels, &self.label(spec, &site));
                             claims.push(Claim { label, dir: site.path, real, rules });
@@ -144,8 +145,8 @@ impl Adapter {
 enum Look {
     Nothing,
     Refused(String),
-    /// There, with its canonical path.
-    Found(PathBuf),
+    /// There: its canonical path and the rules for it.
+    Found(PathBuf, Arc<Rules>),
 }
 
 impl RootSpec {
@@ -198,15 +199,14 @@ impl RootSpec {
         self.places(env.os).iter().flat_map(|place| place.expand(env)).map(site).collect()
     }
 
-    fn look(&self, site: &Site, rules: &Rules, env: &Env) -> Look {
+    /// Rules are compiled only for what is there: most agents are not on most machines.
+    fn look(&self, site: &Site, env: &Env) -> Look {
         let real = match site.path.canonicalize() {
             Ok(real) if real.is_dir() => real,
             Ok(_) => return Look::Nothing,
             Err(error) => {
                 return match error.kind() {
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                        Look::Nothing
-                    }
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Look::Nothing,
                     _ => Look::Refused(format!("cannot be looked at: {error}")),
                 };
             }
@@ -216,14 +216,15 @@ impl RootSpec {
         {
             return Look::Nothing;
         }
+        let rules = site.rules(self);
         if rules.is_files() {
-            return if has_any(&real, rules) { Look::Found(real) } else { Look::Nothing };
+            return if has_any(&real, &rules) { Look::Found(real, rules) } else { Look::Nothing };
         }
         let home = env.home.canonicalize().unwrap_or_else(|_| env.home.clone());
         if home.starts_with(&real) {
             return Look::Refused("is the home directory or holds it; name it with --path".into());
         }
-        Look::Found(real)
+        Look::Found(real, rules)
     }
 }
 
@@ -231,8 +232,9 @@ impl Site {
     /// The rules of the root if it is here.
     fn rules(&self, spec: &RootSpec) -> Arc<Rules> {
         let Some(name) = &self.file else { return spec.rules() };
-        let lists = Lists { files: vec![globset::escape(name)], ..spec.lists.clone() };
-        Rules::compile(lists).map_or_else(|_| spec.rules(), Arc::new)
+        let lists = Lists { files: vec![pattern::escape(name)], ..spec.lists.clone() };
+        #[allow(clippy::expect_used, reason = "checked patterns and a name without any pattern")]
+        Arc::new(Rules::compile(lists).expect("checked patterns"))
     }
 
     fn whole(self) -> PathBuf {

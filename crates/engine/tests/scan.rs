@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+#[cfg(test)]
 mod scan_support;
 
 use std::ffi::OsStr;
@@ -21,7 +22,10 @@ use engine::scan::{
 use proptest::prelude::*;
 use repo::{Kind, path_order};
 use rustix::fs::{CWD, Mode, Timespec, Timestamps};
-use scan_support::{all, by, make_fifo, paths, root, run, run_with, troubles, write};
+use scan_support::{
+    all, by, chain_with_files, make_fifo, paths, root, run, run_and_meddle, run_with, troubles,
+    write,
+};
 use tempfile::tempdir;
 
 const NAMES: [&[u8]; 9] =
@@ -290,7 +294,7 @@ fn an_ignore_file_with_a_bad_line_is_named_and_its_good_lines_count() {
     write(&dir.path().join(".agent-backup-ignore"), b"[z-a]\n\xff\n*.tmp\n");
     write(&dir.path().join("a.tmp"), b"x");
     let outcome = run(&[root("l", dir.path(), all())]);
-    assert_eq!(troubles(&outcome), [("l", Trouble::IgnoreFile)]);
+    assert_eq!(troubles(&outcome), [("l/.agent-backup-ignore", Trouble::IgnoreFile)]);
     assert!(!paths(&outcome).contains(&&b"l/a.tmp"[..]));
 }
 
@@ -299,7 +303,7 @@ fn an_ignore_file_that_is_a_fifo_does_not_block() {
     let dir = tempdir().unwrap();
     make_fifo(&dir.path().join(".agent-backup-ignore"));
     let outcome = run(&[root("l", dir.path(), all())]);
-    assert_eq!(troubles(&outcome), [("l", Trouble::IgnoreFile)]);
+    assert_eq!(troubles(&outcome), [("l/.agent-backup-ignore", Trouble::IgnoreFile)]);
     assert_eq!(outcome.totals.specials_count, 1);
 }
 
@@ -326,9 +330,8 @@ fn directories_on_the_way_appear_only_with_something_below_them() {
     }
     let filter = by(|rel, is_dir| match (rel, is_dir) {
         (b"skip", _) => Verdict::Skip,
-        (_, true) => Verdict::Walk,
         (rel, false) if rel.ends_with(b"keep") => Verdict::Include,
-        // A filter that says Walk of a file wants it no more than one that says Skip.
+        // Of a file this wants no more than Skip.
         _ => Verdict::Walk,
     });
     let outcome = run(&[root("l", dir.path(), filter)]);
@@ -416,16 +419,6 @@ fn a_path_longer_than_a_system_call_takes_is_walked_and_opened() {
     scan_support::remove_chain(dir.path(), std::str::from_utf8(&name).unwrap());
 }
 
-/// A chain of directories `d` with a file `z` beside each, which is only met on the way back.
-fn chain_with_files(dir: &Path, depth: usize) {
-    let mut at = dir.to_path_buf();
-    for _ in 0..depth {
-        write(&at.join("z"), b"x");
-        at.push("d");
-    }
-    fs::create_dir_all(&at).unwrap();
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_deep_tree_does_not_exhaust_descriptors_and_misses_nothing_on_the_way_back() {
@@ -449,45 +442,37 @@ fn a_deep_tree_does_not_exhaust_descriptors_and_misses_nothing_on_the_way_back()
 }
 
 #[test]
-fn a_directory_moved_in_mid_walk_never_sends_the_walk_elsewhere() {
-    let dir = tempdir().unwrap();
-    let aside = tempdir().unwrap();
+fn a_directory_moved_in_mid_walk_does_not_lose_its_parent() {
+    let (dir, aside) = (tempdir().unwrap(), tempdir().unwrap());
+    chain_with_files(dir.path(), 150);
+    let chain = |depth: usize| dir.path().join(vec!["d"; depth].join("/"));
+    let outcome = run_and_meddle(dir.path(), || {
+        // Its ".." leads aside now; the parent is found again from the root.
+        fs::rename(chain(60), aside.path().join("sixty")).unwrap();
+    });
+    assert!(outcome.problems.is_empty(), "{:?}", outcome.problems);
+    assert_eq!(outcome.totals.files_count, 150);
+}
+
+#[test]
+fn a_walk_cut_off_from_its_parents_names_them_and_never_strays() {
+    let (dir, aside) = (tempdir().unwrap(), tempdir().unwrap());
     write(&aside.path().join("z"), b"of another tree");
     chain_with_files(dir.path(), 150);
     let chain = |depth: usize| dir.path().join(vec!["d"; depth].join("/"));
-    let mut outcome = scan_support::Outcome::default();
-    let mut moved = false;
-    let totals = scan(
-        &[root("l", dir.path(), all())],
-        &Options::default(),
-        &AtomicBool::new(false),
-        &mut |found| {
-            if found.kind == Kind::File && !moved {
-                moved = true;
-                // 60 leaves its parent, which is then still found from the root. So does 21, whose
-                // parent goes away as well and cannot be found by anything.
-                fs::rename(chain(60), aside.path().join("sixty")).unwrap();
-                fs::rename(chain(21), aside.path().join("twentyone")).unwrap();
-                fs::rename(chain(20), aside.path().join("twenty")).unwrap();
-            }
-            outcome.found.push(found);
-            ControlFlow::Continue(())
-        },
-        &mut |problem| outcome.problems.push(problem),
-    );
-    totals.unwrap();
-    let mut lost = b"l".to_vec();
-    lost.extend_from_slice(&b"/d".repeat(20));
-    let problems: Vec<(&[u8], Trouble)> =
-        outcome.problems.iter().map(|problem| (problem.path.as_slice(), problem.what)).collect();
-    // From 59 up to 21 every parent is reached from its child, except that 60 was cut off: then
-    // the way from the root is gone too, and the rest of 59 to 21 is named as lost.
-    assert!(problems.contains(&(&lost[..], Trouble::Replaced)), "{problems:?}");
-    assert!(problems.iter().all(|(_, what)| *what == Trouble::Replaced));
-    let files = outcome.found.iter().filter(|found| found.kind == Kind::File);
-    assert!(files.clone().all(|found| found.stat.size == 1), "a file of another tree came in");
-    assert_eq!(files.count() + problems.len(), 150);
-    assert_eq!(outcome.found.last().unwrap().path, b"l/z");
+    let outcome = run_and_meddle(dir.path(), || {
+        // Up from 60 the walk would come out aside, and 20 to 59 are not under the root any more.
+        fs::rename(chain(60), aside.path().join("sixty")).unwrap();
+        fs::rename(chain(20), aside.path().join("twenty")).unwrap();
+    });
+    let lost = |depth: usize| ("l".to_owned() + &"/d".repeat(depth), Trouble::Replaced);
+    let expected: Vec<_> = (20..60).rev().map(lost).collect();
+    let named: Vec<_> =
+        troubles(&outcome).into_iter().map(|(path, what)| (path.to_owned(), what)).collect();
+    assert_eq!(named, expected);
+    let mut files = outcome.found.iter().filter(|found| found.kind == Kind::File);
+    assert!(files.all(|found| found.stat.size == 1), "a file of another tree came in");
+    assert_eq!(outcome.totals.files_count, 150 - 40);
 }
 
 #[cfg(target_os = "linux")]

@@ -241,3 +241,146 @@ impl Read for OpenedFile {
         self.file.read(buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use rustix::fs::{FileType, mknodat};
+    use tempfile::{TempDir, tempdir};
+
+    /// A root with a file `d/f`, what the scan would say of it, and a second name of the very same
+    /// file outside, so that only the way to it can tell them apart.
+    struct Case {
+        dir: TempDir,
+        outside: TempDir,
+        stat: Stat,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let (dir, outside) = (tempdir().unwrap(), tempdir().unwrap());
+            fs::create_dir(dir.path().join("d")).unwrap();
+            fs::write(dir.path().join("d/f"), b"content").unwrap();
+            fs::hard_link(dir.path().join("d/f"), outside.path().join("f")).unwrap();
+            let raw = rustix::fs::stat(dir.path().join("d/f")).unwrap();
+            Self { stat: from_system(&raw).1, dir, outside }
+        }
+
+        fn at(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        /// Opens in both ways, which must agree.
+        fn open(&self, rel: &[u8]) -> Result<OpenedFile, OpenProblem> {
+            let quick = SourceRoot::open_dir(self.dir.path()).unwrap();
+            let first = quick.open(rel, &self.stat);
+            #[cfg(target_os = "linux")]
+            {
+                let slow = SourceRoot::open_dir(self.dir.path()).unwrap();
+                slow.stepwise.store(true, Ordering::Relaxed);
+                let second = slow.open(rel, &self.stat);
+                let answer = |outcome: &Result<OpenedFile, OpenProblem>| match outcome {
+                    Ok(_) => "opened".to_owned(),
+                    Err(problem) => problem.to_string(),
+                };
+                assert_eq!(answer(&first), answer(&second));
+            }
+            first
+        }
+
+        fn is_replaced(&self, rel: &[u8]) -> bool {
+            matches!(self.open(rel), Err(OpenProblem::Replaced))
+        }
+    }
+
+    #[test]
+    fn the_file_that_was_scanned_is_opened_and_read() {
+        let case = Case::new();
+        let mut opened = case.open(b"d/f").unwrap();
+        let mut bytes = Vec::new();
+        opened.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"content");
+        assert_eq!(opened.stat(), &case.stat);
+        fs::write(case.at("d/f"), b"content and more").unwrap();
+        assert_eq!(opened.stat_again().unwrap().size, 16);
+        assert_eq!(opened.stat().size, 7);
+    }
+
+    #[test]
+    fn a_directory_swapped_for_a_link_is_refused_even_if_it_leads_to_the_same_file() {
+        let case = Case::new();
+        fs::remove_dir_all(case.at("d")).unwrap();
+        symlink(case.outside.path(), case.at("d")).unwrap();
+        assert!(case.is_replaced(b"d/f"));
+    }
+
+    #[test]
+    fn a_file_swapped_for_a_link_to_itself_is_refused() {
+        let case = Case::new();
+        fs::remove_file(case.at("d/f")).unwrap();
+        symlink(case.outside.path().join("f"), case.at("d/f")).unwrap();
+        assert!(case.is_replaced(b"d/f"));
+    }
+
+    #[test]
+    fn a_file_replaced_by_another_is_refused() {
+        let case = Case::new();
+        fs::write(case.at("d/g"), b"content").unwrap();
+        fs::rename(case.at("d/g"), case.at("d/f")).unwrap();
+        assert!(case.is_replaced(b"d/f"));
+    }
+
+    #[test]
+    fn a_file_replaced_by_a_fifo_or_socket_or_directory_blocks_nothing_and_is_refused() {
+        let case = Case::new();
+        mknodat(CWD, case.at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(case.at("socket")).unwrap();
+        for rel in [&b"fifo"[..], b"socket", b"d", b"d/f/below"] {
+            assert!(case.is_replaced(rel), "{rel:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_vanished() {
+        let case = Case::new();
+        fs::remove_file(case.at("d/f")).unwrap();
+        assert!(matches!(case.open(b"d/f"), Err(OpenProblem::Vanished)));
+        assert!(matches!(case.open(b"none/f"), Err(OpenProblem::Vanished)));
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_root() {
+        let case = Case::new();
+        let out = case.outside.path().file_name().unwrap().to_str().unwrap();
+        let absolute = case.outside.path().join("f").display().to_string();
+        for rel in [format!("../{out}/f"), format!("d/../../{out}/f"), absolute] {
+            assert!(case.is_replaced(rel.as_bytes()), "{rel}");
+        }
+    }
+
+    #[test]
+    fn holes_are_noticed() {
+        let case = Case::new();
+        assert!(!case.open(b"d/f").unwrap().sparse_hint());
+        File::options().write(true).open(case.at("d/f")).unwrap().set_len(1 << 20).unwrap();
+        assert!(case.open(b"d/f").unwrap().sparse_hint());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn reading_leaves_the_access_time_alone() {
+        use std::os::unix::fs::MetadataExt;
+        let case = Case::new();
+        // Older than the content: a plain read would move it, also on file systems with relatime.
+        let old = rustix::fs::Timespec { tv_sec: 1000, tv_nsec: 0 };
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let times = rustix::fs::Timestamps { last_access: old, last_modification: now };
+        rustix::fs::utimensat(CWD, case.at("d/f"), &times, rustix::fs::AtFlags::empty()).unwrap();
+        case.open(b"d/f").unwrap().read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(fs::metadata(case.at("d/f")).unwrap().atime(), 1000);
+    }
+}

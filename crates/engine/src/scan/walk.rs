@@ -269,16 +269,7 @@ impl RootWalk<'_, '_> {
                 }
             }
         }
-        let ignore_file = &self.scan.options.ignore_file;
-        let ignored = if named.is_none() && names.contains(ignore_file.as_bytes()) {
-            let (ignored, error) = Ignored::read(fd.as_fd(), ignore_file);
-            if let Some(error) = error {
-                self.report_io(Trouble::IgnoreFile, error);
-            }
-            ignored
-        } else {
-            None
-        };
+        let ignored = if named.is_none() { self.ignore_file(fd.as_fd(), &names) } else { None };
         let xattrs = attributes::read(&fd).unwrap_or_else(|error| {
             self.report(Trouble::Unreadable, error);
             Vec::new()
@@ -316,6 +307,23 @@ impl RootWalk<'_, '_> {
                 self.give_up();
             }
         }
+    }
+
+    /// The ignore file of a directory, if it has one.
+    fn ignore_file(&mut self, dir: BorrowedFd<'_>, names: &Names) -> Option<Ignored> {
+        let name = &self.scan.options.ignore_file;
+        if !names.contains(name.as_bytes()) {
+            return None;
+        }
+        let (ignored, error) = Ignored::read(dir, name);
+        if let Some(error) = error {
+            let dir_len = self.path.len();
+            self.path.push(b'/');
+            self.path.extend_from_slice(name.as_bytes());
+            self.report_io(Trouble::IgnoreFile, error);
+            self.path.truncate(dir_len);
+        }
+        ignored
     }
 
     fn set_fd(&mut self, fd: OwnedFd) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use engine::scan::{Filter, Found, Options, Problem, ScanRoot, Totals, Trouble, Verdict, scan};
+use repo::Kind;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat};
 
 /// What one scan handed over.
@@ -76,16 +77,37 @@ pub(crate) fn run_with(roots: &[ScanRoot], options: &Options) -> Outcome {
     Outcome { found, problems, totals: totals.unwrap() }
 }
 
+/// Scans a directory and does something to it when the first file is met.
+pub(crate) fn run_and_meddle(dir: &Path, meddle: impl FnOnce()) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut meddle = Some(meddle);
+    let totals = scan(
+        &[root("l", dir, all())],
+        &Options::default(),
+        &AtomicBool::new(false),
+        &mut |entry| {
+            if entry.kind == Kind::File
+                && let Some(meddle) = meddle.take()
+            {
+                meddle();
+            }
+            outcome.found.push(entry);
+            ControlFlow::Continue(())
+        },
+        &mut |problem| outcome.problems.push(problem),
+    );
+    Outcome { totals: totals.unwrap(), ..outcome }
+}
+
 pub(crate) fn paths(outcome: &Outcome) -> Vec<&[u8]> {
     outcome.found.iter().map(|found| found.path.as_slice()).collect()
 }
 
 pub(crate) fn troubles(outcome: &Outcome) -> Vec<(&str, Trouble)> {
-    let pair = |problem: &'_ Problem| problem.what;
     outcome
         .problems
         .iter()
-        .map(|problem| (std::str::from_utf8(&problem.path).unwrap(), pair(problem)))
+        .map(|problem| (std::str::from_utf8(&problem.path).unwrap(), problem.what))
         .collect()
 }
 
@@ -110,6 +132,16 @@ pub(crate) fn make_chain(dir: &Path, name: &[u8], depth: usize) {
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
     openat(at.as_fd(), "end", flags, Mode::RUSR | Mode::WUSR).unwrap();
+}
+
+/// A chain of directories `d` with a file `z` beside each, which is only met on the way back.
+pub(crate) fn chain_with_files(dir: &Path, depth: usize) {
+    let mut at = dir.to_path_buf();
+    for _ in 0..depth {
+        write(&at.join("z"), b"x");
+        at.push("d");
+    }
+    fs::create_dir_all(&at).unwrap();
 }
 
 /// Removes such a chain from the top, which needs neither long paths nor many descriptors.
