@@ -1,3 +1,14 @@
-//! The verbs of agent-backup: push, pull, ls, diff, find, stats
+//! The verbs of agent-backup as functions: options in, stats out. Owns threads, files and time;
+//! never prints, never reads the environment.
 
+mod clock;
+mod error;
+mod monitor;
 pub mod scan;
+mod session;
+mod state;
+
+pub use clock::{Clock, SystemClock};
+pub use error::{Error, Result};
+pub use monitor::{Monitor, Problem, Progress, Silent};
+pub use session::{Dirs, InitOptions, Machine, PARAMS, Session};

@@ -1,0 +1,166 @@
+//! The state of this machine for one repository: small, not deletable without loss of protection,
+//! unlike the cache. `<state>/repos/<repository id>/{state.json,machine.key,lock}`, directories
+//! 0700, files 0600; `<state>/machine-id` beside them for all repositories.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use repo::{BlockId, MachineId, OpId, RepoId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What is remembered. Ids are hexadecimal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Counts this machine's snapshots.
+    #[serde(default)]
+    pub(crate) counter: u64,
+    /// This machine's newest acknowledged snapshot.
+    pub(crate) previous: Option<Previous>,
+    /// An operation that was announced and not ended: a crash leaves it here.
+    pub(crate) unfinished: Option<String>,
+    /// For each set of roots, the snapshot that is current.
+    #[serde(default)]
+    pub(crate) sets: BTreeMap<String, Current>,
+}
+
+/// A snapshot this machine made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Previous {
+    pub(crate) id: String,
+    /// BLAKE3 of its sealed object.
+    pub(crate) hash: String,
+}
+
+/// The current snapshot of a set of roots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Current {
+    pub(crate) snapshot: String,
+    pub(crate) tree: String,
+}
+
+impl Current {
+    pub(crate) fn ids(&self) -> Option<(OpId, BlockId)> {
+        Some((OpId::from_hex(&self.snapshot)?, BlockId::from_hex(&self.tree)?))
+    }
+}
+
+/// The state directory of one repository.
+#[derive(Debug, Clone)]
+pub(crate) struct StateDir {
+    dir: PathBuf,
+}
+
+/// Makes a private directory with its parents.
+pub(crate) fn private_dir(dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| Error::local("create", dir, e))
+}
+
+/// Writes a file so that it is whole or not there: private temporary file, fsync, rename, fsync.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().expect("files lie in directories");
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|e| Error::local("write", path, e))
+}
+
+impl StateDir {
+    /// The directory of a repository under the machine's state directory.
+    pub(crate) fn open(state: &Path, repo: &RepoId) -> Result<Self> {
+        let dir = state.join("repos").join(repo.hex());
+        private_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Where the machine key of a repository lies.
+    pub(crate) fn machine_key(state: &Path, repo: &RepoId) -> PathBuf {
+        state.join("repos").join(repo.hex()).join("machine.key")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.join("state.json")
+    }
+
+    /// Reads the state; none yet is an empty one. A damaged one is an error: it protects against a
+    /// rolled-back repository and must not be lost in silence.
+    pub(crate) fn load(&self) -> Result<State> {
+        let path = self.file();
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+                Error::local("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+            Err(e) => Err(Error::local("read", &path, e)),
+        }
+    }
+
+    /// Writes the state.
+    pub(crate) fn save(&self, state: &State) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(state).expect("plain data encodes");
+        write_whole(&self.file(), &bytes)
+    }
+
+    /// Takes the lock of this repository on this machine; [`Error::Busy`] names the holder.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let path = self.dir.join("lock");
+        let fail = |e| Error::local("lock", &path, e);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let holder =
+                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(Error::Busy { holder });
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(fail(e)),
+        }
+        file.set_len(0).map_err(fail)?;
+        write!(file, "{}", std::process::id()).map_err(fail)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// Holds the lock until it is dropped, also by a crash.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// This machine's id: random, made on first use.
+pub(crate) fn machine_id(state: &Path) -> Result<MachineId> {
+    private_dir(state)?;
+    let path = state.join("machine-id");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => MachineId::from_hex(text.trim()).ok_or_else(|| {
+            let what = "it holds no machine id; remove it to become a new machine";
+            Error::local("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, what))
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let id = MachineId(OpId::random().0);
+            write_whole(&path, format!("{id}\n").as_bytes())?;
+            Ok(id)
+        }
+        Err(e) => Err(Error::local("read", &path, e)),
+    }
+}
