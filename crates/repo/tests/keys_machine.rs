@@ -1,5 +1,7 @@
 //! Secrets outside the store: the machine key file and the code on paper.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected panics")]
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -135,25 +137,16 @@ fn a_recovery_code_survives_handwriting() {
 
 #[test]
 fn a_typo_in_a_recovery_code_is_found_before_any_slot_is_tried() {
-    // fixed, because a check of 20 bits misses one typo in a million
-    let shown = "0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ";
-    let check = (0..1_u32 << 20).map(|n| {
-        let symbols = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-        let at = |shift: u32| char::from(symbols[usize::try_from(n >> shift & 31).unwrap()]);
-        format!("{}{}{}{}", at(15), at(10), at(5), at(0))
-    });
-    let fits: Vec<String> = check
-        .map(|check| format!("{shown}-{check}"))
-        .filter(|code| RecoveryCode::parse(code).is_ok())
-        .collect();
-    assert_eq!(fits.len(), 1, "exactly one check fits a code");
-    let good: Vec<char> = fits[0].chars().collect();
+    // fixed, because a check of 20 bits misses one typo in a million; the golden vector's code
+    let shown = "144G-J289-144G-J289-144G-J289-144G-J289-0Z13";
+    RecoveryCode::parse(shown).unwrap();
+    let good: Vec<char> = shown.chars().collect();
     for at in (0..good.len()).filter(|at| good[*at] != '-') {
         let mut typo = good.clone();
         typo[at] = if typo[at] == '7' { '8' } else { '7' };
         let error = RecoveryCode::parse(&typo.iter().collect::<String>()).unwrap_err();
         assert!(error.to_string().contains("typo"), "character {at}: {error}");
-        if at > 0 && good[at - 1] != '-' {
+        if at > 0 && good[at - 1] != '-' && good[at - 1] != good[at] {
             let mut swapped = good.clone();
             swapped.swap(at, at - 1);
             assert!(RecoveryCode::parse(&swapped.iter().collect::<String>()).is_err());

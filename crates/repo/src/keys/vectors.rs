@@ -142,21 +142,26 @@ fn refused() -> Vec<Value> {
     let name = Slot::object_name(passphrase.id());
     let good = passphrase.encode();
     // offsets: see the layout of the record in docs/FORMAT.md
-    let edited = |at: usize, mask: u8| {
+    let edited = |at: usize, value: u8| {
         let mut object = good.clone();
-        object[at] ^= mask;
+        object[at] = value;
         rechecked(object)
     };
     let mut damaged = good.clone();
     damaged[200] ^= 1;
     add("one bit of the body", &name, &damaged, "corrupt");
-    add("one bit of the body, checksum made right", &name, &edited(200, 1), "corrupt");
-    add("one bit of the salt, checksum made right", &name, &edited(19, 1), "wrong_key");
-    add("one bit of the commitment, checksum made right", &name, &edited(54, 1), "wrong_key");
-    add("scrypt with 2^26, checksum made right", &name, &edited(13, 10 ^ 26), "corrupt");
-    add("scrypt with r = 24, checksum made right", &name, &edited(14, 8 ^ 24), "corrupt");
+    add("one byte of the body, checksum made right", &name, &edited(200, !good[200]), "corrupt");
+    add("one byte of the salt, checksum made right", &name, &edited(19, 0x31), "wrong_key");
+    add(
+        "one byte of the commitment, checksum made right",
+        &name,
+        &edited(54, !good[54]),
+        "wrong_key",
+    );
+    add("scrypt with 2^23, checksum made right", &name, &edited(13, 23), "corrupt");
+    add("scrypt with r = 23, checksum made right", &name, &edited(14, 23), "corrupt");
     add("cut in half", &name, &good[..good.len() / 2], "corrupt");
-    add("newer object version", &name, &edited(7, 1 ^ 2), "too_new");
+    add("newer object version", &name, &edited(7, 2), "too_new");
     add("copied to another name", &Slot::object_name(SlotId([0x29; 16])), &good, "corrupt");
     let name = Slot::object_name(machine.id());
     add("a passphrase slot in the machine's place", &name, &good, "wrong_key");
