@@ -388,6 +388,18 @@ fn a_slot_that_the_store_spoils_is_not_reported_as_added() {
 }
 
 #[test]
+fn a_machine_key_is_never_added_twice() {
+    let (shelf, keyring) = (Shelf::default(), Keyring::random());
+    let secret = SecretInput::Machine(MachineKey::random(REPO));
+    let add =
+        |label: &str| keys::add(&shelf, &REPO, &keyring, &secret, &note(label), Kdf::for_tests());
+    let id = add("first").unwrap();
+    assert!(matches!(add("second"), Err(Error::Refused { .. })));
+    let slot = keys::read(&shelf, id).unwrap();
+    assert_eq!(slot.note(&REPO, &keyring).unwrap().label, "first");
+}
+
+#[test]
 fn the_last_usable_slot_stays() {
     let (shelf, keyring) = (Shelf::default(), Keyring::random());
     let add = |text: &str| {
