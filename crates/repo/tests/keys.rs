@@ -299,14 +299,20 @@ fn a_slot_opens_only_in_its_own_repository_and_under_its_own_name() {
 }
 
 #[test]
-fn a_passphrase_slot_relabelled_as_a_recovery_slot_does_not_open() {
-    let code = RecoveryCode::random();
-    let slot = slot(&Keyring::random(), &SecretInput::Recovery(code));
-    let mut bad = slot.encode();
-    assert_eq!(bad[KIND_AT], 2, "the layout this test relies on");
-    bad[KIND_AT] = 0;
+fn a_slot_relabelled_as_another_kind_does_not_open() {
+    let secret = passphrase("correct horse");
+    let slot = slot(&Keyring::random(), &secret);
+    let relabelled = |kind: u8| {
+        let mut object = slot.encode();
+        assert_eq!(object[KIND_AT], 1, "the layout this test relies on");
+        object[KIND_AT] = kind;
+        with_checksum(object)
+    };
     // a machine slot has no scrypt parameters, so the change shows at once
-    assert!(matches!(Slot::parse(&name(&slot), &with_checksum(bad)), Err(Error::Corrupt { .. })));
+    let error = Slot::parse(&name(&slot), &relabelled(0)).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    let error = parse_and_open(&name(&slot), &relabelled(2), &secret).unwrap_err();
+    assert!(matches!(error, Error::WrongKey { .. }), "{error}");
 }
 
 #[test]

@@ -249,3 +249,18 @@ fn every_golden_object_to_refuse_is_refused_for_its_reason() {
         assert_eq!(class, text(&vector["error"]), "{}: {error}", vector["why"]);
     }
 }
+
+/// The same 20 bytes as a passphrase and as a recovery code give the same key: the associated data
+/// alone keeps the kinds apart.
+#[test]
+fn the_kind_of_a_slot_is_bound() {
+    let bytes = b"twenty ascii letters";
+    let typed = std::str::from_utf8(bytes).unwrap().to_owned();
+    let made = slot(SlotId([0x23; 16]), &SecretInput::Passphrase(Zeroizing::new(typed)));
+    let mut object = made.encode();
+    assert_eq!(object[10], 1, "the kind, in the layout of docs/FORMAT.md");
+    object[10] = 2;
+    let relabelled = Slot::parse(&Slot::object_name(made.id()), &rechecked(object)).unwrap();
+    let code = SecretInput::Recovery(RecoveryCode::from_bytes(*bytes));
+    assert!(matches!(relabelled.open(&REPO, &code), Err(Error::Corrupt { .. })));
+}
