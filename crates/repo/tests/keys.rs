@@ -394,6 +394,31 @@ fn a_slot_that_the_store_spoils_is_not_reported_as_added() {
 }
 
 #[test]
+fn a_keyring_that_could_seal_nothing_is_not_stored() {
+    let shelf = Shelf::default();
+    let empty = Keyring { epochs: Vec::new(), ..Keyring::random() };
+    let secret = passphrase("correct horse");
+    let added = keys::add(&shelf, &REPO, &empty, &secret, &note("a"), Kdf::for_tests());
+    assert!(matches!(added, Err(Error::Corrupt { .. })));
+    assert!(shelf.names().is_empty());
+}
+
+#[test]
+fn a_secret_without_a_slot_of_its_kind_is_told_so() {
+    let (shelf, keyring) = (Shelf::default(), Keyring::random());
+    let code = SecretInput::Recovery(RecoveryCode::random());
+    let error = keys::open_any(&shelf, &REPO, &code).unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }), "no slots at all: {error}");
+    let secret = passphrase("correct horse");
+    keys::add(&shelf, &REPO, &keyring, &secret, &note("a"), Kdf::for_tests()).unwrap();
+    let error = keys::open_any(&shelf, &REPO, &code).unwrap_err();
+    assert!(matches!(error, Error::WrongKey { .. }));
+    assert!(error.to_string().contains("opens with a recovery code"), "{error}");
+    let error = keys::open_any(&shelf, &REPO, &passphrase("wrong")).unwrap_err();
+    assert!(error.to_string().contains("the one passphrase slot does not open"), "{error}");
+}
+
+#[test]
 fn a_machine_key_is_never_added_twice() {
     let (shelf, keyring) = (Shelf::default(), Keyring::random());
     let secret = SecretInput::Machine(MachineKey::random(REPO));

@@ -71,6 +71,20 @@ fn a_config_cut_short_or_grown_is_damage() {
 }
 
 #[test]
+fn bytes_smuggled_in_after_the_record_are_damage() {
+    let object = config().encode(&Keyring::random());
+    let mut forged = object[..object.len() - 48].to_vec();
+    forged.push(0);
+    let len = u32::from_le_bytes(forged[8..12].try_into().unwrap()) + 1;
+    forged[8..12].copy_from_slice(&len.to_le_bytes());
+    let checksum = blake3::hash(&forged);
+    forged.extend_from_slice(&checksum.as_bytes()[..16]);
+    forged.extend_from_slice(&object[object.len() - 32..]);
+    let error = Config::parse(&forged).unwrap_err();
+    assert!(error.to_string().contains("after its record"), "{error}");
+}
+
+#[test]
 fn a_config_forged_without_the_key_parses_but_does_not_verify() {
     let (keyring, stranger) = (Keyring::random(), Keyring::random());
     let mut forged = config();
