@@ -319,6 +319,14 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_swapped_for_a_link_to_where_it_went_is_refused() {
+        let case = Case::new();
+        fs::rename(case.at("d"), case.at("e")).unwrap();
+        symlink("e", case.at("d")).unwrap();
+        assert!(case.is_replaced(b"d/f"));
+    }
+
+    #[test]
     fn a_file_swapped_for_a_link_to_itself_is_refused() {
         let case = Case::new();
         fs::remove_file(case.at("d/f")).unwrap();
@@ -342,6 +350,11 @@ mod tests {
         for rel in [&b"fifo"[..], b"socket", b"d", b"d/f/below"] {
             assert!(case.is_replaced(rel), "{rel:?}");
         }
+        // Nor is it opened for somebody who took it for a file all along.
+        let raw = rustix::fs::stat(case.at("fifo")).unwrap();
+        let source = SourceRoot::open_dir(case.dir.path()).unwrap();
+        let outcome = source.open(b"fifo", &from_system(&raw).1);
+        assert!(matches!(outcome, Err(OpenProblem::Replaced)));
     }
 
     #[test]
