@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::scan::{
-    DEPTH_MAX, Error, Found, Options, Owners, ScanRoot, SourceRoot, Trouble, Verdict,
-    entry_metadata, scan,
+    DEPTH_MAX, Error, Found, Options, Owners, PATH_BYTES_MAX, ScanRoot, SourceRoot, Trouble,
+    Verdict, entry_metadata, scan,
 };
 use proptest::prelude::*;
 use repo::{Kind, path_order};
@@ -432,6 +432,18 @@ fn a_path_longer_than_a_system_call_takes_is_walked_and_opened() {
     scan_support::remove_chain(dir.path(), std::str::from_utf8(&name).unwrap());
 }
 
+#[test]
+fn a_path_that_no_repository_takes_is_cut_there_and_named() {
+    let dir = tempdir().unwrap();
+    let (name, levels_count) = ([b'n'; 250], (PATH_BYTES_MAX - 1) / 251);
+    scan_support::make_chain(dir.path(), &name, levels_count + 2);
+    let outcome = run(&[root("l", dir.path(), all())]);
+    scan_support::remove_chain(dir.path(), std::str::from_utf8(&name).unwrap());
+    assert_eq!(outcome.found.len(), 1 + levels_count);
+    let whats: Vec<Trouble> = outcome.problems.iter().map(|problem| problem.what).collect();
+    assert_eq!(whats, [Trouble::NameTooLong]);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_deep_tree_does_not_exhaust_descriptors_and_misses_nothing_on_the_way_back() {
@@ -569,4 +581,16 @@ fn attributes_of_directories_and_files_are_kept_sorted() {
     let source = SourceRoot::open_dir(dir.path()).unwrap();
     let opened = source.open(b"f", &outcome.found[2].stat).unwrap();
     assert_eq!(pairs(&opened.xattrs().unwrap()), expected);
+}
+
+#[test]
+fn more_attributes_than_usual_are_all_kept() {
+    let dir = tempdir().unwrap();
+    let names: Vec<String> = (10..30).map(|n| format!("user.{n}{}", "x".repeat(60))).collect();
+    if !names.iter().all(|name| xattr::set(dir.path(), name, b"v").is_ok()) {
+        return; // This file system has none, or no room for so many.
+    }
+    let outcome = run(&[root("l", dir.path(), all())]);
+    let kept = outcome.found[0].xattrs.iter().map(|xattr| xattr.name.as_slice());
+    assert!(kept.eq(names.iter().map(String::as_bytes)));
 }
