@@ -46,134 +46,135 @@ struct Case {
     roots: &'static [&'static str],
 }
 
+const MOVED: &[Case] = &[
+    Case {
+        id: "claude-code",
+        vars: &[("CLAUDE_CONFIG_DIR", "elsewhere")],
+        there: &[
+            "elsewhere/.claude.json",
+            "elsewhere/history.jsonl",
+            ".claude/projects/",
+            ".claude.json",
+        ],
+        // What is in the usual place is kept too: another shell may use it.
+        roots: &[
+            "claude-code/accounts=.claude",
+            "claude-code/dot=elsewhere",
+            "claude-code/home=elsewhere",
+        ],
+    },
+    Case {
+        id: "claude-code",
+        vars: &[("CLAUDE_CONFIG_DIR", "elsewhere")],
+        there: &["elsewhere/history.jsonl", ".claude.json"],
+        roots: &["claude-code/dot=", "claude-code/home=elsewhere"],
+    },
+    Case {
+        id: "codex",
+        vars: &[("CODEX_HOME", "cx")],
+        there: &["cx/state_5.sqlite", ".codex/"],
+        roots: &["codex/home=cx"],
+    },
+    Case {
+        id: "codex",
+        vars: &[("CODEX_SQLITE_HOME", "fast")],
+        there: &["fast/state_5.sqlite", ".codex/"],
+        roots: &["codex/home=.codex", "codex/sqlite=fast"],
+    },
+    Case {
+        id: "cursor",
+        vars: &[("XDG_CONFIG_HOME", "cfg")],
+        there: &["cfg/Cursor/User/", "cfg/cursor/cli-config.json", ".config/Cursor/User/"],
+        roots: &["cursor/cli=cfg/cursor", "cursor/user=cfg/Cursor/User"],
+    },
+    Case {
+        id: "opencode",
+        vars: &[("XDG_DATA_HOME", "d"), ("XDG_CONFIG_HOME", "c"), ("XDG_STATE_HOME", "s")],
+        there: &["d/opencode/", "c/opencode/", "s/opencode/", ".local/share/opencode/"],
+        roots: &[
+            "opencode/config=c/opencode",
+            "opencode/data=d/opencode",
+            "opencode/state=s/opencode",
+        ],
+    },
+    Case {
+        id: "opencode",
+        vars: &[
+            ("OPENCODE_DATA_DIR", "data"),
+            ("OPENCODE_CONFIG_DIR", "extra"),
+            ("OPENCODE_DB", "fast/mine.db"),
+            ("OPENCODE_CONFIG", "work/opencode.json"),
+        ],
+        there: &["data/", "extra/", "fast/mine.db", "work/opencode.json", ".config/opencode/"],
+        roots: &[
+            "opencode/config-dir=extra",
+            "opencode/config-file=work",
+            "opencode/config=.config/opencode",
+            "opencode/data=data",
+            "opencode/db=fast",
+        ],
+    },
+    Case {
+        id: "goose",
+        vars: &[("GOOSE_PATH_ROOT", "g"), ("XDG_DATA_HOME", "ignored")],
+        there: &["g/config/", "g/data/", "g/state/", "g/.agents/skills/", "ignored/goose/"],
+        roots: &[
+            "goose/agents=g/.agents",
+            "goose/config=g/config",
+            "goose/data=g/data",
+            "goose/state=g/state",
+        ],
+    },
+    Case {
+        id: "gemini-cli",
+        vars: &[("GEMINI_CLI_HOME", "work")],
+        there: &["work/.gemini/", ".gemini/"],
+        roots: &["gemini-cli/home=work/.gemini"],
+    },
+    Case {
+        id: "cline",
+        vars: &[("CLINE_DIR", "cl")],
+        there: &["cl/data/db/", "cl/data/sessions/", "cl/rules/", ".cline/data/"],
+        roots: &[
+            "cline/data=cl/data",
+            "cline/db=cl/data/db",
+            "cline/home=cl",
+            "cline/sessions=cl/data/sessions",
+        ],
+    },
+    Case {
+        id: "cline",
+        vars: &[
+            ("CLINE_DIR", "cl"),
+            ("CLINE_DATA_DIR", "data"),
+            ("CLINE_SESSION_DATA_DIR", "s"),
+            ("CLINE_DB_DATA_DIR", "d"),
+            ("CLINE_TEAM_DATA_DIR", "t"),
+            ("CLINE_CONNECTOR_DATA_DIR", "k"),
+            ("CLINE_MCP_SETTINGS_PATH", "m/mcp.json"),
+        ],
+        there: &["cl/rules/", "data/", "s/", "d/", "t/", "k/", "m/mcp.json"],
+        roots: &[
+            "cline/connectors=k",
+            "cline/data=data",
+            "cline/db=d",
+            "cline/home=cl",
+            "cline/mcp-settings=m",
+            "cline/sessions=s",
+            "cline/teams=t",
+        ],
+    },
+    Case {
+        id: "aider",
+        vars: &[("AIDER_PROJECTS", "My App (2)")],
+        there: &["My App (2)/.aider.conf.yml"],
+        roots: &["aider/project/my-app-2=My App (2)"],
+    },
+];
+
 #[test]
 fn variables_move_the_roots_of_each_agent() {
-    let cases = [
-        Case {
-            id: "claude-code",
-            vars: &[("CLAUDE_CONFIG_DIR", "elsewhere")],
-            there: &[
-                "elsewhere/.claude.json",
-                "elsewhere/history.jsonl",
-                ".claude/projects/",
-                ".claude.json",
-            ],
-            // What is in the usual place is kept too: another shell may use it.
-            roots: &[
-                "claude-code/accounts=.claude",
-                "claude-code/dot=elsewhere",
-                "claude-code/home=elsewhere",
-            ],
-        },
-        Case {
-            id: "claude-code",
-            vars: &[("CLAUDE_CONFIG_DIR", "elsewhere")],
-            there: &["elsewhere/history.jsonl", ".claude.json"],
-            roots: &["claude-code/dot=", "claude-code/home=elsewhere"],
-        },
-        Case {
-            id: "codex",
-            vars: &[("CODEX_HOME", "cx")],
-            there: &["cx/state_5.sqlite", ".codex/"],
-            roots: &["codex/home=cx"],
-        },
-        Case {
-            id: "codex",
-            vars: &[("CODEX_SQLITE_HOME", "fast")],
-            there: &["fast/state_5.sqlite", ".codex/"],
-            roots: &["codex/home=.codex", "codex/sqlite=fast"],
-        },
-        Case {
-            id: "cursor",
-            vars: &[("XDG_CONFIG_HOME", "cfg")],
-            there: &["cfg/Cursor/User/", "cfg/cursor/cli-config.json", ".config/Cursor/User/"],
-            roots: &["cursor/cli=cfg/cursor", "cursor/user=cfg/Cursor/User"],
-        },
-        Case {
-            id: "opencode",
-            vars: &[("XDG_DATA_HOME", "d"), ("XDG_CONFIG_HOME", "c"), ("XDG_STATE_HOME", "s")],
-            there: &["d/opencode/", "c/opencode/", "s/opencode/", ".local/share/opencode/"],
-            roots: &[
-                "opencode/config=c/opencode",
-                "opencode/data=d/opencode",
-                "opencode/state=s/opencode",
-            ],
-        },
-        Case {
-            id: "opencode",
-            vars: &[
-                ("OPENCODE_DATA_DIR", "data"),
-                ("OPENCODE_CONFIG_DIR", "extra"),
-                ("OPENCODE_DB", "fast/mine.db"),
-                ("OPENCODE_CONFIG", "work/opencode.json"),
-            ],
-            there: &["data/", "extra/", "fast/mine.db", "work/opencode.json", ".config/opencode/"],
-            roots: &[
-                "opencode/config-dir=extra",
-                "opencode/config-file=work",
-                "opencode/config=.config/opencode",
-                "opencode/data=data",
-                "opencode/db=fast",
-            ],
-        },
-        Case {
-            id: "goose",
-            vars: &[("GOOSE_PATH_ROOT", "g"), ("XDG_DATA_HOME", "ignored")],
-            there: &["g/config/", "g/data/", "g/state/", "g/.agents/skills/", "ignored/goose/"],
-            roots: &[
-                "goose/agents=g/.agents",
-                "goose/config=g/config",
-                "goose/data=g/data",
-                "goose/state=g/state",
-            ],
-        },
-        Case {
-            id: "gemini-cli",
-            vars: &[("GEMINI_CLI_HOME", "work")],
-            there: &["work/.gemini/", ".gemini/"],
-            roots: &["gemini-cli/home=work/.gemini"],
-        },
-        Case {
-            id: "cline",
-            vars: &[("CLINE_DIR", "cl")],
-            there: &["cl/data/db/", "cl/data/sessions/", "cl/rules/", ".cline/data/"],
-            roots: &[
-                "cline/data=cl/data",
-                "cline/db=cl/data/db",
-                "cline/home=cl",
-                "cline/sessions=cl/data/sessions",
-            ],
-        },
-        Case {
-            id: "cline",
-            vars: &[
-                ("CLINE_DIR", "cl"),
-                ("CLINE_DATA_DIR", "data"),
-                ("CLINE_SESSION_DATA_DIR", "s"),
-                ("CLINE_DB_DATA_DIR", "d"),
-                ("CLINE_TEAM_DATA_DIR", "t"),
-                ("CLINE_CONNECTOR_DATA_DIR", "k"),
-                ("CLINE_MCP_SETTINGS_PATH", "m/mcp.json"),
-            ],
-            there: &["cl/rules/", "data/", "s/", "d/", "t/", "k/", "m/mcp.json"],
-            roots: &[
-                "cline/connectors=k",
-                "cline/data=data",
-                "cline/db=d",
-                "cline/home=cl",
-                "cline/mcp-settings=m",
-                "cline/sessions=s",
-                "cline/teams=t",
-            ],
-        },
-        Case {
-            id: "aider",
-            vars: &[("AIDER_PROJECTS", "My App (2)")],
-            there: &["My App (2)/.aider.conf.yml"],
-            roots: &["aider/project/my-app-2=My App (2)"],
-        },
-    ];
-    for case in cases {
+    for case in MOVED {
         let home = tempfile::tempdir().expect("tempdir");
         make(home.path(), case.there);
         let vars: Vec<_> = case

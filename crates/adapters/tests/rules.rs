@@ -220,9 +220,3 @@ fn a_directory_without_adapter_is_taken_whole_with_its_databases() {
     let fewer = rules.with_excludes(&["*.db".to_owned()]).expect("valid");
     assert_eq!(fewer.decide(b"a/b.db", false), Exclude);
 }
-
-#[test]
-fn rules_can_be_asked_from_many_threads() {
-    fn shared<T: Send + Sync>(_: &T) {}
-    shared(&rules(""));
-}
