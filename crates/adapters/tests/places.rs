@@ -1,11 +1,13 @@
 //! Where agents' roots are: environment overrides, the candidates of each system, several roots,
 //! overlaps, and the way back from a label to a directory.
 
+#![cfg(unix)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapters::{Adapter, Env, Os, Root, builtin};
+use adapters::{Adapter, Decision, Env, Os, Root, builtin};
 
 fn adapter(id: &str) -> Adapter {
     builtin().into_iter().find(|adapter| adapter.id() == id).expect("embedded")
@@ -198,6 +200,18 @@ fn a_file_of_keys_that_a_variable_moved_is_still_a_secret() {
     for root in adapter("cline").resolve(&env) {
         assert!(!root.rules.decide(b"mine.json", false).is_included(), "{}", root.label);
     }
+}
+
+#[test]
+fn a_file_that_a_variable_names_is_that_file_and_no_other() {
+    let home = tempfile::tempdir().expect("tempdir");
+    make(home.path(), &["d/[a]*{1,2}.db", "d/a1.db", "d/a1,2.db"]);
+    let path = home.path().join("d/[a]*{1,2}.db").display().to_string();
+    let roots = adapter("opencode").resolve(&env(Os::Linux, home.path(), &[("OPENCODE_DB", path)]));
+    let [root] = roots.as_slice() else { panic!("{roots:?}") };
+    assert_eq!(root.rules.decide(b"[a]*{1,2}.db", false), Decision::IncludeSqlite);
+    assert_eq!(root.rules.decide(b"a1.db", false), Decision::Exclude);
+    assert_eq!(root.rules.decide(b"a1,2.db", false), Decision::Exclude);
 }
 
 #[test]

@@ -120,6 +120,9 @@ fn the_dialect_is_anchored_and_stars_stop_at_slashes() {
         ("\\*", "a", false),
         ("*.lock", ".lock", true),
         ("a b", "a b", true),
+        ("[a-c]", "b", true),
+        ("?", "\u{fc}", false),
+        ("??", "\u{fc}", true),
     ] {
         let rules = rules(&format!("include = ['{pattern}']"));
         assert_eq!(rules.decide(path.as_bytes(), false) == Include, matches, "{pattern} {path}");
