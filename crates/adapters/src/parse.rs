@@ -98,8 +98,9 @@ fn root(table: &Table<'_>, label: String, earlier: &[RootSpec]) -> Result<RootSp
     };
     let (linux, macos, windows) = (on("linux")?, on("macos")?, on("windows")?);
     if env.is_empty() && env_file.is_empty() && !PLACE_KEYS.iter().any(|key| table.has(key)) {
-        let what = "give candidates: all, linux, macos, windows, env or env_file";
-        return Err(table.error(table.at.clone(), "roots", what));
+        return Err(
+            table.missing("all", "a root needs all, linux, macos, windows, env or env_file")
+        );
     }
     if !env_file.is_empty() {
         table.not_with("env_file", &["env", "files", "include", "several", "marker"])?;

@@ -48,7 +48,7 @@ impl Place {
             tail.push(Segment::parse(part, text)?);
         }
         if let (Head::Home, Some(Segment::Wild { text: first, .. })) = (&head, tail.first())
-            && first.chars().all(|c| "*?[]{},".contains(c))
+            && first.chars().all(|c| "*?[]{},.".contains(c))
         {
             return Err(format!("'{text}' would look at everything in the home directory"));
         }

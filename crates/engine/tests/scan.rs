@@ -16,8 +16,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::scan::{
-    DEPTH_MAX, Error, Found, Options, Owners, ScanRoot, SourceRoot, Trouble, Verdict,
-    entry_metadata, scan,
+    DEPTH_MAX, Error, Found, Options, Owners, PATH_BYTES_MAX, ScanRoot, SourceRoot, Trouble,
+    Verdict, entry_metadata, scan,
 };
 use proptest::prelude::*;
 use repo::{Kind, path_order};
@@ -170,6 +170,10 @@ fn names_of_one_file_link_to_the_first_across_directories_and_roots() {
     fs::hard_link(&first, dir.path().join("a/left-out")).unwrap();
     fs::hard_link(&first, dir.path().join("b/a")).unwrap();
     fs::hard_link(&first, dir.path().join("b/c")).unwrap();
+    write(&dir.path().join("b/x"), b"67");
+    for name in ["b/y", "b/z"] {
+        fs::hard_link(dir.path().join("b/x"), dir.path().join(name)).unwrap();
+    }
     let filter = by(|rel, _| if rel == b"left-out" { Verdict::Skip } else { Verdict::Include });
     let outcome = run(&[
         root("m", &dir.path().join("a"), filter.clone()),
@@ -181,10 +185,16 @@ fn names_of_one_file_link_to_the_first_across_directories_and_roots() {
         .filter(|found| found.kind == Kind::File)
         .map(|found| (found.path.as_slice(), found.link.as_deref()))
         .collect();
-    let expected: Vec<(&[u8], Option<&[u8]>)> =
-        vec![(b"m/z", None), (b"n/a", Some(b"m/z")), (b"n/c", Some(b"m/z"))];
+    let expected: Vec<(&[u8], Option<&[u8]>)> = vec![
+        (b"m/z", None),
+        (b"n/a", Some(b"m/z")),
+        (b"n/c", Some(b"m/z")),
+        (b"n/x", None),
+        (b"n/y", Some(b"n/x")),
+        (b"n/z", Some(b"n/x")),
+    ];
     assert_eq!(links, expected);
-    assert_eq!((outcome.totals.hard_links_count, outcome.totals.file_bytes), (2, 5));
+    assert_eq!((outcome.totals.hard_links_count, outcome.totals.file_bytes), (4, 7));
 }
 
 #[test]
@@ -293,9 +303,10 @@ fn an_ignore_file_with_a_bad_line_is_named_and_its_good_lines_count() {
     let dir = tempdir().unwrap();
     write(&dir.path().join(".agent-backup-ignore"), b"[z-a]\n\xff\n*.tmp\n");
     write(&dir.path().join("a.tmp"), b"x");
+    write(&dir.path().join("b"), b"x");
     let outcome = run(&[root("l", dir.path(), all())]);
     assert_eq!(troubles(&outcome), [("l/.agent-backup-ignore", Trouble::IgnoreFile)]);
-    assert!(!paths(&outcome).contains(&&b"l/a.tmp"[..]));
+    assert_eq!(paths(&outcome), [&b"l"[..], b"l/.agent-backup-ignore", b"l/b"]);
 }
 
 #[test]
@@ -346,7 +357,7 @@ fn a_root_of_named_files_asks_for_those_only() {
         write(&dir.path().join(file), b"*");
     }
     let filter = by(|rel, _| {
-        assert!(rel == b".a" || rel == b".b", "asked about {rel:?}");
+        assert_ne!(rel, b"other");
         Verdict::Include
     });
     let named = |names: &[&[u8]]| ScanRoot {
@@ -355,6 +366,8 @@ fn a_root_of_named_files_asks_for_those_only() {
     };
     let outcome = run(&[named(&[b".b", b".none", b".a", b".b"])]);
     assert_eq!(paths(&outcome), [&b"l"[..], b"l/.a", b"l/.b"]);
+    let ignore_file = run(&[named(&[b".b", b".agent-backup-ignore"])]);
+    assert_eq!(paths(&ignore_file), [&b"l"[..], b"l/.agent-backup-ignore", b"l/.b"]);
     assert!(outcome.problems.is_empty(), "a name that is not there is no problem");
     let none = run(&[named(&[b".none"])]);
     assert!(none.found.is_empty() && none.problems.is_empty());
@@ -417,6 +430,18 @@ fn a_path_longer_than_a_system_call_takes_is_walked_and_opened() {
     let opened = source.open(&last.path[2..], &last.stat).unwrap();
     assert_eq!(opened.stat(), &last.stat);
     scan_support::remove_chain(dir.path(), std::str::from_utf8(&name).unwrap());
+}
+
+#[test]
+fn a_path_that_no_repository_takes_is_cut_there_and_named() {
+    let dir = tempdir().unwrap();
+    let (name, levels_count) = ([b'n'; 250], (PATH_BYTES_MAX - 1) / 251);
+    scan_support::make_chain(dir.path(), &name, levels_count + 2);
+    let outcome = run(&[root("l", dir.path(), all())]);
+    scan_support::remove_chain(dir.path(), std::str::from_utf8(&name).unwrap());
+    assert_eq!(outcome.found.len(), 1 + levels_count);
+    let whats: Vec<Trouble> = outcome.problems.iter().map(|problem| problem.what).collect();
+    assert_eq!(whats, [Trouble::NameTooLong]);
 }
 
 #[cfg(target_os = "linux")]
@@ -556,4 +581,16 @@ fn attributes_of_directories_and_files_are_kept_sorted() {
     let source = SourceRoot::open_dir(dir.path()).unwrap();
     let opened = source.open(b"f", &outcome.found[2].stat).unwrap();
     assert_eq!(pairs(&opened.xattrs().unwrap()), expected);
+}
+
+#[test]
+fn more_attributes_than_usual_are_all_kept() {
+    let dir = tempdir().unwrap();
+    let names: Vec<String> = (10..30).map(|n| format!("user.{n}{}", "x".repeat(60))).collect();
+    if !names.iter().all(|name| xattr::set(dir.path(), name, b"v").is_ok()) {
+        return; // This file system has none, or no room for so many.
+    }
+    let outcome = run(&[root("l", dir.path(), all())]);
+    let kept = outcome.found[0].xattrs.iter().map(|xattr| xattr.name.as_slice());
+    assert!(kept.eq(names.iter().map(String::as_bytes)));
 }

@@ -163,16 +163,16 @@ impl Cache {
         (mac == row_mac(keys, &key, &value)).then_some(value)
     }
 
-    /// Visits every sound file row in path order until `visit` says stop.
-    pub fn files(&self, keys: &Keys, mut visit: impl FnMut(FileRow)) {
+    /// Visits every sound file row in path order until `visit` says false.
+    pub fn files(&self, keys: &Keys, mut visit: impl FnMut(FileRow) -> bool) {
         self.with(|db| {
             let mut statement = db.prepare("SELECT key, value, mac FROM file ORDER BY key")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let (key, value): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
                 let mac = row.get_ref(2)?.as_blob()?;
-                if mac == row_mac(keys, &key, &value) {
-                    visit(FileRow { key, value });
+                if mac == row_mac(keys, &key, &value) && !visit(FileRow { key, value }) {
+                    break;
                 }
             }
             Ok(())

@@ -279,3 +279,22 @@ pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
 fn is_listed(repo: &Repository, name: &str) -> Result<bool> {
     Ok(repo.store().list(name)?.iter().any(|item| item.name == name))
 }
+
+impl Repository {
+    /// Takes back the snapshot of an operation that was in doubt and was done again under another
+    /// id: a forget record first, so that nobody takes it for a loss.
+    pub fn withdraw(&self, op: &OpId) -> Result<()> {
+        let name = Snapshot::object_name(op);
+        let sealed = match self.store().get(&name) {
+            Err(store::Error::NotFound { .. }) => return Ok(()),
+            other => other?,
+        };
+        let snapshot: Snapshot =
+            object::open_record(self.keys(), self.id(), ObjectKind::Snapshot, &name, &sealed)?;
+        let record = format!("forgot/{op}");
+        let sealed =
+            object::seal_record(self.keys(), self.id(), ObjectKind::Snapshot, &record, &snapshot);
+        self.store().put(&record, vec![sealed.into()])?;
+        Ok(self.store().delete(&name)?)
+    }
+}

@@ -190,6 +190,13 @@ impl PackWriter {
         self.rows.push(row);
     }
 
+    /// Takes over the blocks of another pack, which then is not written.
+    pub fn absorb(&mut self, other: Self) {
+        for (row, sealed) in other.rows.into_iter().zip(other.parts.into_iter().skip(1)) {
+            self.push(row, sealed);
+        }
+    }
+
     /// Pads, seals the trailer and returns the object's parts with its table.
     pub fn finish(mut self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
         let name = self.id.object_name();

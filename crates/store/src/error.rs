@@ -56,6 +56,16 @@ pub enum Error {
         /// What the last try said.
         detail: String,
     },
+    /// The storage does not accept such a request: not implemented there, or malformed.
+    #[error("{op} {name}: the storage does not accept this: {detail}")]
+    Rejected {
+        /// The verb that failed.
+        op: &'static str,
+        /// Object name or prefix.
+        name: String,
+        /// The storage's own words.
+        detail: String,
+    },
     /// A local disk error under a directory store (disk full included; see `source.kind()`).
     #[error("{op} {name}: {source}")]
     Io {
@@ -81,4 +91,4 @@ pub enum Error {
 }
 
 /// Result of a store call.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

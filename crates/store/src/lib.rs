@@ -12,11 +12,19 @@
 //!   a short listing.
 //! - Transient failures are retried inside, within a budget; what comes out is final.
 
+mod address;
+mod answer;
 mod cancel;
+mod endpoint;
 mod error;
+mod http;
+mod limit;
 mod local;
 mod mem;
 mod name;
+mod retry;
+mod s3;
+mod secret;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -24,10 +32,16 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+pub use address::{Address, Credentials, Options, open};
 pub use cancel::Cancel;
+pub use endpoint::Endpoint;
 pub use error::{Error, Result};
+pub use http::Usage;
 pub use local::LocalStore;
 pub use mem::MemoryStore;
+pub use retry::{Retry, Sleep, Time};
+pub use s3::{S3Config, S3Store};
+pub use secret::Secret;
 
 /// One object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,4 +71,8 @@ pub trait Store: Send + Sync + Debug {
     fn delete(&self, name: &str) -> Result<()>;
     /// Where this store is, for messages: an address without secrets.
     fn address(&self) -> String;
+    /// Requests and bytes so far, where they are counted because they cost.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
 }

@@ -7,10 +7,14 @@ pub mod call;
 pub mod conformance;
 pub mod fault;
 pub mod record;
+pub mod server;
 pub mod slow;
+pub mod time;
 
 pub use call::{Call, Verb};
 pub use conformance::conformance;
 pub use fault::{Failure, Fault, FaultStore};
 pub use record::RecordingStore;
+pub use server::Server;
 pub use slow::SlowStore;
+pub use time::ManualTime;

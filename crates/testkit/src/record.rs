@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use store::{Item, Result, Store};
+use store::{Item, Result, Store, Usage};
 
 use crate::call::{Call, Verb, total};
 
@@ -117,5 +117,9 @@ impl Store for RecordingStore {
 
     fn address(&self) -> String {
         self.inner.address()
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
     }
 }

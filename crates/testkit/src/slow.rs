@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::{Cancel, Item, Result, Store};
+use store::{Cancel, Item, Result, Store, Usage};
 
 use crate::call::total;
 
@@ -79,5 +79,9 @@ impl Store for SlowStore {
 
     fn address(&self) -> String {
         self.inner.address()
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
     }
 }

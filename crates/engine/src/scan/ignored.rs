@@ -32,8 +32,9 @@ impl Ignored {
         // With "." as root the matcher takes paths as they are.
         let mut builder = GitignoreBuilder::new(".");
         let mut bad_line = None;
+        // The matcher drops white space at the end of a line, and with it the CR of a CRLF.
         for line in bytes.split(|byte| *byte == b'\n') {
-            let added = match std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)) {
+            let added = match std::str::from_utf8(line) {
                 Ok(line) => builder.add_line(None, line).map(|_| ()).map_err(invalid),
                 Err(error) => Err(invalid(error)),
             };

@@ -249,7 +249,6 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
 
-    use rustix::fs::{FileType, mknodat};
     use tempfile::{TempDir, tempdir};
 
     /// A root with a file `d/f`, what the scan would say of it, and a second name of the very same
@@ -319,6 +318,14 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_swapped_for_a_link_to_where_it_went_is_refused() {
+        let case = Case::new();
+        fs::rename(case.at("d"), case.at("e")).unwrap();
+        symlink("e", case.at("d")).unwrap();
+        assert!(case.is_replaced(b"d/f"));
+    }
+
+    #[test]
     fn a_file_swapped_for_a_link_to_itself_is_refused() {
         let case = Case::new();
         fs::remove_file(case.at("d/f")).unwrap();
@@ -337,11 +344,17 @@ mod tests {
     #[test]
     fn a_file_replaced_by_a_fifo_or_socket_or_directory_blocks_nothing_and_is_refused() {
         let case = Case::new();
-        mknodat(CWD, case.at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(case.at("fifo")).status();
+        assert!(made.unwrap().success());
         let _listener = std::os::unix::net::UnixListener::bind(case.at("socket")).unwrap();
         for rel in [&b"fifo"[..], b"socket", b"d", b"d/f/below"] {
             assert!(case.is_replaced(rel), "{rel:?}");
         }
+        // Nor is it opened for somebody who took it for a file all along.
+        let raw = rustix::fs::stat(case.at("fifo")).unwrap();
+        let source = SourceRoot::open_dir(case.dir.path()).unwrap();
+        let outcome = source.open(b"fifo", &from_system(&raw).1);
+        assert!(matches!(outcome, Err(OpenProblem::Replaced)));
     }
 
     #[test]

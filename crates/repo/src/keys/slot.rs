@@ -437,11 +437,7 @@ fn framed<T: Encode<()>>(value: &T, len: usize) -> Zeroizing<Vec<u8>> {
 
 fn unframed<T: for<'b> Decode<'b, ()>>(plain: &[u8]) -> Option<T> {
     let (len, rest) = plain.split_first_chunk::<4>()?;
-    let (value, padding) =
-        rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-    if padding.iter().any(|byte| *byte != 0) {
-        return None;
-    }
+    let value = rest.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
     minicbor::decode(value).ok()
 }
 

@@ -120,6 +120,14 @@ pub fn add(
 ) -> Result<SlotId> {
     let slot = Slot::create(repo, keyring, secret, note, kdf)?;
     let name = Slot::object_name(slot.id());
+    // a machine key brings its id, and no name is ever written twice
+    if matches!(secret, SecretInput::Machine(_)) {
+        match read(store, slot.id()) {
+            Err(Error::Missing { .. }) => {}
+            Err(error @ Error::Store(_)) => return Err(error),
+            _ => return Err(Error::Refused { reason: format!("{name} is there already") }),
+        }
+    }
     store.put(&name, vec![Bytes::from(slot.encode())])?;
     let checked = read(store, slot.id()).and_then(|back| {
         let (opened, _) = back.open(repo, secret)?;
@@ -146,9 +154,13 @@ pub fn remove(store: &dyn Store, id: SlotId) -> Result<()> {
     if !ids.contains(&id) {
         return Err(Error::Missing { object: Slot::object_name(id) });
     }
-    if !ids.iter().any(|other| *other != id && read(store, *other).is_ok()) {
-        let reason = "this is the last usable key slot; add another one first".to_owned();
-        return Err(Error::Refused { reason });
+    for other in ids.iter().filter(|other| **other != id) {
+        match read(store, *other) {
+            Ok(_) => return Ok(store.delete(&Slot::object_name(id))?),
+            Err(error @ Error::Store(_)) => return Err(error),
+            Err(_) => {}
+        }
     }
-    Ok(store.delete(&Slot::object_name(id))?)
+    let reason = "this is the last usable key slot; add another one first".to_owned();
+    Err(Error::Refused { reason })
 }

@@ -1,0 +1,234 @@
+//! Mistakes in adapter files: each is refused, with the line, the key, and what to do.
+
+use std::fs;
+
+use adapters::{Adapter, Source, load};
+
+/// A valid file whose sixth and last line is the one under test.
+fn with_line(line: &str) -> String {
+    format!("version = 1\nid = \"x\"\nname = \"X\"\n[[roots]]\nlabel = \"a\"\n{line}\n")
+}
+
+fn error(text: &str) -> String {
+    Adapter::parse(text, "my.toml").expect_err(text).to_string()
+}
+
+/// Lines of a root, and what is said of them.
+const IN_ROOTS: &[(&str, &str)] = &[
+    (
+        "all = '~/x'\ninclud = ['a']",
+        "my.toml:7: roots.includ: unknown key; known here: label, env, env_file, all, linux, \
+             macos, windows, several, marker, files, like, include, exclude, secret_exclude, \
+             sqlite, volatile, max_file_size",
+    ),
+    (
+        "all = '~/x'\ninclude = [\n 'fine',\n '/etc',\n]",
+        "my.toml:9: roots.include: '/etc' is absolute; patterns start inside the root",
+    ),
+    (
+        "all = '~/x'\nexclude = ['C:/x']",
+        "my.toml:7: roots.exclude: 'C:/x' is absolute; patterns start inside the root",
+    ),
+    (
+        "all = '~/x'\nsecret_exclude = ['a/../b']",
+        "my.toml:7: roots.secret_exclude: 'a/../b' must not contain '..'",
+    ),
+    ("all = '~/x'\nsqlite = ['./b']", "my.toml:7: roots.sqlite: './b' must not contain '.'"),
+    (
+        "all = '~/x'\nvolatile = ['a/']",
+        "my.toml:7: roots.volatile: 'a/' has an empty segment; a directory is named without a final '/'",
+    ),
+    ("all = '~/x'\ninclude = ['']", "my.toml:7: roots.include: is empty"),
+    (
+        "all = '~/x'\ninclude = ['a**']",
+        "my.toml:7: roots.include: 'a**': '**' must be a whole segment",
+    ),
+    (
+        "all = '~/x'\ninclude = ['[a']",
+        "my.toml:7: roots.include: '[a': unclosed character class; missing ']'",
+    ),
+    (
+        "all = '~/x'\ninclude = ['{a/b,c}']",
+        "my.toml:7: roots.include: '{a/b,c}' has a '/' inside '{}'; write one pattern for each alternative",
+    ),
+    ("all = '~/x'\ninclude = 7", "my.toml:7: roots.include: must be a string or a list of strings"),
+    (
+        "all = '~/x'\ninclude = ['a', 7]",
+        "my.toml:7: roots.include: must be a string or a list of strings",
+    ),
+    (
+        "all = '~/x'\nmax_file_size = '4 GB'",
+        "my.toml:7: roots.max_file_size: '4 GB' is not a size such as \"4 GiB\"",
+    ),
+    ("all = '~/x'\nmax_file_size = -1", "my.toml:7: roots.max_file_size: must be a whole number"),
+    ("all = '~/x'\nseveral = 'yes'", "my.toml:7: roots.several: must be true or false"),
+    (
+        "all = '~/x'\nfiles = ['a/b']",
+        "my.toml:7: roots.files: 'a/b' must be the name of a file, without '/'",
+    ),
+    (
+        "all = '~/x'\nfiles = ['a']\ninclude = ['a']",
+        "my.toml:8: roots.include: does not go together with files",
+    ),
+    ("all = '~/x'\nlike = 'b'", "my.toml:7: roots.like: no root above has the label 'b'"),
+    ("all = '~/x'\nlike = 'a'", "my.toml:7: roots.like: no root above has the label 'a'"),
+    (
+        "all = '~/x'\nlike = 'b'\nexclude = ['c']",
+        "my.toml:8: roots.exclude: does not go together with like",
+    ),
+    (
+        "all = '~/x'\nmarker = 'p*'",
+        "my.toml:7: roots.marker: 'p*' must be a plain path inside the root",
+    ),
+    (
+        "all = '~/x'\n[[roots]]\nlabel = 'a'\nall = '~/y'",
+        "my.toml:8: roots.label: 'a' is used twice",
+    ),
+    (
+        "all = '~/x'\n[[roots]]\nall = '~/y'",
+        "my.toml:7: roots.label: is missing: a short name of a-z, 0-9, '.', '_' and '-'",
+    ),
+    (
+        "",
+        "my.toml:4: roots.all: is missing: a root needs all, linux, macos, windows, env or env_file",
+    ),
+    (
+        "all = 'x'",
+        "my.toml:6: roots.all: 'x' must start with '~', '${NAME}' or be absolute, with '/' between",
+    ),
+    ("all = '~bob/x'", "my.toml:6: roots.all: '~bob/x': homes of other users are not supported"),
+    (
+        "all = '$HOME/x'",
+        "my.toml:6: roots.all: '$HOME/x': write a variable as ${NAME} or ${NAME:-default}",
+    ),
+    ("all = '${HOME'", "my.toml:6: roots.all: '${HOME' lacks a '}'"),
+    ("all = '${HO ME}'", "my.toml:6: roots.all: 'HO ME' is not the name of a variable"),
+    ("all = '${A}b'", "my.toml:6: roots.all: '${A}b': a '/' must follow the variable"),
+    (
+        "all = '${A:-x}/b'",
+        "my.toml:6: roots.all: 'x' must start with '~', '${NAME}' or be absolute, with '/' between",
+    ),
+    ("all = '~/${A}'", "my.toml:6: roots.all: '~/${A}': a variable stands only at the beginning"),
+    ("all = '~/x/../y'", "my.toml:6: roots.all: '~/x/../y' must not contain '..'"),
+    ("all = '~/x/'", "my.toml:6: roots.all: '~/x/' has an empty segment"),
+    (
+        "windows = 'C:\\x'",
+        "my.toml:6: roots.windows: 'C:\\x' must start with '~', '${NAME}' or be absolute, with '/' between",
+    ),
+    (
+        "windows = '~/x\\y'",
+        "my.toml:6: roots.windows: '~/x\\y': write '/' between segments, on Windows too",
+    ),
+    ("all = '~/x*'", "my.toml:6: roots.all: '~/x*' has a wildcard, which needs several = true"),
+    (
+        "several = true\nall = '~/*'",
+        "my.toml:7: roots.all: '~/*' would look at everything in the home directory",
+    ),
+    (
+        "several = true\nall = '~/.*/x'",
+        "my.toml:7: roots.all: '~/.*/x' would look at everything in the home directory",
+    ),
+    ("several = true\nall = '~/x/**'", "my.toml:7: roots.all: '~/x/**' must not contain '**'"),
+    (
+        "several = true\nall = ['~/x', '~/y']",
+        "my.toml:7: roots.all: '~/y' is the second without a wildcard; give it its own root",
+    ),
+    ("env = 'A B'", "my.toml:6: roots.env: 'A B' is not the name of a variable"),
+    (
+        "env = 'A/../b'",
+        "my.toml:6: roots.env: 'A/../b': after the name come plain segments, NAME/below/it",
+    ),
+    ("env_file = 'A'\nenv = 'B'", "my.toml:7: roots.env: does not go together with env_file"),
+    ("all = '~/x'\nall = '~/y'", "my.toml:7: duplicate key"),
+];
+
+#[test]
+fn mistakes_in_a_root_are_named_with_line_and_key() {
+    for (line, expected) in IN_ROOTS {
+        assert_eq!(error(&with_line(line)), *expected, "{line}");
+    }
+}
+
+#[test]
+fn mistakes_above_the_roots_are_named_too() {
+    let root = "[[roots]]\nlabel = 'a'\nall = '~/x'\n";
+    for (head, expected) in [
+        ("id = 'x'\nname = 'X'\n", "my.toml:1: version: is missing: write version = 1"),
+        (
+            "version = 2\nnew_key = 1\n",
+            "my.toml:1: version: 2 is not known here; this program reads version 1",
+        ),
+        ("version = '1'\n", "my.toml:1: version: must be a whole number"),
+        (
+            "version = 1\nname = 'X'\n",
+            "my.toml:1: id: is missing: a short name of a-z, 0-9, '.', '_' and '-'",
+        ),
+        (
+            "version = 1\nid = 'My Agent'\nname = 'X'\n",
+            "my.toml:2: id: 'My Agent' may have only a-z, 0-9, '.', '_' and '-', and no '.' or '-' first",
+        ),
+        (
+            "version = 1\nid = 'x'\n",
+            "my.toml:1: name: is missing: the agent's name as people write it",
+        ),
+        (
+            "version = 1\nid = 'x'\nname = 'X'\nroot = 1\nredact = 2\n",
+            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, hint, roots",
+        ),
+        (
+            "version = 1\nid = 'x'\nname = 'X'\nnotes = 1\n",
+            "my.toml:4: notes: must be a string or a list of strings",
+        ),
+    ] {
+        assert_eq!(error(&format!("{head}{root}")), expected, "{head}");
+    }
+    let no_roots = "version = 1\nid = 'x'\nname = 'X'\n";
+    assert_eq!(
+        error(no_roots),
+        "my.toml:1: roots: is missing: an adapter needs at least one [[roots]] table"
+    );
+    assert_eq!(
+        error(&format!("{no_roots}roots = 1")),
+        "my.toml:4: roots: must be [[roots]] tables"
+    );
+    assert!(error(&format!("{no_roots}x = [")).starts_with("my.toml:4: "), "not TOML");
+}
+
+#[test]
+fn a_users_file_takes_the_place_of_an_embedded_one_and_others_join() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let mine =
+        "version = 1\nid = 'codex'\nname = 'My Codex'\n[[roots]]\nlabel = 'a'\nall = '~/c'\n";
+    fs::write(dir.path().join("mine.toml"), mine).expect("file");
+    fs::write(dir.path().join("new.toml"), mine.replace("'codex'", "'abc'")).expect("file");
+    fs::write(dir.path().join("notes.txt"), "not an adapter").expect("file");
+    let all = load(Some(dir.path())).expect("valid");
+    assert_eq!(all.len(), 9);
+    assert!(all.is_sorted_by_key(Adapter::id));
+    assert_eq!(all[0].id(), "abc");
+    let codex = all.iter().find(|adapter| adapter.id() == "codex").expect("codex");
+    assert_eq!(codex.name(), "My Codex");
+    assert_eq!(codex.source(), &Source::File(dir.path().join("mine.toml")));
+
+    fs::write(dir.path().join("zwei.toml"), mine).expect("file");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    assert_eq!(
+        load(Some(dir.path())).expect_err("two of one id").to_string(),
+        format!("{}:1: id: 'codex' is also the id in {}", path("zwei.toml"), path("mine.toml"))
+    );
+    fs::write(dir.path().join("zwei.toml"), "version = 1\nid = 3").expect("file");
+    assert_eq!(
+        load(Some(dir.path())).expect_err("bad").to_string(),
+        format!("{}:2: id: must be a string", path("zwei.toml"))
+    );
+}
+
+#[test]
+fn a_directory_of_adapters_that_is_not_there_is_empty() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    assert_eq!(load(Some(&dir.path().join("none"))).expect("fine").len(), 8);
+    assert_eq!(load(None).expect("fine").len(), 8);
+    fs::write(dir.path().join("file"), "x").expect("file");
+    let error = load(Some(&dir.path().join("file"))).expect_err("a file").to_string();
+    assert!(error.starts_with("cannot read "), "{error}");
+}

@@ -1,0 +1,198 @@
+//! A live SQLite database as a stream of pages: one read transaction, no lock that stops a writer,
+//! no copy on disk.
+//!
+//! Pages come from the `sqlite_dbpage` table inside a read transaction, so the image is the last
+//! committed state, write-ahead log included, and restores without side files. Where the bundled
+//! SQLite lacks that table, the online backup API copies the database in one step into a private
+//! temporary file that has no name.
+//!
+//! Invariant: the source is opened read-only and never checkpointed; no descriptor of ours is open
+//! on the file while SQLite has it open (closing one would drop SQLite's locks).
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// First bytes of every SQLite database.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// How long a locked database is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+/// Pages are handed over in pieces of about this many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The page size, if these are the first bytes (at least 100) of a SQLite database.
+pub(crate) fn page_size(head: &[u8]) -> Option<u32> {
+    if head.len() < 100 || !head.starts_with(MAGIC) {
+        return None;
+    }
+    match u32::from(u16::from_be_bytes([head[16], head[17]])) {
+        1 => Some(65_536),
+        size if size.is_power_of_two() && size >= 512 => Some(size),
+        _ => None,
+    }
+}
+
+/// The path of a side file such as `-wal`.
+pub(crate) fn side_file(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A stream of the image's bytes.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    at: usize,
+    thread: Option<JoinHandle<()>>,
+    /// Size of a page.
+    pub(crate) page_size: u32,
+}
+
+impl Image {
+    /// Opens a database and begins the read transaction. An error means that SQLite cannot read it
+    /// (locked, encrypted, damaged): the caller copies it as it lies and says so.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let (send, pieces) = sync_channel(4);
+        let (begun, ready) = sync_channel(1);
+        let path = path.to_owned();
+        let thread = std::thread::Builder::new().name("sqlite".into()).spawn(move || {
+            if let Err(e) = stream(&path, &begun, &send) {
+                // told at the opening if nobody was told yet, else in the stream
+                if let Err(refused) = begun.try_send(Err(e)) {
+                    let (std::sync::mpsc::TrySendError::Full(e)
+                    | std::sync::mpsc::TrySendError::Disconnected(e)) = refused;
+                    if let Err(e) = e {
+                        drop(send.send(Err(e)));
+                    }
+                }
+            }
+        })?;
+        let page_size = ready.recv().map_err(io::Error::other)??;
+        drop(ready);
+        Ok(Self { pieces, piece: Vec::new(), at: 0, thread: Some(thread), page_size })
+    }
+}
+
+impl Read for Image {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() {
+            match self.pieces.recv() {
+                Ok(piece) => (self.piece, self.at) = (piece?, 0),
+                Err(_) => {
+                    let panicked = self.thread.take().is_some_and(|t| t.join().is_err());
+                    return if panicked { Err(io::Error::other("capture failed")) } else { Ok(0) };
+                }
+            }
+        }
+        let len = buf.len().min(self.piece.len() - self.at);
+        buf[..len].copy_from_slice(&self.piece[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
+fn sql(e: rusqlite::Error) -> io::Error {
+    io::Error::other(format!("SQLite: {e}"))
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // a database that its owner closed has no log; opening it any other way would make side files
+    let closed = !side_file(path, "-wal").exists() && !side_file(path, "-journal").exists();
+    let db = if closed {
+        let uri = format!("file:{}?immutable=1", uri_path(path));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    } else {
+        Connection::open_with_flags(path, flags)?
+    };
+    db.busy_timeout(BUSY)?;
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(db)
+}
+
+fn uri_path(path: &Path) -> String {
+    let mut out = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                out.push(char::from(*byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn stream(
+    path: &Path,
+    begun: &SyncSender<io::Result<u32>>,
+    send: &SyncSender<io::Result<Vec<u8>>>,
+) -> io::Result<()> {
+    let db = connect(path).map_err(sql)?;
+    db.execute_batch("BEGIN").map_err(sql)?;
+    // the first read takes the snapshot
+    let page_size: u32 = db
+        .query_row("SELECT count(*), (SELECT page_size FROM pragma_page_size) FROM sqlite_schema", [], |row| {
+            row.get(1)
+        })
+        .map_err(sql)?;
+    let streams: bool = db
+        .query_row(
+            "SELECT count(*) FROM pragma_module_list WHERE name='sqlite_dbpage'",
+            [],
+            |row| row.get::<_, i64>(0),
+        )
+        .map_err(sql)?
+        == 1;
+    if begun.send(Ok(page_size)).is_err() {
+        return Ok(());
+    }
+    if streams { pages(&db, send) } else { copy(&db, send) }
+}
+
+/// Sends the pages of the transaction's snapshot.
+fn pages(db: &Connection, send: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+    let mut statement =
+        db.prepare("SELECT data FROM sqlite_dbpage('main') ORDER BY pgno").map_err(sql)?;
+    let mut rows = statement.query([]).map_err(sql)?;
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    while let Some(row) = rows.next().map_err(sql)? {
+        let page = row.get_ref(0).map_err(sql)?;
+        let page = page.as_blob().map_err(|e| io::Error::other(e.to_string()))?;
+        piece.extend_from_slice(page);
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
+            if send.send(Ok(full)).is_err() {
+                return Ok(()); // nobody reads on
+            }
+        }
+    }
+    drop(send.send(Ok(piece)));
+    Ok(())
+}
+
+/// Copies the database in one step into a private file, then sends that.
+fn copy(db: &Connection, send: &SyncSender<io::Result<Vec<u8>>>) -> io::Result<()> {
+    let temp = tempfile::Builder::new().prefix("agent-backup-").tempdir()?;
+    let path = temp.path().join("image");
+    db.backup("main", &path, None::<fn(rusqlite::backup::Progress)>).map_err(sql)?;
+    let mut file = File::open(&path)?;
+    temp.close()?; // the open file has no name any more
+    file.rewind()?;
+    loop {
+        let mut piece = vec![0; PIECE_BYTES];
+        let len = file.read(&mut piece)?;
+        piece.truncate(len);
+        if len == 0 || send.send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! From chunks to sealed blocks: deduplication, block filling, sealing on all cores.
+//!
+//! In: chunks of plaintext, from several readers. Out: sealed blocks, to the collector. A chunk that
+//! is in the repository, or that this push has met, is only referred to. A block is named by a dense
+//! number until its id is known: numbers below the index's length are blocks of the index.
+//! Invariant: at most `permits` blocks are between a reader and the collector, so memory is bounded.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crossbeam_channel::Sender;
+use repo::keys::BlockKind;
+use repo::{BlockNo, ChunkId, Index, Repository, SealedBlock, seal_block};
+
+use super::collect::Message;
+
+/// A stretch of a block that is named by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) block: BlockNo,
+    pub(super) offset: u32,
+    pub(super) len: u32,
+}
+
+/// Appends a piece, merging it with the last one where it continues it.
+pub(super) fn push_piece(pieces: &mut Vec<Piece>, next: Piece) {
+    if let Some(last) = pieces.last_mut()
+        && last.block == next.block
+        && last.offset + last.len == next.offset
+    {
+        last.len += next.len;
+    } else {
+        pieces.push(next);
+    }
+}
+
+/// Counts down while blocks are under way.
+#[derive(Debug)]
+pub(super) struct Permits {
+    free: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Permits {
+    pub(super) fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count), changed: Condvar::new() }
+    }
+
+    fn take(&self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+    }
+
+    pub(super) fn give_back(&self) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_one();
+    }
+}
+
+/// Chunks this push has put into blocks, and the next block number.
+#[derive(Debug)]
+struct Flight {
+    chunks: HashMap<ChunkId, Piece>,
+    next: BlockNo,
+}
+
+/// What all readers share.
+#[derive(Debug)]
+pub(super) struct Dedup {
+    repo: Repository,
+    pub(super) index: Arc<Index>,
+    flight: Mutex<Flight>,
+    pub(super) permits: Arc<Permits>,
+    pool: Arc<rayon::ThreadPool>,
+    out: Sender<Message>,
+    level: i32,
+}
+
+impl Dedup {
+    pub(super) fn new(
+        repo: Repository,
+        index: Arc<Index>,
+        permits: Arc<Permits>,
+        pool: Arc<rayon::ThreadPool>,
+        out: Sender<Message>,
+    ) -> Self {
+        let next = BlockNo::try_from(index.len()).expect("the index numbers its blocks");
+        let level = repo.config().params.zstd_level;
+        let flight = Mutex::new(Flight { chunks: HashMap::new(), next });
+        Self { repo, index, flight, permits, pool, out, level }
+    }
+
+    fn flight(&self) -> std::sync::MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compresses and seals a block on the pool; the collector gets it.
+    fn seal(&self, open: OpenBlock) {
+        self.permits.take();
+        let (repo, out, level) = (self.repo.clone(), self.out.clone(), self.level);
+        self.pool.spawn(move || {
+            let OpenBlock { number, plain, chunks } = open;
+            let sealed =
+                seal_block(repo.keys(), repo.id(), BlockKind::Data, &plain, &chunks, level);
+            // a collector that is gone has failed already and says why
+            drop(out.send(match sealed {
+                Ok(block) => Message::Sealed(number, block),
+                Err(e) => Message::Failed(e.into()),
+            }));
+        });
+    }
+}
+
+/// A block that is being filled.
+#[derive(Debug)]
+struct OpenBlock {
+    number: BlockNo,
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Fills blocks for one reader.
+#[derive(Debug)]
+pub(super) struct Filler<'a> {
+    dedup: &'a Dedup,
+    open: Option<OpenBlock>,
+    /// Plaintext at which a block is full.
+    full: usize,
+    /// Bytes that went into new blocks.
+    pub(super) bytes_new: u64,
+}
+
+impl<'a> Filler<'a> {
+    pub(super) fn new(dedup: &'a Dedup, full: u32) -> Self {
+        Self { dedup, open: None, full: full as usize, bytes_new: 0 }
+    }
+
+    /// Where a chunk is, after it was put into a block if need be. Blocks in `avoid` are not reused:
+    /// too little of them is in use.
+    pub(super) fn add(&mut self, chunk: &[u8], avoid: &HashSet<BlockNo>) -> Piece {
+        let id = self.dedup.repo.keys().chunk_id(chunk);
+        let len = u32::try_from(chunk.len()).expect("a chunk fits a block");
+        if let Some((block, offset, known)) = self.dedup.index.chunk(&id)
+            && known == len
+            && !avoid.contains(&block)
+        {
+            return Piece { block, offset, len };
+        }
+        let mut flight = self.dedup.flight();
+        if let Some(piece) = flight.chunks.get(&id) {
+            return *piece;
+        }
+        if self.open.as_ref().is_some_and(|b| b.plain.len() + chunk.len() > self.full) {
+            drop(flight);
+            self.flush();
+            flight = self.dedup.flight();
+        }
+        let open = self.open.get_or_insert_with(|| {
+            let number = flight.next;
+            flight.next += 1;
+            OpenBlock { number, plain: Vec::with_capacity(self.full), chunks: Vec::new() }
+        });
+        let offset = u32::try_from(open.plain.len()).expect("a block is small");
+        let piece = Piece { block: open.number, offset, len };
+        flight.chunks.insert(id, piece);
+        drop(flight);
+        open.plain.extend_from_slice(chunk);
+        open.chunks.push((id, len));
+        self.bytes_new += u64::from(len);
+        piece
+    }
+
+    /// Sends the block on, however full it is.
+    pub(super) fn flush(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.dedup.seal(open);
+        }
+    }
+}
+

@@ -1,0 +1,284 @@
+//! Push: roots in, a snapshot out.
+//!
+//! ```text
+//! roots -> scan -> unchanged? -------------------------------> entries -> tree -> snapshot
+//!                    | no                                        ^
+//!                    v                                           |
+//!                  readers: open, capture, cut, hash, dedup -> blocks -> sealers -> packs -> store
+//! ```
+//! First a probe: a scan against the cache that computes the tree's id and writes nothing. If it is
+//! the tree of the current snapshot, and that is still listed, there is nothing to do. Otherwise an
+//! operation is announced and the pipeline runs. See [`repo::Operation`] for the protocol.
+
+mod blocks;
+mod collect;
+mod probe;
+mod reader;
+mod rows;
+mod run;
+mod upload;
+
+use std::sync::atomic::AtomicBool;
+
+use repo::{Commit, Ended, OpId, OpKind, Operation, PushStats, RootRecord, Snapshot, end_stale};
+
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+use crate::scan::{self, ScanRoot};
+use crate::session::Session;
+use crate::state::{Current, Previous, State};
+
+/// One root to push.
+#[derive(Debug, Clone)]
+pub struct PushRoot {
+    /// Where it is and what of it is wanted.
+    pub scan: ScanRoot,
+    /// The agent it belongs to; none for a plain directory.
+    pub agent: Option<String>,
+}
+
+/// How to push.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// Tags of the snapshot.
+    pub tags: Vec<String>,
+    /// Make a snapshot even if nothing changed.
+    pub always: bool,
+    /// Read every file, whatever the cache says.
+    pub reread: bool,
+    /// Go on although the repository lost the snapshot that this machine saw last.
+    pub accept_rollback: bool,
+    /// How to scan.
+    pub scan: scan::Options,
+    /// Why, if not a plain push.
+    pub reason: Option<String>,
+    /// Threads that read and cut files.
+    pub readers: usize,
+    /// Threads that compress and seal.
+    pub sealers: usize,
+    /// Packs uploaded at the same time.
+    pub uploads: usize,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            tags: Vec::new(),
+            always: false,
+            reread: false,
+            accept_rollback: false,
+            scan: scan::Options::default(),
+            reason: None,
+            readers: cores.clamp(1, 4),
+            sealers: cores,
+            uploads: 2,
+        }
+    }
+}
+
+/// What a push did.
+#[derive(Debug, Clone)]
+pub enum Pushed {
+    /// Nothing changed since this snapshot; none was made.
+    Unchanged(Box<Snapshot>, PushStats),
+    /// A new snapshot.
+    Made(Box<Snapshot>),
+}
+
+impl Pushed {
+    /// The snapshot that is current now.
+    pub fn snapshot(&self) -> &Snapshot {
+        match self {
+            Self::Unchanged(snapshot, _) | Self::Made(snapshot) => snapshot,
+        }
+    }
+
+    /// What was done.
+    pub fn stats(&self) -> &PushStats {
+        match self {
+            Self::Unchanged(_, stats) => stats,
+            Self::Made(snapshot) => &snapshot.stats,
+        }
+    }
+}
+
+/// Tries of a push whose operation was killed while it ran.
+const ATTEMPTS_MAX: usize = 3;
+
+/// Backs up the roots. Problems of single items go to the monitor and are counted in the stats.
+pub fn push(
+    session: &Session,
+    roots: &[PushRoot],
+    options: &PushOptions,
+    monitor: &dyn Monitor,
+    cancel: &AtomicBool,
+) -> Result<Pushed> {
+    session.repo.config().writable()?;
+    let _lock = session.state.lock()?;
+    let mut state = session.state.load()?;
+    finish_unfinished(session, &mut state)?;
+    let mut roots = roots.to_vec();
+    roots.sort_by(|a, b| {
+        repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes())
+    });
+    let set = set_key(&roots);
+    let current = state.sets.get(&set).and_then(Current::ids);
+    if let Some((id, tree)) = current
+        && !options.always
+        && !options.reread
+        && let Some(found) = probe::probe(session, &roots, options, monitor, cancel)?
+        && found.tree == tree
+        && is_listed(session, &id)?
+    {
+        return Ok(Pushed::Unchanged(Box::new(session.snapshot(&id)?), found.stats));
+    }
+    refuse_rollback(session, &state, options)?;
+    let started_nanos = session.clock.now_nanos();
+    let mut doubtful = Vec::new();
+    for _ in 0..ATTEMPTS_MAX {
+        let id = OpId::random();
+        state.unfinished = Some(id.hex());
+        session.state.save(&state)?;
+        let now = session.clock.now_secs();
+        let op =
+            Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
+        let run = run::run(session, &op, &roots, options, monitor, cancel)?;
+        if run.stats.entries == 0 {
+            op.finish_without_snapshot()?;
+            state.unfinished = None;
+            session.state.save(&state)?;
+            return Err(Error::NothingToBackUp);
+        }
+        if let Some((current, tree)) = current
+            && tree == run.tree.id
+            && !options.always
+            && is_listed(session, &current)?
+        {
+            op.finish_without_snapshot()?;
+            state.unfinished = None;
+            session.state.save(&state)?;
+            run.rows.save(session);
+            return Ok(Pushed::Unchanged(Box::new(session.snapshot(&current)?), run.stats));
+        }
+        let snapshot = record(session, &state, &roots, options, &run, id, started_nanos);
+        match op.commit(&snapshot)? {
+            (Commit::Acknowledged(hash), bytes) => {
+                state.counter = snapshot.counter;
+                state.previous = Some(Previous {
+                    id: id.hex(),
+                    hash: data_encoding::HEXLOWER.encode(&hash),
+                });
+                state.sets.insert(
+                    set,
+                    Current { snapshot: id.hex(), tree: run.tree.id.hex() },
+                );
+                state.unfinished = None;
+                session.state.save(&state)?;
+                if let Some(cache) = &session.cache {
+                    cache.put_object(&Snapshot::object_name(&id), &bytes);
+                }
+                run.rows.save(session);
+                for old in doubtful {
+                    session.repo.withdraw(&old)?;
+                }
+                return Ok(Pushed::Made(Box::new(snapshot)));
+            }
+            (Commit::InDoubt, _) => doubtful.push(id),
+        }
+    }
+    Err(Error::Repo(repo::Error::Refused {
+        reason: "this push was stopped by another client three times; try again later".into(),
+    }))
+}
+
+/// Ends the operation that an earlier run on this machine left, the way anyone would.
+fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
+    let Some(old) = state.unfinished.as_deref().and_then(OpId::from_hex) else {
+        return Ok(());
+    };
+    if end_stale(&session.repo, &old)? == Ended::Committed {
+        // the crash came after the commit: that snapshot is this machine's newest
+        let (snapshot, hash) = session.repo.snapshot(session.cache.as_ref(), &old)?;
+        state.counter = state.counter.max(snapshot.counter);
+        state.previous =
+            Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+    }
+    state.unfinished = None;
+    session.state.save(state)
+}
+
+fn is_listed(session: &Session, id: &OpId) -> Result<bool> {
+    Ok(!session.repo.store().list(&Snapshot::object_name(id))?.is_empty())
+}
+
+/// A snapshot that this machine saw must be there, or have a forget record.
+fn refuse_rollback(session: &Session, state: &State, options: &PushOptions) -> Result<()> {
+    let Some(id) = state.previous.as_ref().and_then(|p| OpId::from_hex(&p.id)) else {
+        return Ok(());
+    };
+    if options.accept_rollback
+        || is_listed(session, &id)?
+        || !session.repo.store().list(&format!("forgot/{id}"))?.is_empty()
+    {
+        return Ok(());
+    }
+    Err(Error::Repo(repo::Error::Refused {
+        reason: format!(
+            "snapshot {id}, which this machine made, is gone from {} and nobody forgot it: the \
+             storage may have been rolled back",
+            session.repo.store().address()
+        ),
+    }))
+}
+
+/// Names a set of roots: labels and directories.
+fn set_key(roots: &[PushRoot]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for root in roots {
+        for part in [root.scan.label.as_bytes(), root.scan.dir.as_os_str().as_encoded_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
+fn record(
+    session: &Session,
+    state: &State,
+    roots: &[PushRoot],
+    options: &PushOptions,
+    run: &run::Run,
+    id: OpId,
+    started_nanos: i64,
+) -> Snapshot {
+    let hash = |p: &Previous| {
+        data_encoding::HEXLOWER.decode(p.hash.as_bytes()).ok()?.try_into().ok()
+    };
+    Snapshot {
+        id,
+        machine: session.machine_id,
+        host: session.machine.host.clone(),
+        user: session.machine.user.clone(),
+        started_nanos,
+        finished_nanos: session.clock.now_nanos(),
+        counter: state.counter + 1,
+        previous: state.previous.as_ref().and_then(|p| OpId::from_hex(&p.id)),
+        previous_hash: state.previous.as_ref().and_then(hash),
+        roots: roots
+            .iter()
+            .map(|root| RootRecord {
+                label: root.scan.label.clone(),
+                agent: root.agent.clone(),
+                dir: root.scan.dir.as_os_str().as_encoded_bytes().to_vec(),
+            })
+            .collect(),
+        tree: run.tree.id,
+        stats: run.stats,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        tags: options.tags.clone(),
+        os: session.machine.os.clone(),
+        home: Some(session.machine.home.as_os_str().as_encoded_bytes().to_vec()),
+        reason: options.reason.clone(),
+    }
+}
