@@ -52,7 +52,8 @@ impl Cache {
         Self::open_within(path, BUSY_WAIT)
     }
 
-    fn open_within(path: &Path, busy_wait: Duration) -> Result<Self> {
+    /// [`Cache::open`], waiting so long for a file that is locked.
+    pub(crate) fn open_within(path: &Path, busy_wait: Duration) -> Result<Self> {
         let io = |source| Error::Io { op: "create", path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;

@@ -198,10 +198,21 @@ impl PackWriter {
     }
 
     /// Pads, seals the trailer and returns the object's parts with its table.
-    pub fn finish(mut self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
+    pub fn finish(self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
+        self.finish_with(keys, repo, &crate::random::bytes())
+    }
+
+    /// [`PackWriter::finish`] with a given nonce, so that test vectors can fix it.
+    pub(crate) fn finish_with(
+        mut self,
+        keys: &Keys,
+        repo: &RepoId,
+        nonce: &[u8; seal::NONCE_BYTES],
+    ) -> (PackTable, Vec<Bytes>) {
         let name = self.id.object_name();
         let mut table = PackTable { op: self.id.op, n: self.id.n, bytes: 0, blocks: self.rows };
-        let trailer = object::seal_record(keys, repo, ObjectKind::Trailer, &name, &table);
+        let trailer =
+            object::seal_record_with(keys, repo, ObjectKind::Trailer, &name, &table, nonce);
         let full = self.bytes + trailer.len() as u64 + TAIL_BYTES;
         let padded = padded_len(full, limits::PACK_BYTES_FLOOR);
         assert!(padded <= limits::PACK_BYTES_MAX, "packs are closed long before");
@@ -302,12 +313,25 @@ pub fn seal_block(
     chunks: &[(ChunkId, u32)],
     level: i32,
 ) -> Result<SealedBlock> {
+    seal_block_with(keys, repo, kind, plain, chunks, level, crate::random::bytes())
+}
+
+/// [`seal_block`] with a given nonce, so that test vectors can fix it.
+pub(crate) fn seal_block_with(
+    keys: &Keys,
+    repo: &RepoId,
+    kind: BlockKind,
+    plain: &[u8],
+    chunks: &[(ChunkId, u32)],
+    level: i32,
+    nonce: [u8; seal::NONCE_BYTES],
+) -> Result<SealedBlock> {
     assert!(!plain.is_empty() && plain.len() <= limits::BLOCK_PLAIN_BYTES_MAX as usize);
     assert!(chunks.len() <= limits::CHUNKS_PER_BLOCK_MAX, "a reader takes no more chunks");
     let plain_len = u32::try_from(plain.len()).expect("checked above");
     let id = keys.block_id(kind, plain);
     let (codec, mut sealed) = crate::codec::encode(plain, level);
-    let (epoch, nonce) = (keys.epoch_now(), crate::random::bytes());
+    let epoch = keys.epoch_now();
     let key = keys.block_key(epoch, kind, &id).expect("the current epoch exists");
     let aad = seal::block_aad(repo, kind, codec, plain_len, &id);
     seal::seal(&key, &nonce, &aad, &mut sealed);
