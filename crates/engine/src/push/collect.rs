@@ -212,7 +212,11 @@ impl<'a> Collector<'a> {
     }
 
     /// Stores a node, map or patch unless it is there already, and names it.
-    fn put_meta(&mut self, kind: BlockKind, plain: &[u8]) -> repo::Result<(BlockId, Option<SealedBlock>)> {
+    fn put_meta(
+        &mut self,
+        kind: BlockKind,
+        plain: &[u8],
+    ) -> repo::Result<(BlockId, Option<SealedBlock>)> {
         let id = self.repo.keys().block_id(kind, plain);
         if self.index.get(&id).is_some() || !self.blocks.written.insert(id) {
             return Ok((id, None));
@@ -243,7 +247,8 @@ impl<'a> Collector<'a> {
                 if let Some(look) = look {
                     let extents = Row::extents_of(&entry, &extents);
                     let log = log.as_ref().map(Look::of);
-                    self.rows.push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
+                    self.rows
+                        .push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
                 }
                 Ok(())
             }
@@ -258,7 +263,8 @@ impl<'a> Collector<'a> {
         old: Option<&Row>,
     ) -> Result<u64> {
         // a base or patch that is not reusable cannot be built on
-        let old = old.filter(|row| row.entry.map.own_blocks().all(|id| self.index.get(id).is_some()));
+        let old =
+            old.filter(|row| row.entry.map.own_blocks().all(|id| self.index.get(id).is_some()));
         let old_extents = old.and_then(Row::extents);
         let known = old.zip(old_extents.as_deref());
         if let Some((row, old_extents)) = known
@@ -315,9 +321,7 @@ impl<'a> Collector<'a> {
         nodes.into_iter().try_for_each(|node| self.store(node))?;
         let (data, meta) = (self.blocks.data.take(), self.blocks.meta.take());
         match (data, meta) {
-            (Some(mut data), Some(meta))
-                if data.bytes() + meta.bytes() < PACK_MIXED_BYTES_MAX =>
-            {
+            (Some(mut data), Some(meta)) if data.bytes() + meta.bytes() < PACK_MIXED_BYTES_MAX => {
                 data.absorb(meta);
                 self.upload(Some(data))?;
             }
