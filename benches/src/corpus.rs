@@ -104,21 +104,22 @@ fn transcript(draws: &mut Draws, bytes: usize) -> Vec<u8> {
     let listings: Vec<String> = (0..12).map(|_| draws.text(4_000)).collect();
     let mut text = String::new();
     while text.len() < bytes {
-        let id = draws.next();
-        let body = match draws.below(5) {
-            0 => listings[draws.below(listings.len())].clone(),
-            _ => {
-                let len = 100 + draws.below(1_500);
-                draws.text(len)
-            }
+        let id = format!("{:016x}", draws.next());
+        let body = if draws.below(5) == 0 {
+            listings[draws.below(listings.len())].clone()
+        } else {
+            let len = 100 + draws.below(1_500);
+            draws.text(len)
         };
-        text.push_str(
+        for part in [
             r#"{"isSidechain":false,"userType":"external","cwd":"/home/user/work","uuid":""#,
-        );
-        text.push_str(&format!(
-            r#"{id:016x}","type":"message","message":{{"content":"{body}"}}}}"#
-        ));
-        text.push('\n');
+            &id,
+            r#"","type":"message","message":{"content":""#,
+            &body,
+            "\"}}\n",
+        ] {
+            text.push_str(part);
+        }
     }
     text.truncate(bytes);
     text.into_bytes()
@@ -170,7 +171,7 @@ impl Draws {
         while text.len() < len {
             let rank = self.below(60) * self.below(60);
             let mut word = Draws(rank as u64);
-            for _ in 0..1 + rank % 4 {
+            for _ in 0..=rank % 4 {
                 text.push_str(["ka", "ter", "in", "so", "mo", "el", "ri", "the"][word.below(8)]);
             }
             text.push(' ');
