@@ -141,7 +141,9 @@ fn block_table(what: &str, files: &[&File]) -> Result<(), Box<dyn Error>> {
         "\n## First push by block and level: {what} (stored MB, zstd MB/s of CPU time; mean of {KEYS} keys)\n"
     );
     print!("| block KiB |");
-    LEVELS.iter().for_each(|level| print!(" level {level} |"));
+    for level in LEVELS {
+        print!(" level {level} |");
+    }
     println!("\n|---{}|", "|---".repeat(LEVELS.len()));
     let pushes: Vec<NewChunks> = (0..KEYS)
         .map(|key| Ok(new_chunks(files, &cutter(Sizes::DEFAULT, key))?))
@@ -171,7 +173,9 @@ fn transcript_table(transcript: &[u8]) -> Result<(), Box<dyn Error>> {
         yardstick / MIB
     );
     print!("| avg KiB, level |");
-    BLOCK_KIB.iter().for_each(|block| print!(" {block} KiB |"));
+    for block_kib in BLOCK_KIB {
+        print!(" {block_kib} KiB |");
+    }
     println!("\n|---|---|---|---|---|");
     for kib in [SIZES_KIB[1], SIZES_KIB[2], SIZES_KIB[3]] {
         let pushes: Vec<NewChunks> = (0..KEYS)
