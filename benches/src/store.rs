@@ -94,3 +94,27 @@ pub fn zstd_pieces(data: &[u8], piece_bytes: usize, level: i32) -> io::Result<us
     let mut compressor = Compressor::new(level)?;
     data.chunks(piece_bytes).map(|piece| Ok(compressor.compress(piece)?.len())).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_chunk_seen_before_costs_nothing_and_a_new_one_its_bytes_and_its_index_entry() {
+        let (mut new, mut known) = (NewChunks::default(), Known::default());
+        let data = noise(30_000);
+        for chunk in data.chunks(10_000).chain(data.chunks(10_000)) {
+            new.offer(chunk, &mut known);
+        }
+        assert_eq!(new.lengths, [10_000; 3]);
+        // Noise does not compress: the whole, three entries, and one block or two.
+        assert_eq!(new.stored_bytes(30_000, 3).unwrap(), 30_000 + 3 * 18 + 80);
+        assert_eq!(new.stored_bytes(29_999, 3).unwrap(), 30_000 + 3 * 18 + 2 * 80);
+    }
+}
