@@ -66,7 +66,7 @@ impl SelfCheck {
 /// Bytes that no table can tell from noise.
 fn random_bytes(bytes: usize) -> Vec<u8> {
     let mut text = vec![0; bytes];
-    Draws::new(b"random").0.fill(&mut text);
+    Draws::new(b"random").stream.fill(&mut text);
     text
 }
 
@@ -164,25 +164,30 @@ fn event_line(text: &mut String, draws: &mut Draws) {
     }
 }
 
-/// The choices of the generator: a fixed stream of bytes.
-struct Draws(blake3::OutputReader);
+/// The choices of the generator: a fixed stream of bytes, taken 1 KiB at a time.
+struct Draws {
+    stream: blake3::OutputReader,
+    taken: [u8; 1024],
+    used: usize,
+}
 
 impl Draws {
     fn new(corpus: &[u8]) -> Draws {
-        let mut hasher = blake3::Hasher::new();
-        Draws(
-            hasher
-                .update(b"agent-backup 2026-11 chunker self-check ")
-                .update(corpus)
-                .finalize_xof(),
-        )
+        let stream = blake3::Hasher::new()
+            .update(b"agent-backup 2026-11 chunker self-check ")
+            .update(corpus)
+            .finalize_xof();
+        Draws { stream, taken: [0; 1024], used: 1024 }
     }
 
     /// A number in `0..n`; the small bias does not matter here.
     fn below(&mut self, n: u8) -> u8 {
-        let mut byte = [0];
-        self.0.fill(&mut byte);
-        byte[0] % n
+        if self.used == self.taken.len() {
+            self.stream.fill(&mut self.taken);
+            self.used = 0;
+        }
+        self.used += 1;
+        self.taken[self.used - 1] % n
     }
 
     fn hex(&mut self, bytes: u8) -> String {
