@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 use repo::keys::BlockKind;
-use repo::{BlockNo, ChunkId, Index, Repository, SealedBlock, seal_block};
+use repo::{BlockNo, ChunkId, Index, Repository, seal_block};
 
 use super::collect::Message;
 

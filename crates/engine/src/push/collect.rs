@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
 use repo::limits::{PACK_BYTES_TARGET, PACK_MIXED_BYTES_MAX};
 use repo::{
@@ -20,6 +22,9 @@ use super::rows::{Look, NewRows, Row};
 use super::upload::Pack;
 use crate::error::{Error, Result};
 use crate::scan::Stat;
+
+/// How often a quiet collector looks whether the run was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(100);
 
 /// What the collector is told.
 pub(super) enum Message {
@@ -121,10 +126,18 @@ impl<'a> Collector<'a> {
         mut self,
         messages: &Receiver<Message>,
         emitted: &dyn Fn(u64),
+        cancel: &AtomicBool,
     ) -> Result<Collected> {
         let mut places = None;
         while places != Some(self.next) {
-            let message = messages.recv().map_err(|_| Error::Cancelled)?;
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let message = match messages.recv_timeout(CANCEL_CHECK) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Cancelled),
+            };
             match message {
                 Message::Entry(place, item) => {
                     self.waiting.insert(place, Some(*item));

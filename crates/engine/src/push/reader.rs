@@ -48,6 +48,8 @@ const RETRY_BYTES_MAX: u64 = 16 << 20;
 /// one.
 const SMALL_TAIL_BYTES: u32 = 64 << 10;
 const SMALL_TAILS_MAX: usize = 64;
+/// A file up to this size is read as one piece.
+const SMALL_FILE_BYTES: u64 = 1 << 20;
 /// An idle reader sends its open block on after this long, so that no entry waits for it.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -78,6 +80,7 @@ pub(super) struct FileReader<'a> {
     cx: &'a Context<'a>,
     files: Filler<'a>,
     pages: Filler<'a>,
+    buffer: Vec<u8>,
 }
 
 impl<'a> FileReader<'a> {
@@ -86,6 +89,7 @@ impl<'a> FileReader<'a> {
             cx,
             files: Filler::new(cx.dedup, block_bytes),
             pages: Filler::new(cx.dedup, page_block_bytes),
+            buffer: Vec::new(),
         }
     }
 
@@ -276,7 +280,34 @@ impl<'a> FileReader<'a> {
         avoid: &HashSet<BlockNo>,
         pieces: &mut Vec<Piece>,
     ) -> io::Result<Option<u64>> {
+        if size <= SMALL_FILE_BYTES {
+            return self.cut_small(file, size, hasher, avoid, pieces);
+        }
         self.cut_into(&mut file.take(size), Some(hasher), avoid, pieces)
+    }
+
+    /// A small file is read as one piece into a buffer that is used again.
+    fn cut_small(
+        &mut self,
+        file: &mut OpenedFile,
+        size: u64,
+        hasher: &mut blake3::Hasher,
+        avoid: &HashSet<BlockNo>,
+        pieces: &mut Vec<Piece>,
+    ) -> io::Result<Option<u64>> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let read = file.take(size).read_to_end(&mut buffer);
+        let mut rest = buffer.as_slice();
+        hasher.update(rest);
+        while read.is_ok() && !rest.is_empty() {
+            let (chunk, after) = rest.split_at(self.cx.cutter.cut(rest, true));
+            push_piece(pieces, self.files.add(chunk, avoid));
+            rest = after;
+        }
+        self.cx.bytes_read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.buffer = buffer;
+        Ok(Some(read? as u64))
     }
 
     /// Cuts by content; returns the bytes read, or `None` if the run was stopped.

@@ -148,11 +148,8 @@ pub(super) fn run(
     let index = Arc::new(op.survey(session.cache.as_ref())?.index);
     let repo = &session.repo;
     let params = repo.config().params;
-    let sizes = Sizes {
-        min: params.chunk_bytes_min,
-        avg: params.chunk_bytes_avg,
-        max: params.chunk_bytes_max,
-    };
+    let sizes = Sizes::new(params.chunk_bytes_min, params.chunk_bytes_avg, params.chunk_bytes_max)
+        .map_err(|e| repo::Error::Refused { reason: format!("sizes in config: {e}") })?;
     let cutter = Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes)));
     let scan_roots: Vec<ScanRoot> = roots.iter().map(|r| r.scan.clone()).collect();
     let dirs: Vec<PathBuf> = scan_roots.iter().map(|r| r.dir.clone()).collect();
@@ -211,11 +208,15 @@ pub(super) fn run(
         let tell = &tell;
         let messages_of_collector = messages.clone();
         let collecting = scope.spawn(move || {
-            let result = collector.run(&messages_of_collector, &|emitted| {
-                window.set(emitted);
-                counts.emitted.store(emitted, Ordering::Relaxed);
-                tell();
-            });
+            let result = collector.run(
+                &messages_of_collector,
+                &|emitted| {
+                    window.set(emitted);
+                    counts.emitted.store(emitted, Ordering::Relaxed);
+                    tell();
+                },
+                cancel,
+            );
             if result.is_err() {
                 stop.store(true, Ordering::Relaxed);
                 permits.close();
