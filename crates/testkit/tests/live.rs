@@ -8,7 +8,8 @@ use testkit::conformance;
 
 fn setting(name: &str) -> String {
     #[expect(clippy::disallowed_methods, reason = "tests/moto/run.sh tells us through them")]
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; use tests/moto/run.sh"))
+    let value = std::env::var(name);
+    value.expect("set by tests/moto/run.sh; run this test through it")
 }
 
 fn address(prefix: &str) -> Address {
