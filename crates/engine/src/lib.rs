@@ -1,1 +1,3 @@
 //! The verbs of agent-backup: push, pull, ls, diff, find, stats
+
+pub mod pull;

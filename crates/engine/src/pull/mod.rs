@@ -1,0 +1,4 @@
+//! pull
+mod error;
+mod source;
+mod target;
