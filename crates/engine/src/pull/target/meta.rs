@@ -61,14 +61,20 @@ impl Rules {
         let gid = entry.group.as_ref().and_then(|name| {
             look_up(&self.groups, name, |name| Some(uzers::get_group_by_name(name)?.gid()))
         });
-        Some((uid.unwrap_or(entry.uid), gid.unwrap_or(entry.gid)))
+        let owner = (uid.unwrap_or(entry.uid), gid.unwrap_or(entry.gid));
+        // All ones is no id: it means "leave" to the kernel.
+        (owner.0 != u32::MAX && owner.1 != u32::MAX).then_some(owner)
     }
 
     /// The attributes of an entry that we may set.
     fn xattrs<'e>(&self, entry: &'e Entry) -> impl Iterator<Item = &'e Xattr> {
-        let root = self.root;
+        let (root, special) = (self.root, self.special_bits);
         let all = entry.xattrs.as_deref().unwrap_or_default();
-        all.iter().filter(move |attr| root || attr.name.starts_with(b"user."))
+        // Capabilities of a program are what setuid is, by another name.
+        let privileged = |attr: &Xattr| attr.name == b"security.capability";
+        all.iter().filter(move |attr| {
+            attr.name.starts_with(b"user.") || (root && (special || !privileged(attr)))
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use rustix::io::Errno;
 
 pub(crate) use meta::{Rules, differs, set, set_symlink};
 pub(crate) use name::{Rel, split_last};
-pub(crate) use remove::{Guard, Removed, remove_tree};
+pub(crate) use remove::{Guard, remove_tree};
 pub(crate) use temp::{Over, Temp, is_temp_name};
 
 /// An open directory below (or at) the base.
@@ -105,10 +106,10 @@ pub(crate) struct Target {
 
 impl Target {
     /// Opens a base directory by the path that the user gave (links in *that* path are the user's
-    /// own and are followed); makes it if `create`. `None` if it does not exist.
+    /// own and are followed); makes it if `create`, closed to others. `None` if it does not exist.
     pub(crate) fn open(path: &Path, create: bool) -> io::Result<Option<Self>> {
         if create {
-            std::fs::create_dir_all(path)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -192,6 +193,12 @@ impl Target {
             return Err(io::Error::other("not a regular file"));
         }
         Ok(File::from(fd))
+    }
+
+    /// What a symbolic link points to.
+    pub(crate) fn read_link(&self, rel: &Rel) -> io::Result<Vec<u8>> {
+        let (dir, name) = self.place(rel)?;
+        Ok(rustix::fs::readlinkat(&dir, name, Vec::new())?.into_bytes())
     }
 
     /// Makes a directory, closed to others until its own mode is set; true if it was not there. A
