@@ -1,6 +1,7 @@
 //! Does what a plan says.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,11 +14,14 @@ use super::error::{Error, Result, explain, is_full, show};
 use super::fetch::{Budget, Fetcher};
 use super::plan::{Action, Base, Item, Plan, guard};
 use super::source::Content;
-use super::target::{Dir, Guard, Rules, Target};
+use super::target::{Dir, Facts, Guard, Rules, Target};
 use super::{Event, Monitor, Options, Problem, Report, commit, finish, write};
 
 /// Finished files that wait for the commit; each holds an open file.
 const WAITING_FILES_MAX: usize = 64;
+
+/// Up to so many directories are synced one by one; beyond, with all else on the disk.
+const FSYNC_DIRS_MAX: usize = 32;
 
 /// One pull at work: what every stage shares.
 pub(super) struct Run<'a> {
@@ -36,7 +40,7 @@ pub(super) struct Run<'a> {
     pub(super) kept_bytes: AtomicU64,
     done: Vec<AtomicBool>,
     report: Mutex<Report>,
-    touched: Mutex<HashMap<u64, Dir>>,
+    touched: Mutex<Touched>,
     stopped: AtomicBool,
     stop_reason: Mutex<Option<Error>>,
 }
@@ -201,25 +205,26 @@ impl Run<'_> {
         lock(&self.report).verified += 1;
     }
 
-    /// Something below this directory must be durable before the pull has succeeded.
-    pub(super) fn touched(&self, device: u64, dir: &Dir) {
-        lock(&self.touched).entry(device).or_insert_with(|| Dir::clone(dir));
-        #[cfg(not(target_os = "linux"))]
-        if let Err(error) = rustix::fs::fsync(dir) {
-            tracing::debug!(%error, "sync of a directory");
+    /// Names in this directory, or its metadata, changed.
+    pub(super) fn touched(&self, dir: &Dir) {
+        if let Ok(facts) = Facts::of(dir) {
+            lock(&self.touched).add(facts.id, dir);
         }
+    }
+
+    /// The metadata of an open file changed.
+    pub(super) fn touched_file(&self, file: &File, dir: &Dir) -> io::Result<()> {
+        self.touched(dir);
+        if cfg!(target_os = "linux") && !lock(&self.touched).is_one_by_one() {
+            return Ok(()); // the syncfs at the end covers it
+        }
+        file.sync_all()
     }
 
     /// Makes names, links and metadata durable.
     fn sync(&self) -> Result<()> {
-        for dir in lock(&self.touched).values() {
-            #[cfg(target_os = "linux")]
-            let synced = rustix::fs::syncfs(dir);
-            #[cfg(not(target_os = "linux"))]
-            let synced = rustix::fs::fsync(dir);
-            synced.map_err(|error| Error::target("sync", Path::new("the target"), error))?;
-        }
-        Ok(())
+        let synced = lock(&self.touched).sync();
+        synced.map_err(|error| Error::target("sync", Path::new("the target"), error))
     }
 
     /// Reports what the plan already knows: refused, skipped, left.
@@ -243,6 +248,44 @@ impl Run<'_> {
         report.bytes_kept = self.kept_bytes.into_inner();
         report.bytes_fetched = self.fetcher.fetched_bytes();
         report
+    }
+}
+
+/// Directories that must be durable before the pull has succeeded.
+#[derive(Debug, Default)]
+struct Touched {
+    /// By device and inode; complete only up to [`FSYNC_DIRS_MAX`] on Linux.
+    dirs: HashMap<(u64, u64), Dir>,
+    /// One directory of each device.
+    devices: HashMap<u64, Dir>,
+}
+
+impl Touched {
+    fn add(&mut self, id: (u64, u64), dir: &Dir) {
+        self.devices.entry(id.0).or_insert_with(|| Dir::clone(dir));
+        if self.is_one_by_one() {
+            self.dirs.entry(id).or_insert_with(|| Dir::clone(dir));
+        } else if !cfg!(target_os = "linux") {
+            // No syncfs here: make room by syncing what is known.
+            for (_, dir) in self.dirs.drain() {
+                if let Err(error) = rustix::fs::fsync(dir) {
+                    tracing::warn!(%error, "sync of a directory");
+                }
+            }
+            self.dirs.insert(id, Dir::clone(dir));
+        }
+    }
+
+    fn is_one_by_one(&self) -> bool {
+        self.dirs.len() < FSYNC_DIRS_MAX
+    }
+
+    fn sync(&self) -> rustix::io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if !self.is_one_by_one() {
+            return self.devices.values().try_for_each(rustix::fs::syncfs);
+        }
+        self.dirs.values().try_for_each(rustix::fs::fsync)
     }
 }
 

@@ -85,9 +85,6 @@ fn flush(run: &Run<'_>, batch: Batch) {
         run.stop_with(sync_error(run, *first, error));
         return;
     }
-    for device in batch.devices {
-        run.touched(device.0, &device.1);
-    }
     for (index, temp) in batch.files {
         let item = &run.items[index];
         match give_name(run, item, temp) {
@@ -134,7 +131,9 @@ pub(super) fn give_name(run: &Run<'_>, item: &Item, temp: Temp) -> io::Result<()
         remove_sides(&dir, &name)?;
     }
     let over = if item.action == Action::Create { Over::Nothing } else { Over::Anything };
-    temp.rename(&name, over)
+    temp.rename(&name, over)?;
+    run.touched(&dir);
+    Ok(())
 }
 
 /// A directory in the place of something else: removed if empty, or with all it holds if the

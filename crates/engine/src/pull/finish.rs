@@ -25,9 +25,6 @@ pub(super) fn make_dirs(run: &Run<'_>, bases: &[Base]) {
             return;
         }
         let Some((entry, place)) = item.target() else { continue };
-        if let Some(target) = run.targets.get(place.base) {
-            run.touched(target.id().0, target.root());
-        }
         let wanted = item.action.writes() || matches!(item.action, Action::Metadata);
         if entry.kind == Kind::Dir && (wanted || item.settle) {
             match make_dir(run, item, place) {
@@ -60,6 +57,7 @@ fn make_dir(run: &Run<'_>, item: &Item, place: &Place) -> io::Result<bool> {
         target.make_dirs(&parent)?;
         let replace = run.options.overwrite == Overwrite::Always;
         if target.make_dir(&place.rel, replace)? {
+            run.touched(&target.dir(&parent)?);
             return Ok(true);
         }
     }
@@ -122,8 +120,10 @@ pub(super) fn make_links(run: &Run<'_>) {
 }
 
 fn set_metadata(run: &Run<'_>, item: &Item, entry: &Entry, place: &Place) -> io::Result<()> {
-    let file = run.targets[place.base].open_file(&place.rel)?;
-    target::set(&file, entry, &run.rules, &mut |text| run.notice(item, text))
+    let target = &run.targets[place.base];
+    let file = target.open_file(&place.rel)?;
+    target::set(&file, entry, &run.rules, &mut |text| run.notice(item, text))?;
+    run.touched_file(&file, &target.place(&place.rel)?.0)
 }
 
 fn make_symlink(run: &Run<'_>, item: &Item, entry: &Entry, place: &Place) -> io::Result<()> {
@@ -231,9 +231,10 @@ pub(super) fn delete(run: &Run<'_>) {
         }
         let target = &run.targets[place.base];
         target.forget(&place.rel);
-        let removed = target
-            .place(&place.rel)
-            .and_then(|(dir, name)| remove_tree(dir.as_fd(), name, &run.guard));
+        let removed = target.place(&place.rel).and_then(|(dir, name)| {
+            run.touched(&dir);
+            remove_tree(dir.as_fd(), name, &run.guard)
+        });
         match removed {
             Ok(removed) if removed.kept => {
                 run.done(index);
@@ -253,6 +254,7 @@ pub(super) fn settle(run: &Run<'_>) {
             continue;
         }
         let set = run.targets[place.base].dir(&place.rel).and_then(|dir| {
+            run.touched(&dir);
             target::set(&dir, entry, &run.rules, &mut |text| run.notice(item, text))
         });
         if let Err(error) = set {

@@ -320,6 +320,14 @@ impl<'o> Draft<'o> {
             }
             return;
         }
+        if at > 0 && entries[at - 1].0 == *path {
+            // The first of the name stays on the stack: what follows lies below it.
+            if self.stack.last().is_some_and(|first| first.selected) {
+                let reason = "the snapshot has this path twice".into();
+                self.items.push(Item::new(path, Action::Refuse(reason)));
+            }
+            return;
+        }
         let above = |frame: &Frame| {
             strip_path(path, &entries[frame.entry].0).is_some_and(|rest| !rest.is_empty())
         };
@@ -331,14 +339,10 @@ impl<'o> Draft<'o> {
             || parent.is_some_and(|frame| frame.selected)
             || self.select.matches(path);
         let wrong = self.wrong(entries, at);
-        let duplicate = at > 0 && entries[at - 1].0 == *path;
         if let Some(reason) = &wrong
             && selected
         {
             self.items.push(Item::new(path, Action::Refuse((*reason).into())));
-        }
-        if duplicate {
-            return; // the first one of the name stays on the stack
         }
         let refused = wrong.is_some();
         if selected && !refused {
@@ -351,9 +355,6 @@ impl<'o> Draft<'o> {
     /// What is wrong with an entry, if anything is.
     fn wrong(&mut self, entries: &Entries, at: usize) -> Option<&'static str> {
         let (path, entry) = &entries[at];
-        if at > 0 && entries[at - 1].0 == *path {
-            return Some("the snapshot has this path twice");
-        }
         if let Some(parent) = self.stack.last() {
             if entries[parent.entry].1.kind != Kind::Dir {
                 return Some("it lies below something that is no directory");

@@ -32,7 +32,7 @@ enum Damage {
 
 type Hook = Box<dyn Fn(usize) + Sync>;
 
-/// A snapshot in memory. Blocks are cut at a fixed length; an entry finds its map by its path.
+/// A snapshot in memory. Blocks are cut at a fixed length; an entry finds its map by path and hash.
 #[derive(Default)]
 struct Memory {
     entries: Vec<(Vec<u8>, Entry)>,
@@ -95,7 +95,7 @@ impl Memory {
         let mut new = entry(Kind::File, 0o644);
         new.size = content.len() as u64;
         new.hash = *blake3::hash(content).as_bytes();
-        new.map.inline = [b"map of ", path].concat();
+        new.map.inline = [b"map of ", path, &new.hash].concat();
         self.maps.insert(new.map.inline.clone(), map);
         self.entry(path, new)
     }
