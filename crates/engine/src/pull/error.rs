@@ -1,5 +1,6 @@
 //! What stops a whole pull. What befalls one entry is a [`super::Problem`] in the report instead.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -82,7 +83,7 @@ pub(super) fn show(path: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
+            _ = write!(out, "\\x{byte:02x}"); // a String takes all
         }
     }
     out

@@ -102,7 +102,8 @@ impl<'c> Fetcher<'c> {
             }
             Ok(_) => _ = loaded.insert(ids[0], Err(format!("block {} was not read", ids[0]))),
             Err(error) => {
-                _ = loaded.insert(ids[0], Err(super::error::show(error.to_string().as_bytes())))
+                let reason = super::error::show(error.to_string().as_bytes());
+                loaded.insert(ids[0], Err(reason));
             }
         }
         Ok(())

@@ -372,26 +372,9 @@ impl<'o> Draft<'o> {
             Kind::Symlink if entry.target.as_ref().is_none_or(Vec::is_empty) => {
                 Some("a symbolic link without a target")
             }
-            Kind::File => self.wrong_link(entries, at),
+            Kind::File => wrong_link(entries, at),
             _ if entry.link.is_some() => Some("a hard link that is no file"),
             _ => None,
-        }
-    }
-
-    /// A hard link may only name an earlier file of the same snapshot.
-    fn wrong_link(&self, entries: &Entries, at: usize) -> Option<&'static str> {
-        let first = entries[at].1.link.as_ref()?;
-        let Some(found) = find(entries, first) else {
-            return Some("a hard link to something that the snapshot does not have");
-        };
-        let entry = &entries[found].1;
-        let is_file = entry.kind == Kind::File && entry.link.is_none();
-        if found >= at {
-            Some("a hard link to an entry that does not come before it")
-        } else if !is_file || check(first).is_err() {
-            Some("a hard link to something that is no file of its own")
-        } else {
-            None
         }
     }
 
@@ -427,13 +410,12 @@ impl<'o> Draft<'o> {
         };
         let index = self.items.len();
         if let Some(first) = entry.link.as_ref().and_then(|first| find(entries, first)) {
-            match self.carriers.get(&first) {
-                Some(carrier) => item.link = Some(*carrier),
-                None => {
-                    // The name that carries the content was not asked for: this one carries it.
-                    item.entry = Some(Arc::clone(&entries[first].1));
-                    self.carriers.insert(first, index);
-                }
+            if let Some(carrier) = self.carriers.get(&first) {
+                item.link = Some(*carrier);
+            } else {
+                // The name that carries the content was not asked for: this one carries it.
+                item.entry = Some(Arc::clone(&entries[first].1));
+                self.carriers.insert(first, index);
             }
         } else if entry.kind == Kind::File && item.action == Action::Create {
             self.carriers.insert(at, index);
@@ -461,16 +443,31 @@ impl<'o> Draft<'o> {
             }
         };
         let known = self.bases.iter().position(|base| base.path == dir);
-        let base = match known {
-            Some(base) => base,
-            None => {
-                let target =
-                    Target::open(&dir, false).map_err(|_| "its target cannot be opened")?;
-                self.bases.push(Base { path: dir, target });
-                self.bases.len() - 1
-            }
+        let base = if let Some(base) = known {
+            base
+        } else {
+            let target = Target::open(&dir, false).map_err(|_| "its target cannot be opened")?;
+            self.bases.push(Base { path: dir, target });
+            self.bases.len() - 1
         };
         Ok(Place { base, rel })
+    }
+}
+
+/// A hard link may only name an earlier file of the same snapshot.
+fn wrong_link(entries: &Entries, at: usize) -> Option<&'static str> {
+    let first = entries[at].1.link.as_ref()?;
+    let Some(found) = find(entries, first) else {
+        return Some("a hard link to something that the snapshot does not have");
+    };
+    let entry = &entries[found].1;
+    let is_file = entry.kind == Kind::File && entry.link.is_none();
+    if found >= at {
+        Some("a hard link to an entry that does not come before it")
+    } else if !is_file || check(first).is_err() {
+        Some("a hard link to something that is no file of its own")
+    } else {
+        None
     }
 }
 

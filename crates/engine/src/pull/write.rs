@@ -139,9 +139,9 @@ fn write_unit(run: &Run<'_>, unit: &Unit, out: &Sender<Finished>) {
                     let _ = tx.send(result);
                 };
                 if segments.len() == 1 {
-                    load()
+                    load();
                 } else {
-                    scope.spawn(move |_| load())
+                    scope.spawn(move |_| load());
                 }
                 ahead.push_back((permit, rx));
                 asked += 1;

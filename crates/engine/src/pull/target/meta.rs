@@ -134,13 +134,11 @@ pub(crate) fn set(
         }
     }
     rustix::fs::fchmod(fd, Mode::from_raw_mode(rules.mode(entry)))?;
-    match times(entry) {
-        Some(times) => Ok(rustix::fs::futimens(fd, &times)?),
-        None => {
-            notice("time not restored: not a time".into());
-            Ok(())
-        }
-    }
+    let Some(times) = times(entry) else {
+        notice("time not restored: not a time".into());
+        return Ok(());
+    };
+    Ok(rustix::fs::futimens(fd, &times)?)
 }
 
 /// Sets owner and times of a symbolic link that still has its temporary name.

@@ -122,6 +122,7 @@ impl Target {
     }
 
     /// The base directory.
+    #[cfg(test)]
     pub(crate) fn root(&self) -> &Dir {
         &self.root
     }

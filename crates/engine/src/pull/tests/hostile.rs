@@ -75,7 +75,7 @@ fn names_that_mean_another_place_are_refused_one_by_one() {
         &long,
         &deep,
     ];
-    let kinds: [(&str, fn(&mut Memory, &str)); 4] = [
+    let kinds: [(&str, Make); 4] = [
         ("file", |m, path| _ = m.file(path, b"evil")),
         ("directory", |m, path| _ = m.dir(path)),
         ("symlink", |m, path| _ = m.symlink(path, "/etc/passwd")),
@@ -92,6 +92,9 @@ fn names_that_mean_another_place_are_refused_one_by_one() {
     }
     assert!(cases >= 60, "{cases}");
 }
+
+/// Makes an entry of some kind at a path.
+type Make = fn(&mut Memory, &str);
 
 /// A case: what it is, how it is built, which paths are refused.
 type Case = (&'static str, fn(&mut Memory, &Ground), &'static [&'static str]);
