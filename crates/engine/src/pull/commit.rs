@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use repo::flag;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -24,8 +24,8 @@ use super::target::{Dir, Found, Over, Temp, facts_at, remove_tree};
 const BATCH_FILES_MAX: usize = 2_000;
 /// Content of one batch in bytes.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
-/// Directories of one batch: each is an open descriptor.
-const BATCH_DIRS_MAX: usize = 256;
+/// Directories of one batch: each is an open descriptor, and three batches may be on their way.
+const BATCH_DIRS_MAX: usize = 128;
 /// Up to so many files are synced one by one: then nobody waits for what else is on the disk.
 const FSYNC_FILES_MAX: usize = 16;
 
@@ -48,8 +48,19 @@ struct Batch {
     bytes: u64,
 }
 
-/// Takes finished files until all workers are done, and names them.
+/// Takes finished files until all workers are done, and names them. One thread gathers while
+/// another waits for the disk, so that the workers do not.
 pub(super) fn commit_all(run: &Run<'_>, finished: &Receiver<Finished>) {
+    let (full, batches) = bounded(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || batches.iter().for_each(|batch| flush(run, batch)));
+        gather(run, finished, &full);
+        drop(full);
+    });
+}
+
+/// Gathers finished files into batches.
+fn gather(run: &Run<'_>, finished: &Receiver<Finished>, out: &Sender<Batch>) {
     let mut batch = Batch::default();
     for one in finished {
         batch.bytes += run.items[one.item].bytes;
@@ -68,11 +79,11 @@ pub(super) fn commit_all(run: &Run<'_>, finished: &Receiver<Finished>) {
         let full = batch.files.len() >= BATCH_FILES_MAX
             || batch.bytes >= BATCH_BYTES_MAX
             || batch.dirs.len() >= BATCH_DIRS_MAX;
-        if full {
-            flush(run, std::mem::take(&mut batch));
+        if full && out.send(std::mem::take(&mut batch)).is_err() {
+            return; // the other thread panicked; the scope passes that on
         }
     }
-    flush(run, batch);
+    let _ = out.send(batch);
 }
 
 /// Syncs, then renames. If the run is over, the batch is dropped, and its temporary files with it.

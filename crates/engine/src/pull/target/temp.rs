@@ -110,13 +110,18 @@ impl Temp {
 
     /// Gives it its final name in the same directory.
     pub(crate) fn rename(mut self, to: &[u8], over: Over) -> io::Result<()> {
-        // Linux: renaming one name of a file over another name of it does nothing at all and
-        // leaves both, so `done` may only be said after a look.
         match over {
-            Over::Anything => rustix::fs::renameat(&self.dir, self.name.as_str(), &self.dir, to)?,
-            Over::Nothing => self.rename_to_free(to)?,
+            Over::Nothing => {
+                self.rename_to_free(to)?;
+                self.done = true;
+            }
+            Over::Anything => {
+                rustix::fs::renameat(&self.dir, self.name.as_str(), &self.dir, to)?;
+                // Renaming one name of a file over another name of it does nothing at all and
+                // leaves both: then this one is still to be unlinked.
+                self.done = facts_at(self.dir.as_fd(), self.name())?.is_none();
+            }
         }
-        self.done = facts_at(self.dir.as_fd(), self.name())?.is_none();
         Ok(())
     }
 
