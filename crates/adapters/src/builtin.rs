@@ -37,8 +37,7 @@ pub fn load(user_dir: Option<&Path>) -> Result<Vec<Adapter>, AdapterError> {
     for path in user_dir.map(files_of).transpose()?.unwrap_or_default() {
         let text = std::fs::read_to_string(&path)
             .map_err(|source| AdapterError::Io { path: path.clone(), source })?;
-        let mut adapter = Adapter::parse(&text, &path.display().to_string())?;
-        adapter.source = Source::File(path.clone());
+        let adapter = Adapter::parse(&text, &path.display().to_string())?;
         let id = adapter.id.clone();
         if let Some(Source::File(other)) = all.get(&id).map(Adapter::source) {
             return Err(AdapterError::Invalid {

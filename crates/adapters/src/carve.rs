@@ -21,11 +21,10 @@ impl Carved {
         match self {
             Self::Dir(dir) => rel == dir.as_slice() || below(rel, dir).is_some(),
             Self::Files(dir, names) => {
+                // The patterns of names do not match across '/'.
                 !is_dir
-                    && below(rel, dir).is_some_and(|name| {
-                        !name.contains(&b'/')
-                            && names.is_match_candidate(&Candidate::from_bytes(name))
-                    })
+                    && below(rel, dir)
+                        .is_some_and(|name| names.is_match_candidate(&Candidate::from_bytes(name)))
             }
         }
     }

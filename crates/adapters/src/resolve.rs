@@ -43,7 +43,7 @@ pub struct Refused {
 pub struct Survey {
     /// What can be backed up, in the order of the adapter file.
     pub roots: Vec<Root>,
-    /// What was found but not taken.
+    /// What was found but not taken, each path once.
     pub refused: Vec<Refused>,
 }
 
@@ -78,7 +78,9 @@ impl Adapter {
                     Look::Nothing => continue,
                     Look::Refused(why) => {
                         let label = self.label(spec, &site);
-                        refused.push(Refused { label, path: site.path, why });
+                        if !refused.iter().any(|known| known.path == site.path) {
+                            refused.push(Refused { label, path: site.path, why });
+                        }
                     }
                     Look::Found(real, rules) => {
                         if !claims.iter().any(|claim| claim.covers(&real, &rules)) {
@@ -310,11 +312,14 @@ fn inside(rel: &Path) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-/// A name as part of a label.
+/// A name as part of a label: `Code - Insiders` becomes `code-insiders`. Letters beyond ASCII
+/// become their numbers, so that names in other scripts stay apart.
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     for c in name.chars().map(|c| c.to_ascii_lowercase()) {
-        if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '_' {
+        if !c.is_ascii() {
+            slug.extend(format!("{:x}", u32::from(c)).chars());
+        } else if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '_' {
             slug.push(c);
         } else if !slug.ends_with('-') {
             slug.push('-');

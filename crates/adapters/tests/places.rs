@@ -107,12 +107,20 @@ const MOVED: &[Case] = &[
             ("OPENCODE_DB", "fast/mine.db"),
             ("OPENCODE_CONFIG", "work/opencode.json"),
         ],
-        there: &["data/", "extra/", "fast/mine.db", "work/opencode.json", ".config/opencode/"],
+        there: &[
+            "data/",
+            ".local/share/opencode/",
+            "extra/",
+            "fast/mine.db",
+            "work/opencode.json",
+            ".config/opencode/",
+        ],
         roots: &[
             "opencode/config-dir=extra",
             "opencode/config-file=work",
             "opencode/config=.config/opencode",
-            "opencode/data=data",
+            "opencode/data-dir/data=data",
+            "opencode/data=.local/share/opencode",
             "opencode/db=fast",
         ],
     },
@@ -308,6 +316,30 @@ fn windows_candidates_use_its_variables_or_the_usual_places() {
 }
 
 #[test]
+fn a_systems_own_candidates_replace_those_for_all() {
+    let text = "version = 1\nid = \"x\"\nname = \"X\"\n[[roots]]\nlabel = \"x\"\n\
+                all = \"~/a\"\nmacos = [\"~/b\", \"/c\"]\nwindows = \"C:/d\"";
+    let adapter = Adapter::parse(text, "x.toml").expect("valid");
+    for (os, expected) in
+        [(Os::Linux, &["/h/a"][..]), (Os::Macos, &["/h/b", "/c"]), (Os::Windows, &["C:/d"])]
+    {
+        let paths = adapter.candidates(&env(os, Path::new("/h"), &[]));
+        assert_eq!(paths, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{os:?}");
+    }
+}
+
+#[test]
+fn labels_of_several_roots_come_from_names_in_any_script() {
+    let home = tempfile::tempdir().expect("tempdir");
+    make(home.path(), &["\u{43f}\u{440}/", "\u{9879}/", "A  b!/", "a-b/", "---/"]);
+    let list = "~/\u{43f}\u{440},~/\u{9879},~/A  b!,~/a-b,~/---".to_owned();
+    let roots = adapter("aider").resolve(&env(Os::Linux, home.path(), &[("AIDER_PROJECTS", list)]));
+    let labels: Vec<_> =
+        roots.iter().map(|root| root.label.strip_prefix("aider/project/")).collect();
+    assert_eq!(labels, ["43f440", "9879", "a-b", "a-b-2", "root"].map(Some));
+}
+
+#[test]
 fn the_home_directory_is_never_a_root_however_it_is_named() {
     let home = tempfile::tempdir().expect("tempdir");
     make(home.path(), &["notes.txt", ".claude.json"]);
@@ -321,6 +353,13 @@ fn the_home_directory_is_never_a_root_however_it_is_named() {
         assert_eq!(survey.refused[0].label, "codex/home", "{value}");
         assert!(survey.refused[0].why.contains("--path"), "{value}");
     }
+    // Nor is it when the home is known by another name.
+    let link = tempfile::tempdir().expect("tempdir");
+    let by_link = link.path().join("home");
+    std::os::unix::fs::symlink(home.path(), &by_link).expect("link");
+    let survey =
+        adapter("codex").survey(&env(Os::Linux, &by_link, &[("CODEX_HOME", here.clone())]));
+    assert!(survey.roots.is_empty() && survey.refused.len() == 1);
     // Single files of the home are another matter: nothing below it is entered.
     let env = env(Os::Linux, home.path(), &[("CLAUDE_CONFIG_DIR", here)]);
     let survey = adapter("claude-code").survey(&env);
@@ -377,6 +416,8 @@ files = ["one", "[star]*"]
     assert!(!outer.rules.decide(b"deep/inner/a", false).is_included());
     assert!(outer.rules.decide(b"deep/inner2", true).is_entered());
     assert!(!outer.rules.decide(b"deep/one", false).is_included());
+    assert!(outer.rules.decide(b"deep/one", true).is_entered());
+    assert!(outer.rules.decide(b"deep/one/x", false).is_included());
     assert!(outer.rules.decide(b"deep/other", false).is_included());
     assert!(outer.rules.decide(b"one", false).is_included());
     assert!(inner.rules.decide(b"a", false).is_included());
@@ -405,7 +446,8 @@ fn a_label_finds_its_directory_on_a_machine_where_nothing_is_yet() {
     assert_eq!(at("opencode", "codex/home", &empty), None);
     // An editor is found by its name once it is there, even without the extension's storage.
     assert_eq!(at("cline", "cline/editor/code", &empty), None);
-    make(home.path(), &[".config/Code/User/settings.json"]);
+    make(home.path(), &[".config/Code/User/settings.json", ".config/codium"]);
+    assert_eq!(at("cline", "cline/editor/codium", &empty), None);
     let storage = ".config/Code/User/globalStorage/saoudrizwan.claude-dev";
     assert_eq!(at("cline", "cline/editor/code", &empty), Some(storage.into()));
     // The variables of this machine count, not those of the one that was backed up.

@@ -57,13 +57,11 @@ impl Gear {
     pub(crate) fn candidate(key: &[u8; 32], n: u32) -> Gear {
         let mut stream =
             blake3::Hasher::new_keyed(key).update(LABEL).update(&n.to_le_bytes()).finalize_xof();
-        let mut gear = Gear::from_values(|_| {
+        Gear::from_values(|_| {
             let mut word = [0; 8];
             stream.fill(&mut word);
             u64::from_le_bytes(word)
-        });
-        black_box(&mut gear);
-        gear
+        })
     }
 
     /// A table of any words, also of useless ones.

@@ -33,7 +33,7 @@ pub struct Sizes {
 impl Sizes {
     /// What a new repository uses for files: chosen by benchmark,
     /// `docs/decisions/0002-chunk-and-block-sizes.md`.
-    pub const DEFAULT: Sizes = Sizes { min: 4 << 10, avg: 16 << 10, max: 128 << 10 };
+    pub const DEFAULT: Sizes = Sizes { min: 2 << 10, avg: 8 << 10, max: 64 << 10 };
 
     /// Checks the numbers: powers of two, `min < avg < max`, `avg` from 1 KiB to 1 MiB, `min` at
     /// least 64 bytes and `max` at most 16 MiB.

@@ -1,9 +1,12 @@
 //! The verbs of agent-backup as functions: options in, stats out. Owns threads, files and time;
 //! never prints, never reads the environment.
 
+mod capture;
 mod clock;
 mod error;
 mod monitor;
+pub mod pull;
+pub mod push;
 pub mod scan;
 mod session;
 mod state;

@@ -40,8 +40,8 @@ pub const PARAMS: Params = Params {
     chunk_bytes_avg: chunker::Sizes::DEFAULT.avg,
     chunk_bytes_max: chunker::Sizes::DEFAULT.max,
     block_bytes_data: 2 << 20,
-    block_bytes_pages: 1 << 20,
-    zstd_level: 2,
+    block_bytes_pages: 2 << 20,
+    zstd_level: 3,
 };
 
 /// What `init` makes.

@@ -68,7 +68,8 @@ pub(crate) fn judge(answer: &Answer, asked: Asked<'_>) -> Verdict {
             again(answer)
         }
         501 => Failure::Final(rejected(answer, asked)),
-        408 | 409 | 429 | 500..=599 | 200..=299 => again(answer),
+        // A redirect elsewhere: a captive portal, or Amazon moving a young bucket.
+        302 | 303 | 307 | 308 | 408 | 409 | 429 | 500..=599 | 200..=299 => again(answer),
         _ => Failure::Final(rejected(answer, asked)),
     };
     Verdict::Failed(failed)
@@ -98,6 +99,8 @@ impl Answer {
         let mut detail = self.status.to_string();
         if self.web_page {
             detail.push_str(" with a web page; is there a proxy or a captive portal?");
+        } else if matches!(self.status, 300..=399) {
+            detail.push_str(" with a redirect elsewhere; is there a captive portal?");
         }
         for part in [self.code(), self.message()].into_iter().flatten() {
             detail.push(' ');
@@ -243,11 +246,11 @@ mod tests {
 
     #[test]
     fn only_what_time_can_heal_is_tried_again() {
-        for status in [200, 408, 409, 429, 500, 502, 503, 504] {
+        for status in [200, 302, 307, 408, 409, 429, 500, 502, 503, 504] {
             assert!(is_retried("put", &answer(status, "X", "")), "{status}");
         }
         assert!(is_retried("put", &answer(400, "RequestTimeout", "")));
-        for status in [302, 400, 401, 403, 404, 405, 411, 416, 501] {
+        for status in [301, 400, 401, 403, 404, 405, 411, 416, 501] {
             assert!(!is_retried("put", &answer(status, "X", "")), "{status}");
         }
         assert!(matches!(final_error("put", &answer(501, "X", "")), Error::Rejected { .. }));

@@ -301,14 +301,17 @@ async fn inspect(
 ) -> Result<HttpResponse, HttpError> {
     let (mut parts, body) = response.into_parts();
     let good = parts.status.is_success();
-    if good && !is_html(&parts.headers) && method == Method::GET && kind == Kind::Object {
+    let object = good && method == Method::GET && kind == Kind::Object;
+    if object && !is_html(&parts.headers) {
         return Ok(HttpResponse::from_parts(parts, body));
     }
     let max = if good && kind == Kind::Listing { LISTING_BYTES_MAX } else { ERROR_BYTES_MAX };
     let body = read_up_to(body, max).await.inspect_err(|e| {
         note(Seen::Broken { detail: root_cause(e), lasting: false });
     })?;
-    let seen = answer(parts.status, &parts.headers, &body);
+    let mut seen = answer(parts.status, &parts.headers, &body);
+    // Nobody stores our objects as HTML, and only the start of this one was read.
+    seen.web_page |= object;
     let wrong = if !good || seen.web_page {
         None
     } else if kind == Kind::Listing {
@@ -332,7 +335,7 @@ async fn inspect(
     if !parts.status.is_success() {
         note(Seen::Answer(seen));
     }
-    Ok(HttpResponse::from_parts(parts, whole(body)))
+    Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(body)))
 }
 
 fn note(seen: Seen) {
@@ -350,7 +353,7 @@ fn answer(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Answer {
         status: status.as_u16(),
         retry_after: secs.map(|secs| Duration::from_secs(secs.min(RETRY_AFTER_SECS_MAX))),
         region: text("x-amz-bucket-region").map(str::to_owned),
-        web_page: is_html(headers),
+        web_page: is_html(headers) && holds_html(body),
         body: String::from_utf8_lossy(body).into_owned(),
     }
 }
@@ -360,8 +363,10 @@ fn is_html(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"))
 }
 
-fn whole(body: Bytes) -> HttpResponseBody {
-    HttpResponseBody::from(body)
+/// Some storages call every answer HTML, empty ones too.
+fn holds_html(body: &Bytes) -> bool {
+    let start = String::from_utf8_lossy(&body[..body.len().min(1024)]).to_ascii_lowercase();
+    start.contains("<html") || start.contains("<!doctype html")
 }
 
 /// Reads a body; a longer one is an error for a listing and cut for an error's text.
@@ -419,4 +424,29 @@ pub(crate) fn root_cause(e: &(dyn Error + 'static)) -> String {
         deepest = source;
     }
     deepest.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_answer_labelled_html_is_no_web_page() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html"));
+        let page = |body: &'static str| {
+            answer(StatusCode::OK, &headers, &Bytes::from_static(body.as_bytes())).web_page
+        };
+        assert!(!page(""), "moto says this of every answer");
+        assert!(!page("<Error><Code>SlowDown</Code></Error>"));
+        assert!(page("\n<!DOCTYPE html><p>Welcome"));
+        assert!(page("<HTML>"));
+    }
+
+    #[test]
+    fn a_slow_but_steady_upload_is_not_cut() {
+        assert_eq!(upload_time_max(1), Duration::from_secs(120));
+        // 64 MiB at 1 Mbit/s take 537 s.
+        assert!(upload_time_max(64 << 20) > Duration::from_secs(2_000));
+    }
 }

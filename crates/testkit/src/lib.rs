@@ -10,6 +10,7 @@ pub mod record;
 pub mod server;
 pub mod slow;
 pub mod time;
+pub mod tree;
 
 pub use call::{Call, Verb};
 pub use conformance::conformance;
@@ -18,3 +19,4 @@ pub use record::RecordingStore;
 pub use server::Server;
 pub use slow::SlowStore;
 pub use time::ManualTime;
+pub use tree::{Plant, Tree};

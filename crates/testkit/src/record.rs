@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,12 +14,13 @@ use crate::call::{Call, Verb, total};
 pub struct RecordingStore {
     inner: Arc<dyn Store>,
     calls: Mutex<Vec<Call>>,
+    begun: AtomicU64,
 }
 
 impl RecordingStore {
     /// Records every call to `inner`, failed ones too.
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, calls: Mutex::default() }
+        Self { inner, calls: Mutex::default(), begun: AtomicU64::new(0) }
     }
 
     /// The calls so far, in the order in which they began.
@@ -67,14 +69,14 @@ impl RecordingStore {
     /// Notes a call that begins; returns its number.
     fn begin(&self, verb: Verb, name: &str, bytes: u64) -> u64 {
         let mut calls = self.lock();
-        let number = calls.len() as u64 + 1;
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         calls.push(Call { number, verb, name: name.to_owned(), bytes });
         number
     }
 
     /// Notes how many bytes a read brought. The record may have been taken meanwhile.
     fn end(&self, number: u64, bytes: u64) {
-        if let Some(call) = self.lock().iter_mut().find(|call| call.number == number) {
+        if let Some(call) = self.lock().iter_mut().rev().find(|call| call.number == number) {
             call.bytes = bytes;
         }
     }
@@ -82,8 +84,8 @@ impl RecordingStore {
 
 impl fmt::Debug for RecordingStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let calls = self.total();
-        f.debug_struct("RecordingStore").field("inner", &self.inner).field("calls", &calls).finish()
+        let mut shown = f.debug_struct("RecordingStore");
+        shown.field("inner", &self.inner).field("calls", &self.total()).finish_non_exhaustive()
     }
 }
 

@@ -140,9 +140,11 @@ fn stream(
     db.execute_batch("BEGIN").map_err(sql)?;
     // the first read takes the snapshot
     let page_size: u32 = db
-        .query_row("SELECT count(*), (SELECT page_size FROM pragma_page_size) FROM sqlite_schema", [], |row| {
-            row.get(1)
-        })
+        .query_row(
+            "SELECT count(*), (SELECT page_size FROM pragma_page_size) FROM sqlite_schema",
+            [],
+            |row| row.get(1),
+        )
         .map_err(sql)?;
     let streams: bool = db
         .query_row(

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 use repo::keys::BlockKind;
-use repo::{BlockNo, ChunkId, Index, Repository, SealedBlock, seal_block};
+use repo::{BlockNo, ChunkId, Index, Repository, seal_block};
 
 use super::collect::Message;
 
@@ -37,26 +37,41 @@ pub(super) fn push_piece(pieces: &mut Vec<Piece>, next: Piece) {
 /// Counts down while blocks are under way.
 #[derive(Debug)]
 pub(super) struct Permits {
-    free: Mutex<usize>,
+    /// `None` once the run has failed: nobody waits any more.
+    free: Mutex<Option<usize>>,
     changed: Condvar,
 }
 
 impl Permits {
     pub(super) fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count), changed: Condvar::new() }
+        Self { free: Mutex::new(Some(count)), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<usize>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
+        let mut free = self.lock();
+        while *free == Some(0) {
             free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= 1;
+        if let Some(count) = free.as_mut() {
+            *count -= 1;
+        }
     }
 
     pub(super) fn give_back(&self) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        if let Some(count) = self.lock().as_mut() {
+            *count += 1;
+        }
         self.changed.notify_one();
+    }
+
+    /// Wakes everybody: the run has failed.
+    pub(super) fn close(&self) {
+        *self.lock() = None;
+        self.changed.notify_all();
     }
 }
 
@@ -180,4 +195,3 @@ impl<'a> Filler<'a> {
         }
     }
 }
-

@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
 use repo::limits::{PACK_BYTES_TARGET, PACK_MIXED_BYTES_MAX};
 use repo::{
@@ -20,6 +22,9 @@ use super::rows::{Look, NewRows, Row};
 use super::upload::Pack;
 use crate::error::{Error, Result};
 use crate::scan::Stat;
+
+/// How often a quiet collector looks whether the run was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(100);
 
 /// What the collector is told.
 pub(super) enum Message {
@@ -121,10 +126,18 @@ impl<'a> Collector<'a> {
         mut self,
         messages: &Receiver<Message>,
         emitted: &dyn Fn(u64),
+        cancel: &AtomicBool,
     ) -> Result<Collected> {
         let mut places = None;
         while places != Some(self.next) {
-            let message = messages.recv().map_err(|_| Error::Cancelled)?;
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let message = match messages.recv_timeout(CANCEL_CHECK) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Cancelled),
+            };
             match message {
                 Message::Entry(place, item) => {
                     self.waiting.insert(place, Some(*item));
@@ -212,7 +225,11 @@ impl<'a> Collector<'a> {
     }
 
     /// Stores a node, map or patch unless it is there already, and names it.
-    fn put_meta(&mut self, kind: BlockKind, plain: &[u8]) -> repo::Result<(BlockId, Option<SealedBlock>)> {
+    fn put_meta(
+        &mut self,
+        kind: BlockKind,
+        plain: &[u8],
+    ) -> repo::Result<(BlockId, Option<SealedBlock>)> {
         let id = self.repo.keys().block_id(kind, plain);
         if self.index.get(&id).is_some() || !self.blocks.written.insert(id) {
             return Ok((id, None));
@@ -243,7 +260,8 @@ impl<'a> Collector<'a> {
                 if let Some(look) = look {
                     let extents = Row::extents_of(&entry, &extents);
                     let log = log.as_ref().map(Look::of);
-                    self.rows.push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
+                    self.rows
+                        .push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
                 }
                 Ok(())
             }
@@ -258,7 +276,8 @@ impl<'a> Collector<'a> {
         old: Option<&Row>,
     ) -> Result<u64> {
         // a base or patch that is not reusable cannot be built on
-        let old = old.filter(|row| row.entry.map.own_blocks().all(|id| self.index.get(id).is_some()));
+        let old =
+            old.filter(|row| row.entry.map.own_blocks().all(|id| self.index.get(id).is_some()));
         let old_extents = old.and_then(Row::extents);
         let known = old.zip(old_extents.as_deref());
         if let Some((row, old_extents)) = known
@@ -315,9 +334,7 @@ impl<'a> Collector<'a> {
         nodes.into_iter().try_for_each(|node| self.store(node))?;
         let (data, meta) = (self.blocks.data.take(), self.blocks.meta.take());
         match (data, meta) {
-            (Some(mut data), Some(meta))
-                if data.bytes() + meta.bytes() < PACK_MIXED_BYTES_MAX =>
-            {
+            (Some(mut data), Some(meta)) if data.bytes() + meta.bytes() < PACK_MIXED_BYTES_MAX => {
                 data.absorb(meta);
                 self.upload(Some(data))?;
             }

@@ -119,9 +119,7 @@ pub fn push(
     let mut state = session.state.load()?;
     finish_unfinished(session, &mut state)?;
     let mut roots = roots.to_vec();
-    roots.sort_by(|a, b| {
-        repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes())
-    });
+    roots.sort_by(|a, b| repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes()));
     let set = set_key(&roots);
     let current = state.sets.get(&set).and_then(Current::ids);
     if let Some((id, tree)) = current
@@ -141,8 +139,7 @@ pub fn push(
         state.unfinished = Some(id.hex());
         session.state.save(&state)?;
         let now = session.clock.now_secs();
-        let op =
-            Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
+        let op = Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
         let run = run::run(session, &op, &roots, options, monitor, cancel)?;
         if run.stats.entries == 0 {
             op.finish_without_snapshot()?;
@@ -165,14 +162,9 @@ pub fn push(
         match op.commit(&snapshot)? {
             (Commit::Acknowledged(hash), bytes) => {
                 state.counter = snapshot.counter;
-                state.previous = Some(Previous {
-                    id: id.hex(),
-                    hash: data_encoding::HEXLOWER.encode(&hash),
-                });
-                state.sets.insert(
-                    set,
-                    Current { snapshot: id.hex(), tree: run.tree.id.hex() },
-                );
+                state.previous =
+                    Some(Previous { id: id.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+                state.sets.insert(set, Current { snapshot: id.hex(), tree: run.tree.id.hex() });
                 state.unfinished = None;
                 session.state.save(&state)?;
                 if let Some(cache) = &session.cache {
@@ -252,9 +244,8 @@ fn record(
     id: OpId,
     started_nanos: i64,
 ) -> Snapshot {
-    let hash = |p: &Previous| {
-        data_encoding::HEXLOWER.decode(p.hash.as_bytes()).ok()?.try_into().ok()
-    };
+    let hash =
+        |p: &Previous| data_encoding::HEXLOWER.decode(p.hash.as_bytes()).ok()?.try_into().ok();
     Snapshot {
         id,
         machine: session.machine_id,

@@ -73,9 +73,8 @@ impl<'a> Uploads<'a> {
 
     /// Writes the index of the last packs; every uploader has ended.
     pub(super) fn finish(&self) -> Result<()> {
-        let rest = std::mem::take(
-            &mut *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let rest =
+            std::mem::take(&mut *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner));
         if rest.is_empty() { Ok(()) } else { self.put_index(rest) }
     }
 }

@@ -33,6 +33,25 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// From the standard library's metadata.
+    pub(crate) fn of_metadata(metadata: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            nlink: metadata.nlink(),
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            size: metadata.size(),
+            blocks: metadata.blocks(),
+            mtime_secs: metadata.mtime(),
+            mtime_nanos: number(metadata.mtime_nsec()),
+            ctime_secs: metadata.ctime(),
+            ctime_nanos: number(metadata.ctime_nsec()),
+        }
+    }
+
     /// Both describe the same file of the file system (not: the same content).
     pub fn same_file(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
+use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
 
 use super::bucket::{Body, Incoming};
-use super::text::{decode, hex, http_date, iso_date, query, xml};
+use super::text::{decode, http_date, iso_date, query, xml};
 use super::{Fault, Request, Shared, lock, sign};
 
 /// Bytes moved at a time.
@@ -182,7 +183,7 @@ fn read_body(
         incoming.push(&piece[..got])?;
         rest -= got as u64;
     }
-    Ok((incoming.finish(), hex(&hash.finalize())))
+    Ok((incoming.finish(), HEXLOWER.encode(&hash.finalize())))
 }
 
 /// The answer of a fault that takes the place of the truth.
@@ -318,7 +319,7 @@ fn list(request: &Request, shared: &Shared) -> Answer {
 fn authorize(request: &Request, shared: &Shared) -> Answer {
     let config = &shared.config;
     let pair = format!("{}:{}", config.key_id, config.secret);
-    let expected = format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes()));
+    let expected = format!("Basic {}", BASE64.encode(pair.as_bytes()));
     if request.header("authorization") != Some(&expected) {
         return ready(401, r#"{"code":"bad_auth_token","message":"invalid","status":401}"#);
     }

@@ -2,10 +2,11 @@
 //!
 //! After "Authenticating Requests (AWS Signature Version 4)" of the S3 API reference.
 
+use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::text::{encode, hex, query};
+use super::text::{encode, query};
 use super::{Config, Request};
 
 /// Why a request is refused: S3 code and message.
@@ -39,7 +40,7 @@ pub(super) fn check(config: &Config, request: &Request, path: &str) -> Result<()
     let key = [day, region, service, end]
         .iter()
         .fold(format!("AWS4{}", config.secret).into_bytes(), |key, part| mac(&key, part));
-    if hex(&mac(&key, &text)) == signature {
+    if HEXLOWER.encode(&mac(&key, &text)) == signature {
         Ok(())
     } else {
         Err(("SignatureDoesNotMatch", "Signature validation failed".to_owned()))
@@ -62,7 +63,7 @@ fn string_to_sign(request: &Request, path: &str, signed: &str, scope: &str) -> S
         headers.join("\n"),
         header("x-amz-content-sha256")
     );
-    let hash = hex(&Sha256::digest(canonical.as_bytes()));
+    let hash = HEXLOWER.encode(&Sha256::digest(canonical.as_bytes()));
     format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{hash}", header("x-amz-date"))
 }
 

@@ -1,0 +1,451 @@
+//! Readers: one file after the other is opened, captured, cut and deduplicated.
+//!
+//! In: files that must be read. Out: their entries with pieces of blocks, to the collector. A file
+//! that cannot be read is a problem, never the end of the push.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use chunker::{Chunks, Cutter, Policy, Prefix, verified_prefix};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use repo::{BlockNo, Entry, Index, Xattr, flag};
+
+use super::blocks::{Dedup, Filler, Piece, push_piece};
+use super::collect::{Item, Message, ReadFile};
+use super::rows::{Look, Row};
+use crate::capture::sqlite;
+use crate::clock::Clock;
+use crate::monitor::Problem;
+use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
+
+/// A file to read.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Its place in tree order.
+    pub(super) place: u64,
+    /// Full path.
+    pub(super) path: Vec<u8>,
+    /// Path below its root.
+    pub(super) rel: Vec<u8>,
+    pub(super) root: usize,
+    pub(super) stat: Stat,
+    /// Metadata; content is filled in here.
+    pub(super) entry: Entry,
+    pub(super) old: Option<Box<Row>>,
+    /// It begins like a SQLite database.
+    pub(super) sqlite: bool,
+}
+
+/// Tries at a file that moves while it is read.
+const TRIES_MAX: usize = 3;
+/// A moving file larger than this is not read again.
+const RETRY_BYTES_MAX: u64 = 16 << 20;
+/// A tail shorter than this is small; more than [`SMALL_TAILS_MAX`] of them are written again as
+/// one.
+const SMALL_TAIL_BYTES: u32 = 64 << 10;
+const SMALL_TAILS_MAX: usize = 64;
+/// A file up to this size is read as one piece.
+const SMALL_FILE_BYTES: u64 = 1 << 20;
+/// An idle reader sends its open block on after this long, so that no entry waits for it.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// What all readers share.
+pub(super) struct Context<'a> {
+    pub(super) dedup: &'a Dedup,
+    pub(super) roots: &'a [SourceRoot],
+    pub(super) dirs: &'a [PathBuf],
+    pub(super) cutter: &'a Cutter,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) out: Sender<Message>,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) bytes_read: &'a AtomicU64,
+    pub(super) files_read: &'a AtomicU64,
+    pub(super) bytes_new: &'a AtomicU64,
+    pub(super) problem: &'a (dyn Fn(Problem) + Sync),
+}
+
+/// How reading a file ended.
+enum Outcome {
+    Read(Box<ReadFile>),
+    Gone,
+    Stopped,
+}
+
+/// One reader with its open blocks.
+pub(super) struct FileReader<'a> {
+    cx: &'a Context<'a>,
+    files: Filler<'a>,
+    pages: Filler<'a>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> FileReader<'a> {
+    pub(super) fn new(cx: &'a Context<'a>, block_bytes: u32, page_block_bytes: u32) -> Self {
+        Self {
+            cx,
+            files: Filler::new(cx.dedup, block_bytes),
+            pages: Filler::new(cx.dedup, page_block_bytes),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Reads files until there are no more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(IDLE) {
+                Ok(job) => {
+                    let place = job.place;
+                    let message = match self.file(job) {
+                        Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(file))),
+                        Outcome::Gone => Message::Gone(place),
+                        Outcome::Stopped => return,
+                    };
+                    if self.cx.out.send(message).is_err() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.flush();
+        let new = self.files.bytes_new + self.pages.bytes_new;
+        self.cx.bytes_new.fetch_add(new, Ordering::Relaxed);
+    }
+
+    fn flush(&mut self) {
+        self.files.flush();
+        self.pages.flush();
+    }
+
+    fn problem(&self, path: &[u8], what: String, notice: bool) {
+        (self.cx.problem)(Problem { path: path.to_vec(), what, notice });
+    }
+
+    fn file(&mut self, mut job: Job) -> Outcome {
+        for attempt in 1.. {
+            let seen_nanos = self.cx.clock.now_nanos();
+            let mut file = match self.cx.roots[job.root].open(&job.rel, &job.stat) {
+                Ok(file) => file,
+                Err(OpenProblem::Replaced) if attempt < TRIES_MAX => match self.look_again(&job) {
+                    Some(stat) => {
+                        job.stat = stat;
+                        continue;
+                    }
+                    None => return self.gone(&job, "was replaced by something else"),
+                },
+                Err(e) => return self.gone(&job, &e.to_string()),
+            };
+            let before = *file.stat();
+            match file.xattrs() {
+                Ok(xattrs) => job.entry.xattrs = keep(xattrs),
+                Err(e) => self.problem(&job.path, format!("its attributes: {e}"), false),
+            }
+            set_times(&mut job.entry, &before);
+            job.entry.flags = if file.sparse_hint() { flag::SPARSE } else { 0 };
+            if job.sqlite {
+                drop(file); // SQLite must be the only one that has it open
+                match self.database(&job, seen_nanos) {
+                    Ok(outcome) => return outcome,
+                    Err(e) => {
+                        let what = format!("copied as it lay, maybe inconsistent: {e}");
+                        self.problem(&job.path, what, false);
+                        job.sqlite = false;
+                        job.entry.flags |= flag::SQLITE_RAW;
+                        continue;
+                    }
+                }
+            }
+            let read = match self.content(&mut job, &mut file, before.size) {
+                Ok(Some(read)) => read,
+                Ok(None) => return Outcome::Stopped,
+                Err(e) => return self.gone(&job, &e.to_string()),
+            };
+            let after = file.stat_again().unwrap_or_default();
+            let mut look = Some(Look::of(&before));
+            if look != Some(Look::of(&after)) {
+                if read.only_grew(&before, &after, &mut file) {
+                    look = None; // what was read is whole; the rest comes with the next push
+                } else if attempt < TRIES_MAX && before.size <= RETRY_BYTES_MAX {
+                    job.stat = after;
+                    continue;
+                } else {
+                    self.problem(&job.path, "changed while it was read".into(), false);
+                    job.entry.flags |= flag::CHANGED_WHILE_READ;
+                    look = None;
+                }
+            }
+            return self.done(job, read, look, None, seen_nanos);
+        }
+        unreachable!("the last try returns")
+    }
+
+    fn look_again(&self, job: &Job) -> Option<Stat> {
+        let path = self.cx.dirs[job.root].join(os_path(&job.rel));
+        let metadata = std::fs::symlink_metadata(path).ok()?;
+        metadata.is_file().then(|| Stat::of_metadata(&metadata))
+    }
+
+    fn gone(&self, job: &Job, what: &str) -> Outcome {
+        self.problem(&job.path, what.to_owned(), false);
+        Outcome::Gone
+    }
+
+    fn done(
+        &self,
+        job: Job,
+        read: Content,
+        look: Option<Look>,
+        log: Option<Stat>,
+        seen_nanos: i64,
+    ) -> Outcome {
+        let Job { path, mut entry, old, .. } = job;
+        entry.size = read.size;
+        entry.hash = read.hash;
+        self.cx.files_read.fetch_add(1, Ordering::Relaxed);
+        let pieces = read.pieces;
+        Outcome::Read(Box::new(ReadFile { path, entry, pieces, old, look, log, seen_nanos }))
+    }
+
+    /// Reads the first `size` bytes of a file. `None` if the run was stopped.
+    fn content(
+        &mut self,
+        job: &mut Job,
+        file: &mut OpenedFile,
+        size: u64,
+    ) -> io::Result<Option<Content>> {
+        let mut hasher = blake3::Hasher::new();
+        let mut avoid = HashSet::new();
+        if let Some(known) = Known::of(job.old.as_deref(), size, &self.cx.dedup.index) {
+            let prefix = verified_prefix(file, known.size, &known.hash, &mut hasher)?;
+            if matches!(prefix, Prefix::Same) {
+                self.cx.bytes_read.fetch_add(known.size, Ordering::Relaxed);
+                return self.tail(file, size, hasher, known);
+            }
+            hasher = blake3::Hasher::new();
+            file.file().seek(SeekFrom::Start(0))?;
+            avoid = known.sparse_blocks;
+        }
+        let mut pieces = Vec::new();
+        let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
+        Ok(length.map(|length| Content {
+            size: length,
+            hash: *hasher.finalize().as_bytes(),
+            pieces,
+        }))
+    }
+
+    /// A file that is still what it was up to its old length: only the tail is new.
+    fn tail(
+        &mut self,
+        file: &mut OpenedFile,
+        size: u64,
+        mut hasher: blake3::Hasher,
+        known: Known,
+    ) -> io::Result<Option<Content>> {
+        let Known { mut pieces, size: mut at, .. } = known;
+        let mut avoid = HashSet::new();
+        let small = pieces.iter().rev().take_while(|p| p.len < SMALL_TAIL_BYTES).count();
+        if small > SMALL_TAILS_MAX && size > at {
+            // many small tails become one: read them again and put them into new blocks
+            let tails = pieces.split_off(pieces.len() - small);
+            let again: u64 = tails.iter().map(|p| u64::from(p.len)).sum();
+            avoid.extend(tails.iter().map(|p| p.block));
+            at -= again;
+            file.file().seek(SeekFrom::Start(at))?;
+            let mut unhashed = Vec::new();
+            if self.cut_into(&mut file.take(again), None, &avoid, &mut unhashed)?.is_none() {
+                return Ok(None);
+            }
+            for piece in unhashed {
+                push_piece(&mut pieces, piece);
+            }
+            at += again;
+        }
+        let Some(tail) = self.cut(file, size - at, &mut hasher, &avoid, &mut pieces)? else {
+            return Ok(None);
+        };
+        Ok(Some(Content { size: at + tail, hash: *hasher.finalize().as_bytes(), pieces }))
+    }
+
+    fn cut(
+        &mut self,
+        file: &mut OpenedFile,
+        size: u64,
+        hasher: &mut blake3::Hasher,
+        avoid: &HashSet<BlockNo>,
+        pieces: &mut Vec<Piece>,
+    ) -> io::Result<Option<u64>> {
+        if size <= SMALL_FILE_BYTES {
+            return self.cut_small(file, size, hasher, avoid, pieces);
+        }
+        self.cut_into(&mut file.take(size), Some(hasher), avoid, pieces)
+    }
+
+    /// A small file is read as one piece into a buffer that is used again.
+    fn cut_small(
+        &mut self,
+        file: &mut OpenedFile,
+        size: u64,
+        hasher: &mut blake3::Hasher,
+        avoid: &HashSet<BlockNo>,
+        pieces: &mut Vec<Piece>,
+    ) -> io::Result<Option<u64>> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let read = file.take(size).read_to_end(&mut buffer);
+        let mut rest = buffer.as_slice();
+        hasher.update(rest);
+        while read.is_ok() && !rest.is_empty() {
+            let (chunk, after) = rest.split_at(self.cx.cutter.cut(rest, true));
+            push_piece(pieces, self.files.add(chunk, avoid));
+            rest = after;
+        }
+        self.cx.bytes_read.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.buffer = buffer;
+        Ok(Some(read? as u64))
+    }
+
+    /// Cuts by content; returns the bytes read, or `None` if the run was stopped.
+    fn cut_into(
+        &mut self,
+        from: &mut dyn Read,
+        mut hasher: Option<&mut blake3::Hasher>,
+        avoid: &HashSet<BlockNo>,
+        pieces: &mut Vec<Piece>,
+    ) -> io::Result<Option<u64>> {
+        let mut chunks = Chunks::new(from, Policy::Content(self.cx.cutter.clone()));
+        let mut length = 0_u64;
+        while let Some(chunk) = chunks.next()? {
+            if self.cx.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if let Some(hasher) = hasher.as_deref_mut() {
+                hasher.update(chunk);
+            }
+            push_piece(pieces, self.files.add(chunk, avoid));
+            length += chunk.len() as u64;
+            self.cx.bytes_read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }
+        Ok(Some(length))
+    }
+
+    /// Captures a SQLite database as a consistent image, page by page.
+    fn database(&mut self, job: &Job, seen_nanos: i64) -> io::Result<Outcome> {
+        let path = self.cx.dirs[job.root].join(os_path(&job.rel));
+        let log_path = sqlite::side_file(&path, "-wal");
+        let stat_of =
+            |path: &PathBuf| std::fs::symlink_metadata(path).ok().map(|m| Stat::of_metadata(&m));
+        let before = (stat_of(&path), stat_of(&log_path));
+        let mut image = sqlite::Image::open(&path)?;
+        let page_size = image.page_size;
+        let known = Known::of(job.old.as_deref(), u64::MAX, &self.cx.dedup.index);
+        let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
+        let mut chunks = Chunks::pages(&mut image, page_size as usize);
+        let (mut hasher, mut pieces, mut size) = (blake3::Hasher::new(), Vec::new(), 0_u64);
+        let mut run = Vec::with_capacity(64 << 10);
+        while let Some(page) = chunks.next()? {
+            if self.cx.stop.load(Ordering::Relaxed) {
+                return Ok(Outcome::Stopped);
+            }
+            push_piece(&mut pieces, self.pages.add(page, &avoid));
+            size += page.len() as u64;
+            // the hash is many times faster on long runs than on single pages
+            run.extend_from_slice(page);
+            if run.len() >= 64 << 10 {
+                hasher.update(&run);
+                self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
+                run.clear();
+            }
+        }
+        hasher.update(&run);
+        self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
+        drop(chunks);
+        drop(image);
+        let read = Content { size, hash: *hasher.finalize().as_bytes(), pieces };
+        let entry = Entry { flags: flag::SQLITE, ..job.entry.clone() };
+        // a database that moved meanwhile is read again next time; this image is consistent
+        let still = before == (stat_of(&path), stat_of(&log_path));
+        let look = before.0.as_ref().filter(|_| still).map(Look::of);
+        let done = ReadFile {
+            path: job.path.clone(),
+            entry: Entry { size: read.size, hash: read.hash, ..entry },
+            pieces: read.pieces,
+            old: job.old.clone(),
+            look,
+            log: before.1,
+            seen_nanos,
+        };
+        self.cx.files_read.fetch_add(1, Ordering::Relaxed);
+        Ok(Outcome::Read(Box::new(done)))
+    }
+}
+
+/// What was read of a file.
+struct Content {
+    size: u64,
+    hash: [u8; 32],
+    pieces: Vec<Piece>,
+}
+
+impl Content {
+    /// True if the file only grew while it was read: its first bytes are still what was read.
+    fn only_grew(&self, before: &Stat, after: &Stat, file: &mut OpenedFile) -> bool {
+        if !before.same_file(after) || after.size <= before.size || self.size != before.size {
+            return false;
+        }
+        let mut hasher = blake3::Hasher::new();
+        file.file().seek(SeekFrom::Start(0)).is_ok()
+            && verified_prefix(file, self.size, &self.hash, &mut hasher)
+                .is_ok_and(|prefix| matches!(prefix, Prefix::Same))
+    }
+}
+
+/// What is known of a file from the snapshot before.
+struct Known {
+    size: u64,
+    hash: [u8; 32],
+    pieces: Vec<Piece>,
+    /// Blocks of which the file uses less than a quarter: their chunks are written again.
+    sparse_blocks: HashSet<BlockNo>,
+}
+
+impl Known {
+    /// `None` if there is nothing to build on: no row, a longer file, or a block that may not be
+    /// reused.
+    fn of(row: Option<&Row>, size: u64, index: &Index) -> Option<Self> {
+        let row = row.filter(|row| row.entry.size > 0 && row.entry.size <= size)?;
+        let (mut pieces, mut live) = (Vec::new(), std::collections::HashMap::new());
+        for extent in row.extents()? {
+            let block = index.number(&extent.block)?;
+            let plain_len = index.blocks()[block as usize].row.plain_len;
+            pieces.push(Piece { block, offset: extent.offset, len: extent.len });
+            live.entry(block).or_insert((0_u64, plain_len)).0 += u64::from(extent.len);
+        }
+        let sparse_blocks = live
+            .into_iter()
+            .filter(|(_, (live, plain_len))| live * 4 < u64::from(*plain_len))
+            .map(|(block, _)| block)
+            .collect();
+        Some(Self { size: row.entry.size, hash: row.entry.hash, pieces, sparse_blocks })
+    }
+}
+
+fn keep(xattrs: Vec<Xattr>) -> Option<Vec<Xattr>> {
+    (!xattrs.is_empty()).then_some(xattrs)
+}
+
+fn set_times(entry: &mut Entry, stat: &Stat) {
+    entry.mode = stat.mode;
+    (entry.mtime_secs, entry.mtime_nanos) = (stat.mtime_secs, stat.mtime_nanos);
+}
+
+/// A path from raw bytes.
+pub(super) fn os_path(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::OsStr::from_bytes(bytes).into()
+}

@@ -1,0 +1,426 @@
+//! One run of the pipeline under an announced operation: scan, readers, sealers, collector,
+//! uploaders. First error wins; everybody else stops.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use chunker::{Cutter, Gear, Sizes};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use repo::{Entry, Index, Kind, Operation, PushStats, TreeRoot, flag};
+
+use super::blocks::{Dedup, Permits};
+use super::collect::{Collected, Collector, Item, Message};
+use super::reader::{Context, FileReader, Job, os_path};
+use super::rows::{NewRows, Row, Rows};
+use super::upload::Uploads;
+use super::{PushOptions, PushRoot};
+use crate::capture::sqlite;
+use crate::error::{Error, Result};
+use crate::monitor::{Monitor, Problem, Progress};
+use crate::scan::{self, Found, Owners, ScanRoot, SourceRoot, Stat};
+use crate::session::Session;
+
+/// What a run made.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) tree: TreeRoot,
+    pub(super) stats: PushStats,
+    pub(super) rows: NewRows,
+}
+
+/// Entries between the scan and the tree, at most: bounds what waits behind one large file.
+const WINDOW: u64 = 1 << 16;
+
+/// What the scan makes of an entry.
+pub(super) enum Decide {
+    /// It has no content.
+    Ready(Entry),
+    /// It is what it was.
+    Same(Box<Row>),
+    /// It must be read; its row before, if there is one.
+    Read(Option<Box<Row>>),
+}
+
+/// Decides what to do with an entry.
+pub(super) fn decide(
+    found: &Found,
+    row: Option<Row>,
+    roots: &[ScanRoot],
+    owners: &mut Owners,
+) -> Decide {
+    if found.kind != Kind::File || found.link.is_some() {
+        return Decide::Ready(scan::entry_metadata(found, owners));
+    }
+    if found.stat.size == 0 && row.is_none() {
+        return Decide::Read(None);
+    }
+    let log = row.as_ref().filter(|row| row.entry.flags & flag::SQLITE != 0).and_then(|_| {
+        let root = &roots[found.root];
+        let path = sqlite::side_file(&root.dir.join(os_path(found.rel(root))), "-wal");
+        std::fs::symlink_metadata(path).ok().map(|m| Stat::of_metadata(&m))
+    });
+    match row {
+        Some(row) if row.is_current(&found.stat, log.as_ref()) => Decide::Same(Box::new(row)),
+        row => Decide::Read(row.map(Box::new)),
+    }
+}
+
+/// Side files of databases that are captured as images: they are part of the image.
+#[derive(Debug, Default)]
+pub(super) struct Companions {
+    databases: Vec<Vec<u8>>,
+}
+
+impl Companions {
+    /// Remembers a database.
+    pub(super) fn note(&mut self, found: &Found, flags: u32) {
+        if flags & flag::SQLITE != 0 {
+            let parent =
+                |path: &[u8]| path.iter().rposition(|b| *b == b'/').map(|at| path[..at].to_vec());
+            if self.databases.last().is_some_and(|last| parent(last) != parent(&found.path)) {
+                self.databases.clear();
+            }
+            self.databases.push(found.path.clone());
+        }
+    }
+
+    /// True for the side files of a remembered database.
+    pub(super) fn is_companion(&self, found: &Found) -> bool {
+        found.kind == Kind::File
+            && ["-wal", "-shm", "-journal"].iter().any(|suffix| {
+                found
+                    .path
+                    .strip_suffix(suffix.as_bytes())
+                    .is_some_and(|base| self.databases.iter().any(|db| db == base))
+            })
+    }
+}
+
+/// Counts shared by all threads of a run.
+#[derive(Debug, Default)]
+struct Counts {
+    files_found: AtomicU64,
+    bytes_found: AtomicU64,
+    bytes_same: AtomicU64,
+    scanned: AtomicBool,
+    emitted: AtomicU64,
+    bytes_read: AtomicU64,
+    files_read: AtomicU64,
+    bytes_new: AtomicU64,
+    problems: AtomicU64,
+    changed: AtomicU64,
+}
+
+/// Lets the scan wait until entries have left for the tree.
+#[derive(Debug, Default)]
+struct Window {
+    emitted: Mutex<u64>,
+    moved: Condvar,
+}
+
+impl Window {
+    fn wait_for_room(&self, place: u64, stop: &AtomicBool) {
+        let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
+        while place >= *emitted + WINDOW && !stop.load(Ordering::Relaxed) {
+            let wait = std::time::Duration::from_millis(100);
+            emitted =
+                self.moved.wait_timeout(emitted, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn set(&self, emitted: u64) {
+        *self.emitted.lock().unwrap_or_else(PoisonError::into_inner) = emitted;
+        self.moved.notify_all();
+    }
+}
+
+/// Runs the pipeline.
+pub(super) fn run(
+    session: &Session,
+    op: &Operation<'_>,
+    roots: &[PushRoot],
+    options: &PushOptions,
+    monitor: &dyn Monitor,
+    cancel: &AtomicBool,
+) -> Result<Run> {
+    let index = Arc::new(op.survey(session.cache.as_ref())?.index);
+    let repo = &session.repo;
+    let params = repo.config().params;
+    let sizes = Sizes::new(params.chunk_bytes_min, params.chunk_bytes_avg, params.chunk_bytes_max)
+        .map_err(|e| repo::Error::Refused { reason: format!("sizes in config: {e}") })?;
+    let cutter = Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes)));
+    let scan_roots: Vec<ScanRoot> = roots.iter().map(|r| r.scan.clone()).collect();
+    let dirs: Vec<PathBuf> = scan_roots.iter().map(|r| r.dir.clone()).collect();
+    let sources = dirs
+        .iter()
+        .map(|dir| SourceRoot::open_dir(dir).map_err(|e| Error::local("open", dir, e)))
+        .collect::<Result<Vec<_>>>()?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.sealers)
+        .thread_name(|n| format!("seal-{n}"))
+        .build()
+        .map_err(|e| Error::local("start", "threads", std::io::Error::other(e)))?;
+    let permits = Arc::new(Permits::new(options.sealers + options.readers + 1));
+    let (out, messages) = unbounded();
+    let (send_pack, packs) = bounded(1);
+    let (counts, window, stop) = (Counts::default(), Window::default(), AtomicBool::new(false));
+    let problem = |problem: Problem| {
+        counts.problems.fetch_add(u64::from(!problem.notice), Ordering::Relaxed);
+        monitor.problem(&problem);
+    };
+    let dedup =
+        Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
+    let uploads = Uploads::new(repo, op, session.clock.clone());
+    let context = Context {
+        dedup: &dedup,
+        roots: &sources,
+        dirs: &dirs,
+        cutter: &cutter,
+        clock: session.clock.clone(),
+        out: out.clone(),
+        stop: &stop,
+        bytes_read: &counts.bytes_read,
+        files_read: &counts.files_read,
+        bytes_new: &counts.bytes_new,
+        problem: &problem,
+    };
+    let tell = || monitor.progress(&counts.progress(&uploads));
+    let collected = std::thread::scope(|scope| {
+        let (send_job, jobs) = bounded::<Job>(256);
+        for _ in 0..options.readers {
+            let (context, jobs) = (&context, jobs.clone());
+            scope.spawn(move || {
+                FileReader::new(context, params.block_bytes_data, params.block_bytes_pages)
+                    .run(&jobs);
+            });
+        }
+        drop(jobs);
+        let mut uploaders = Vec::new();
+        for _ in 0..options.uploads {
+            let (uploads, packs, out) = (&uploads, packs.clone(), out.clone());
+            uploaders.push(scope.spawn(move || uploads.run(&packs, &out)));
+        }
+        drop(packs);
+        let collector = Collector::new(repo, op.id(), index.clone(), permits.clone(), send_pack);
+        let (window, counts, stop, permits) = (&window, &counts, &stop, &permits);
+        let tell = &tell;
+        let messages_of_collector = messages.clone();
+        let collecting = scope.spawn(move || {
+            let result = collector.run(
+                &messages_of_collector,
+                &|emitted| {
+                    window.set(emitted);
+                    counts.emitted.store(emitted, Ordering::Relaxed);
+                    tell();
+                },
+                cancel,
+            );
+            if result.is_err() {
+                stop.store(true, Ordering::Relaxed);
+                permits.close();
+            }
+            result
+        });
+        let scanning = Scanning {
+            session,
+            roots: &scan_roots,
+            sources: &sources,
+            options,
+            cancel,
+            stop,
+            out: &out,
+            jobs: send_job,
+            index: &index,
+            window,
+            counts,
+            problem: &problem,
+        };
+        let scanned = scope.spawn(move || scanning.run(scope)).join();
+        if let Err(e) = scanned.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            drop(out.send(Message::Failed(e)));
+        }
+        let collected = collecting.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        for uploader in uploaders {
+            uploader.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        }
+        first_error(collected, &messages)
+    })?;
+    drop(context);
+    uploads.finish()?;
+    tell();
+    let Collected { tree, rows } = collected;
+    let stats = PushStats {
+        entries: tree.entries,
+        bytes: tree.bytes,
+        files_read: counts.files_read.load(Ordering::Relaxed),
+        bytes_read: counts.bytes_read.load(Ordering::Relaxed),
+        bytes_new: counts.bytes_new.load(Ordering::Relaxed),
+        bytes_stored: uploads.bytes_stored.load(Ordering::Relaxed),
+        problems: counts.problems.load(Ordering::Relaxed),
+        entries_changed: counts.changed.load(Ordering::Relaxed),
+    };
+    Ok(Run { tree, stats, rows })
+}
+
+/// An uploader's error explains why the collector was stopped; it may still be in the queue.
+fn first_error(collected: Result<Collected>, messages: &Receiver<Message>) -> Result<Collected> {
+    let failure = messages.try_iter().find_map(|m| match m {
+        Message::Failed(e) => Some(e),
+        _ => None,
+    });
+    match (collected, failure) {
+        (Err(Error::Cancelled), Some(e)) | (Ok(_), Some(e)) => Err(e),
+        (collected, _) => collected,
+    }
+}
+
+impl Counts {
+    fn progress(&self, uploads: &Uploads<'_>) -> Progress {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Progress {
+            files_found: load(&self.files_found),
+            bytes_found: load(&self.bytes_found),
+            scanned: self.scanned.load(Ordering::Relaxed),
+            files_done: load(&self.emitted),
+            bytes_done: load(&self.bytes_same) + load(&self.bytes_read),
+            bytes_stored: load(&uploads.bytes_stored),
+        }
+    }
+}
+
+/// The scan of a run.
+struct Scanning<'a> {
+    session: &'a Session,
+    roots: &'a [ScanRoot],
+    sources: &'a [SourceRoot],
+    options: &'a PushOptions,
+    cancel: &'a AtomicBool,
+    stop: &'a AtomicBool,
+    out: &'a Sender<Message>,
+    jobs: Sender<Job>,
+    index: &'a Index,
+    window: &'a Window,
+    counts: &'a Counts,
+    problem: &'a (dyn Fn(Problem) + Sync),
+}
+
+impl<'a> Scanning<'a> {
+    fn run<'scope>(self, scope: &'scope std::thread::Scope<'scope, '_>) -> Result<()>
+    where
+        'a: 'scope,
+    {
+        let mut rows = Rows::start(scope, self.session, self.options.reread);
+        let (mut owners, mut companions) = (Owners::new(), Companions::default());
+        let mut place = 0;
+        let scanned = scan::scan(
+            self.roots,
+            &self.options.scan,
+            self.cancel,
+            &mut |found| {
+                if companions.is_companion(&found) || self.is_bare_root(&found) {
+                    return ControlFlow::Continue(());
+                }
+                self.window.wait_for_room(place, self.stop);
+                let row = rows.find(&found.path);
+                let flow = self.entry(place, found, row, &mut owners, &mut companions);
+                place += 1;
+                flow
+            },
+            &mut |p| {
+                let (what, notice) = (p.to_string(), p.is_notice());
+                (self.problem)(Problem { path: p.path, what, notice });
+            },
+        );
+        match scanned {
+            Ok(_) if self.stop.load(Ordering::Relaxed) => Ok(()), // the collector says why
+            Ok(_) => {
+                self.counts.scanned.store(true, Ordering::Relaxed);
+                drop(self.out.send(Message::Scanned(place)));
+                Ok(())
+            }
+            Err(scan::Error::Cancelled) => {
+                self.stop.store(true, Ordering::Relaxed);
+                Err(Error::Cancelled)
+            }
+            Err(e) => {
+                self.stop.store(true, Ordering::Relaxed);
+                Err(e.into())
+            }
+        }
+    }
+
+    /// The directory of a root of named files: it is not ours to describe.
+    fn is_bare_root(&self, found: &Found) -> bool {
+        self.roots[found.root].files.is_some() && found.rel(&self.roots[found.root]).is_empty()
+    }
+
+    fn entry(
+        &self,
+        place: u64,
+        found: Found,
+        row: Option<Row>,
+        owners: &mut Owners,
+        companions: &mut Companions,
+    ) -> ControlFlow<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        self.counts.files_found.fetch_add(1, Ordering::Relaxed);
+        self.counts.bytes_found.fetch_add(found.stat.size, Ordering::Relaxed);
+        let old = match decide(&found, row, self.roots, owners) {
+            Decide::Ready(entry) => return self.ready(place, found.path, entry),
+            // unchanged, and all it needs may be reused
+            Decide::Same(row)
+                if row
+                    .blocks()
+                    .is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some())) =>
+            {
+                companions.note(&found, row.entry.flags);
+                self.counts.bytes_same.fetch_add(found.stat.size, Ordering::Relaxed);
+                return self.ready(place, found.path, row.entry);
+            }
+            Decide::Same(row) => Some(row),
+            Decide::Read(row) => row,
+        };
+        self.counts.changed.fetch_add(1, Ordering::Relaxed);
+        let sqlite = self.is_database(&found);
+        if sqlite {
+            companions.note(&found, flag::SQLITE);
+        }
+        let job = Job {
+            place,
+            rel: found.rel(&self.roots[found.root]).to_vec(),
+            root: found.root,
+            stat: found.stat,
+            entry: scan::entry_metadata(&found, owners),
+            path: found.path,
+            old,
+            sqlite,
+        };
+        self.flow(self.jobs.send(job).is_ok())
+    }
+
+    fn ready(&self, place: u64, path: Vec<u8>, entry: Entry) -> ControlFlow<()> {
+        let item = Box::new(Item::Ready(path, entry));
+        self.flow(self.out.send(Message::Entry(place, item)).is_ok())
+    }
+
+    fn flow(&self, sent: bool) -> ControlFlow<()> {
+        if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Looks at the first bytes; a SQLite database is a whole number of 512-byte pieces.
+    fn is_database(&self, found: &Found) -> bool {
+        if found.stat.size == 0 || !found.stat.size.is_multiple_of(512) {
+            return false;
+        }
+        let mut head = [0; 100];
+        let rel = found.rel(&self.roots[found.root]);
+        self.sources[found.root]
+            .open(rel, &found.stat)
+            .is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut head).is_ok())
+            && sqlite::page_size(&head).is_some()
+    }
+}

@@ -1,0 +1,146 @@
+//! A repository in memory, a machine and a manual clock for tests of the verbs.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use engine::push::{PushOptions, PushRoot, Pushed, push};
+use engine::scan::{Filter, ScanRoot, Verdict};
+use engine::{Clock, Dirs, InitOptions, Machine, Monitor, Problem, Progress, Session};
+use repo::keys::{Kdf, SecretInput};
+use store::Store;
+
+/// Includes everything.
+pub struct Everything;
+
+impl Filter for Everything {
+    fn decide(&self, _: &[u8], _: bool) -> Verdict {
+        Verdict::Include
+    }
+    fn max_file_size(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The real time plus whatever a test adds.
+#[derive(Debug, Default)]
+pub struct TestClock(pub AtomicI64);
+
+impl Clock for TestClock {
+    fn now_nanos(&self) -> i64 {
+        engine::SystemClock.now_nanos() + self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps problems.
+#[derive(Debug, Default)]
+pub struct Ears(pub Mutex<Vec<Problem>>);
+
+impl Monitor for Ears {
+    fn progress(&self, _: &Progress) {}
+    fn problem(&self, problem: &Problem) {
+        self.0.lock().unwrap().push(problem.clone());
+    }
+}
+
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<TestClock>,
+}
+
+pub fn machine() -> Machine {
+    Machine {
+        host: "here".into(),
+        user: "me".into(),
+        home: PathBuf::from("/home/me"),
+        os: "linux".into(),
+    }
+}
+
+impl Bench {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        // a minute ahead: files written by a test are never within the racy moment
+        let clock = Arc::new(TestClock(AtomicI64::new(60_000_000_000)));
+        Self { dir: tempfile::tempdir().unwrap(), store, clock }
+    }
+
+    pub fn dirs(&self) -> Dirs {
+        Dirs { state: self.dir.path().join("state"), cache: self.dir.path().join("cache") }
+    }
+
+    pub fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    pub fn init(&self) -> Session {
+        let options = InitOptions { passphrase: None, label: "here".into(), kdf: Kdf::for_tests() };
+        Session::init(self.store.clone(), &options, &self.dirs(), machine(), self.clock.clone())
+            .unwrap()
+            .0
+    }
+
+    pub fn open(&self) -> engine::Result<Session> {
+        self.open_on(self.store.clone())
+    }
+
+    pub fn open_on(&self, store: Arc<dyn Store>) -> engine::Result<Session> {
+        let none = |_: &repo::config::Config| Ok::<Option<SecretInput>, engine::Error>(None);
+        Session::open(store, none, &self.dirs(), machine(), self.clock.clone())
+    }
+
+    pub fn root(&self) -> PushRoot {
+        root("files", &self.source())
+    }
+
+    pub fn push(&self, session: &Session) -> engine::Result<Pushed> {
+        self.push_with(session, &PushOptions::default())
+    }
+
+    pub fn push_with(&self, session: &Session, options: &PushOptions) -> engine::Result<Pushed> {
+        push(session, &[self.root()], options, &Ears::default(), &AtomicBool::new(false))
+    }
+}
+
+pub fn root(label: &str, dir: &Path) -> PushRoot {
+    PushRoot {
+        scan: ScanRoot {
+            label: label.into(),
+            dir: dir.to_owned(),
+            files: None,
+            filter: Arc::new(Everything),
+        },
+        agent: None,
+    }
+}
+
+/// Reads every file of a snapshot back: path and bytes, verified against the entry's hash.
+pub fn contents(session: &Session, tree: &repo::BlockId) -> Vec<(String, Vec<u8>)> {
+    let reader = repo::Reader::open(session.repo(), None).unwrap();
+    let mut out = Vec::new();
+    let mut files = Vec::new();
+    reader
+        .walk(tree, &mut |path, entry| {
+            files.push((path, entry));
+            Ok(())
+        })
+        .unwrap();
+    for (path, entry) in files {
+        if entry.kind != repo::Kind::File || entry.link.is_some() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        for extent in reader.extents(&entry.map).unwrap() {
+            let block = reader.read(&extent.block).unwrap();
+            bytes.extend_from_slice(
+                &block[extent.offset as usize..(extent.offset + extent.len) as usize],
+            );
+        }
+        assert_eq!(bytes.len() as u64, entry.size, "{}", String::from_utf8_lossy(&path));
+        assert_eq!(*blake3::hash(&bytes).as_bytes(), entry.hash);
+        out.push((String::from_utf8(path).unwrap(), bytes));
+    }
+    out
+}
