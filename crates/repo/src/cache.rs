@@ -115,7 +115,7 @@ impl Cache {
         let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         run(&mut db)
             .inspect_err(|e| {
-                tracing::warn!("cache {}: {e}; going on without it", self.path.display())
+                tracing::warn!("cache {}: {e}; going on without it", self.path.display());
             })
             .ok()
     }

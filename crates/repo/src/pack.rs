@@ -74,7 +74,9 @@ impl BlockRow {
     /// The chunks of a data block: id, offset and length in the block's plaintext.
     pub fn chunks(&self) -> Option<Vec<(ChunkId, u32, u32)>> {
         let count = self.chunk_ids.len() / ChunkId::LEN;
-        if self.chunk_ids.len() % ChunkId::LEN != 0 || count > limits::CHUNKS_PER_BLOCK_MAX {
+        if !self.chunk_ids.len().is_multiple_of(ChunkId::LEN)
+            || count > limits::CHUNKS_PER_BLOCK_MAX
+        {
             return None;
         }
         let mut lens = self.chunk_lens.as_slice();
@@ -129,10 +131,11 @@ impl PackTable {
         let bad = |what| Err(Error::corrupt(self.pack().object_name(), what));
         let mut end = MAGIC.len() as u64;
         for row in &self.blocks {
-            let fits = row.plain_len <= limits::BLOCK_PLAIN_BYTES_MAX
-                && row.stored_len > seal::TAG_BYTES as u32
-                && row.stored_len <= row.plain_len.saturating_add(seal::TAG_BYTES as u32);
-            if !fits {
+            let content_len = u64::from(row.stored_len).checked_sub(seal::TAG_BYTES as u64);
+            let stored = 1..=u64::from(row.plain_len.min(limits::BLOCK_PLAIN_BYTES_MAX));
+            if row.plain_len > limits::BLOCK_PLAIN_BYTES_MAX
+                || !content_len.is_some_and(|len| stored.contains(&len))
+            {
                 return bad("its table holds a block of impossible length");
             }
             end += u64::from(row.stored_len);
@@ -225,14 +228,14 @@ impl PackWriter {
         let trailer_len = u32::try_from(trailer.len()).expect("a trailer is far below 4 GiB");
         self.parts.push(trailer.into());
         let mut tail = trailer_len.to_le_bytes();
-        xor(&mut tail, &mask(keys, &name).fixed());
+        xor(&mut tail, mask(keys, &name).fixed());
         self.parts.push(Bytes::copy_from_slice(&tail));
         table.bytes = padded;
         (table, self.parts)
     }
 }
 
-fn xor(bytes: &mut [u8; 4], mask: &[u8; 4]) {
+fn xor(bytes: &mut [u8; 4], mask: [u8; 4]) {
     for (byte, mask) in bytes.iter_mut().zip(mask) {
         *byte ^= mask;
     }
@@ -273,7 +276,7 @@ pub fn read_trailer(
     let end = tail(TAIL_BYTES)?;
     let mut len: [u8; 4] =
         end.as_ref().try_into().map_err(|_| Error::corrupt(&name, "cut short"))?;
-    xor(&mut len, &mask(keys, &name).fixed());
+    xor(&mut len, mask(keys, &name).fixed());
     let len = u64::from(u32::from_le_bytes(len));
     if len > limits::OBJECT_BYTES_MAX || len + TAIL_BYTES + MAGIC.len() as u64 > object_bytes {
         return Err(Error::corrupt(&name, "its trailer is not where it should be"));

@@ -184,7 +184,7 @@ fn cached_objects_are_checked_like_fetched_ones_and_save_the_fetch() {
     assert_eq!(cache.object(&index).unwrap(), store.get(&index).unwrap());
     // damaged, swapped and foreign copies in the cache
     let foreign = {
-        let (store, _) = (store::MemoryStore::new(), ());
+        let store = store::MemoryStore::new();
         super::create(&store, RepoId([0x11; 16]));
         let repo = super::open(std::sync::Arc::new(store.clone())).unwrap();
         push(&repo, OP).unwrap();

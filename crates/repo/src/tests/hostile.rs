@@ -12,13 +12,20 @@ use crate::{
     decode_extents, encode_extents, varint,
 };
 
+/// Spoils a row.
+type Change<'a> = &'a dyn Fn(&mut BlockRow);
+/// Makes a node from the ids of those before it.
+type Made<'a> = &'a dyn Fn(&[BlockId]) -> Vec<u8>;
+
 const ID: BlockId = BlockId([7; 32]);
 /// More than any memory holds: code that reserves room for it does not come back.
 const HUGE: u64 = 1 << 60;
 
 fn varints(values: &[u64]) -> Vec<u8> {
     let mut out = Vec::new();
-    values.iter().for_each(|value| varint::put(&mut out, *value));
+    for value in values {
+        varint::put(&mut out, *value);
+    }
     out
 }
 
@@ -126,7 +133,7 @@ fn tables_of_impossible_lengths_are_refused() {
     };
     assert!(add(&|_| {}).is_ok());
     let max = limits::BLOCK_PLAIN_BYTES_MAX;
-    let changes: [(&str, &dyn Fn(&mut BlockRow)); 9] = [
+    let changes: [(&str, Change<'_>); 9] = [
         ("more than a block", &|r| (r.plain_len, r.stored_len) = (max + 1, 17)),
         ("more stored than plain", &|r| r.stored_len = 117),
         ("not even a tag", &|r| r.stored_len = 16),
@@ -260,7 +267,9 @@ fn a_large_map_with_many_changes_is_patched_in_one_pass() {
 fn leaf(paths: &[&str]) -> Vec<u8> {
     let mut node = NodeWriter::new(0);
     let coded = minicbor::to_vec(Entry::new(Kind::Dir)).unwrap();
-    paths.iter().for_each(|path| node.push_entry(path.as_bytes(), &coded, 0));
+    for path in paths {
+        node.push_entry(path.as_bytes(), &coded, 0);
+    }
     node.finish()
 }
 
@@ -273,7 +282,7 @@ fn inner(level: u8, children: &[(&str, BlockId)]) -> Vec<u8> {
 }
 
 /// Stores nodes, each made with the ids of those before it; the last one is the root.
-fn walk_of(repo: &Repository, nodes: &[&dyn Fn(&[BlockId]) -> Vec<u8>]) -> crate::Result<usize> {
+fn walk_of(repo: &Repository, nodes: &[Made<'_>]) -> crate::Result<usize> {
     let mut blocks = Blocks::new(repo, OP, 0);
     let mut ids = Vec::new();
     for node in nodes {
@@ -294,7 +303,6 @@ fn walk_of(repo: &Repository, nodes: &[&dyn Fn(&[BlockId]) -> Vec<u8>]) -> crate
 #[test]
 fn a_tree_that_is_none_is_refused() {
     let (_, repo) = fresh();
-    type Made<'a> = &'a dyn Fn(&[BlockId]) -> Vec<u8>;
     let ab: Made<'_> = &|_| leaf(&["a", "b"]);
     let cd: Made<'_> = &|_| leaf(&["c", "d"]);
     let walk = |nodes: &[Made<'_>]| walk_of(&repo, nodes);
@@ -343,8 +351,8 @@ fn a_small_tree_that_unfolds_without_end_ends_at_once() {
     };
     let bottom = |_: &[BlockId]| leaf(&["a0000"]);
     let levels: Vec<_> = (1..limits::TREE_LEVELS_MAX).map(level).collect();
-    let mut nodes: Vec<&dyn Fn(&[BlockId]) -> Vec<u8>> = vec![&bottom];
-    nodes.extend(levels.iter().map(|f| f as &dyn Fn(&[BlockId]) -> Vec<u8>));
+    let mut nodes: Vec<Made<'_>> = vec![&bottom];
+    nodes.extend(levels.iter().map(|level| level as Made<'_>));
     // 1000^7 entries in a few hundred KB
     assert!(matches!(walk_of(&repo, &nodes), Err(Error::Corrupt { .. })));
 }
