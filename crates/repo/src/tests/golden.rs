@@ -179,10 +179,10 @@ fn table() -> (PackTable, Vec<u8>) {
     let mut pack = PackWriter::new(PackId { op: OP, n: 3 });
     for (_, kind) in KINDS {
         let block = sealed(kind, PLAIN);
-        pack.push(block.row, block.sealed);
+        pack.push(block.row, &block.sealed);
     }
     let (table, parts) = pack.finish_with(&keys(), &REPO, &NONCE);
-    (table, parts.concat())
+    (table, parts.to_vec())
 }
 
 fn objects() -> Value {
