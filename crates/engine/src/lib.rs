@@ -5,6 +5,7 @@ mod capture;
 mod clock;
 mod error;
 mod monitor;
+pub mod pull;
 pub mod push;
 pub mod scan;
 mod session;

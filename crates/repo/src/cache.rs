@@ -6,16 +6,22 @@
 //! Every error of the cache is answered by going on without it.
 
 use std::collections::HashSet;
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 
 /// Layout of the tables; another number means the file is made anew.
 const LAYOUT: i64 = 1;
+
+/// How long another process may hold the file before this one goes on without it.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
 
 /// The local cache of one repository.
 #[derive(Debug)]
@@ -39,16 +45,28 @@ pub fn key_of_path(path: &[u8]) -> Vec<u8> {
 }
 
 impl Cache {
-    /// Opens or creates the cache at `path`; a damaged one is removed and made anew.
+    /// Opens or creates the cache at `path`, private to this user; a damaged one is removed and made
+    /// anew. One that another process keeps locked is left alone: this run goes on with an empty one
+    /// in memory.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_within(path, BUSY_WAIT)
+    }
+
+    fn open_within(path: &Path, busy_wait: Duration) -> Result<Self> {
         let io = |source| Error::Io { op: "create", path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(io)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         }
-        let db = match Self::connect(path) {
+        let db = match Self::connect(path, busy_wait) {
             Ok(db) => db,
+            Err(e) if is_busy(&e) => {
+                tracing::warn!("cache {}: {e}; going on without it", path.display());
+                Connection::open_in_memory()
+                    .and_then(Self::prepare)
+                    .map_err(|e| io(std::io::Error::other(e.to_string())))?
+            }
             Err(_) => {
-                for suffix in ["", "-wal", "-shm", "-journal"] {
+                for suffix in ["-wal", "-shm", "-journal", ""] {
                     let mut file = path.as_os_str().to_owned();
                     file.push(suffix);
                     match std::fs::remove_file(&file) {
@@ -56,15 +74,22 @@ impl Cache {
                         _ => {}
                     }
                 }
-                Self::connect(path).map_err(|e| io(std::io::Error::other(e.to_string())))?
+                Self::connect(path, busy_wait)
+                    .map_err(|e| io(std::io::Error::other(e.to_string())))?
             }
         };
         Ok(Self { path: path.to_owned(), db: Mutex::new(db) })
     }
 
-    fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    fn connect(path: &Path, busy_wait: Duration) -> rusqlite::Result<Connection> {
+        // it holds paths in the clear; SQLite gives its side files the mode of the main one
+        let _ = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         let db = Connection::open(path)?;
-        db.busy_timeout(std::time::Duration::from_secs(10))?;
+        db.busy_timeout(busy_wait)?;
+        Self::prepare(db)
+    }
+
+    fn prepare(db: Connection) -> rusqlite::Result<Connection> {
         // a lost transaction costs a slower push, so no fsync is worth waiting for
         db.execute_batch(
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-4096",
@@ -79,6 +104,9 @@ impl Cache {
                  PRAGMA user_version={LAYOUT}; COMMIT"
             ))?;
         }
+        // a file that only claims the layout fails here, where it is made anew
+        db.prepare("SELECT name, body FROM object")?;
+        db.prepare("SELECT key, value, mac FROM file")?;
         Ok(db)
     }
 
@@ -170,6 +198,10 @@ impl Cache {
             tx.commit()
         });
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn row_mac(keys: &Keys, key: &[u8], value: &[u8]) -> [u8; 16] {

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 
-use crate::error::{Error, Result};
 use crate::limits::BLOCK_PLAIN_BYTES_MAX;
 
 /// How a block's plaintext was coded before sealing.
@@ -42,11 +41,11 @@ pub(crate) fn encode(plain: &[u8], level: i32) -> (Codec, Vec<u8>) {
     })
 }
 
-/// Decodes a block whose authenticated plaintext length is `plain_len`. Never allocates more.
-pub(crate) fn decode(codec: Codec, coded: Vec<u8>, plain_len: u32) -> Result<Vec<u8>> {
-    let bad = |what: String| Error::corrupt("block", what);
+/// Decodes a block whose authenticated plaintext length is `plain_len`. Never allocates more. The
+/// error says what does not fit.
+pub(crate) fn decode(codec: Codec, coded: Vec<u8>, plain_len: u32) -> Result<Vec<u8>, String> {
     if plain_len > BLOCK_PLAIN_BYTES_MAX {
-        return Err(bad(format!("plaintext of {plain_len} bytes is over the limit")));
+        return Err(format!("plaintext of {plain_len} bytes is over the limit"));
     }
     let plain_len = plain_len as usize;
     let plain = match codec {
@@ -55,11 +54,11 @@ pub(crate) fn decode(codec: Codec, coded: Vec<u8>, plain_len: u32) -> Result<Vec
             let decompressor = slot.get_or_insert_with(|| {
                 zstd::bulk::Decompressor::new().expect("zstd makes a context")
             });
-            decompressor.decompress(&coded, plain_len).map_err(|e| bad(format!("zstd: {e}")))
+            decompressor.decompress(&coded, plain_len).map_err(|e| format!("zstd: {e}"))
         })?,
     };
     if plain.len() != plain_len {
-        return Err(bad(format!("{} bytes where {plain_len} were sealed", plain.len())));
+        return Err(format!("{} bytes where {plain_len} were sealed", plain.len()));
     }
     Ok(plain)
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
-use std::sync::RwLock;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 
@@ -21,18 +21,26 @@ const GAP_BYTES_MAX: u64 = 256 << 10;
 /// Stored bytes of one ranged read, at most.
 const RUN_BYTES_MAX: u64 = 4 << 20;
 
+/// Nodes of one level that are read together.
+const NODES_PER_READ: usize = 256;
+/// A reader loads the index again at most this often: gc moves blocks rarely, and in a damaged
+/// repository every block that is gone would cost a listing.
+const LOADS_MAX: u32 = 4;
+
 /// Reads blocks of a repository through an index.
 #[derive(Debug)]
 pub struct Reader<'r> {
     repo: &'r Repository,
     cache: Option<&'r Cache>,
     index: RwLock<Index>,
+    /// How often the index was loaded again.
+    loads: Mutex<u32>,
 }
 
 impl<'r> Reader<'r> {
     /// Over an index that is already loaded.
     pub fn new(repo: &'r Repository, cache: Option<&'r Cache>, index: Index) -> Self {
-        Self { repo, cache, index: RwLock::new(index) }
+        Self { repo, cache, index: RwLock::new(index), loads: Mutex::new(0) }
     }
 
     /// Loads every index table and reads through it.
@@ -45,8 +53,8 @@ impl<'r> Reader<'r> {
         self.index.read().expect("no reader panics").get(id).cloned()
     }
 
-    fn locate(&self, id: &BlockId) -> Result<Location> {
-        self.location(id).ok_or_else(|| Error::Missing { object: format!("block {id}") })
+    fn places(&self, id: &BlockId) -> Vec<Location> {
+        self.index.read().expect("no reader panics").places(id).cloned().collect()
     }
 
     /// Reads one block.
@@ -55,37 +63,84 @@ impl<'r> Reader<'r> {
         Ok(blocks.pop().expect("one block was asked for"))
     }
 
-    /// Reads blocks, in the order asked for, with few ranged reads.
+    /// Reads blocks, in the order asked for, with few ranged reads. A block that does not come out
+    /// right is read again on its own, from every place it lies in.
     pub fn read_all(&self, ids: &[BlockId]) -> Result<Vec<Vec<u8>>> {
-        match self.read_located(ids) {
-            // gc may have moved the block: read the index again, once
-            Err(Error::Missing { .. }) => {
-                let fresh = self.repo.load_index(self.cache, false)?;
-                *self.index.write().expect("no writer panics") = fresh;
-                self.read_located(ids)
-            }
-            other => other,
-        }
-    }
-
-    fn read_located(&self, ids: &[BlockId]) -> Result<Vec<Vec<u8>>> {
         let mut wanted = Vec::with_capacity(ids.len());
         for (place, id) in ids.iter().enumerate() {
-            wanted.push((self.locate(id)?, place));
-        }
-        wanted.sort_by_key(|(at, _)| (at.pack, at.offset));
-        let mut out = vec![Vec::new(); ids.len()];
-        for run in runs(&wanted) {
-            let (first, last) = (&run[0].0, &run[run.len() - 1].0);
-            let start = first.offset;
-            let bytes = self.fetch(first, start..last.range().end)?;
-            for (at, place) in run {
-                let from = usize::try_from(at.offset - start).expect("a run is short");
-                let sealed = &bytes[from..from + at.row.stored_len as usize];
-                out[*place] = pack::open_block(self.repo.keys(), self.repo.id(), &at.row, sealed)?;
+            if let Some(at) = self.location(id) {
+                wanted.push((at, place));
             }
         }
-        Ok(out)
+        wanted.sort_by_key(|(at, _)| (at.pack, at.offset));
+        let mut out = vec![None; ids.len()];
+        for run in runs(&wanted) {
+            let start = run[0].0.offset;
+            let end = run.iter().map(|(at, _)| at.range().end).max().unwrap_or(start);
+            let bytes = match self.fetch(&run[0].0, start..end) {
+                Ok(bytes) => bytes,
+                Err(e) if is_damage(&e) => continue,
+                Err(e) => return Err(e),
+            };
+            for (at, place) in run {
+                let from = usize::try_from(at.offset - start).expect("a run is short");
+                out[*place] = self.open_at(at, &bytes, from).ok();
+            }
+        }
+        let read = |(plain, id): (Option<Vec<u8>>, _)| match plain {
+            Some(plain) => Ok(plain),
+            None => self.read_anywhere(id),
+        };
+        out.into_iter().zip(ids).map(read).collect()
+    }
+
+    /// Reads a block from whichever place gives the right bytes; if none does, from the places that
+    /// the index names now: gc may have moved it.
+    fn read_anywhere(&self, id: &BlockId) -> Result<Vec<u8>> {
+        let loads = *self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = self.places(id);
+        let first = match self.read_places(id, &places) {
+            Err(e) if is_damage(&e) => e,
+            other => return other,
+        };
+        self.load_again(loads)?;
+        let fresh: Vec<Location> =
+            self.places(id).into_iter().filter(|at| !places.contains(at)).collect();
+        if fresh.is_empty() {
+            return Err(first);
+        }
+        self.read_places(id, &fresh)
+    }
+
+    /// Loads the index again, unless another thread did so since it was loaded for the `loads`-th
+    /// time, or it was done so often that the repository must be damaged.
+    fn load_again(&self, loads: u32) -> Result<()> {
+        let mut count = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if *count == loads && *count < LOADS_MAX {
+            let fresh = self.repo.load_index(self.cache, false)?;
+            *self.index.write().expect("no writer panics") = fresh;
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    fn read_places(&self, id: &BlockId, places: &[Location]) -> Result<Vec<u8>> {
+        let mut error = Error::Missing { object: format!("block {id}") };
+        for at in places {
+            match self.fetch(at, at.range()).and_then(|bytes| self.open_at(at, &bytes, 0)) {
+                Err(e) if is_damage(&e) => error = e,
+                other => return other,
+            }
+        }
+        Err(error)
+    }
+
+    fn open_at(&self, at: &Location, bytes: &[u8], from: usize) -> Result<Vec<u8>> {
+        let sealed = from
+            .checked_add(at.row.stored_len as usize)
+            .and_then(|end| bytes.get(from..end))
+            .ok_or_else(|| Error::corrupt(at.pack.object_name(), "cut short"))?;
+        pack::open_block(self.repo.keys(), self.repo.id(), &at.row, sealed)
     }
 
     fn fetch(&self, at: &Location, range: std::ops::Range<u64>) -> Result<Bytes> {
@@ -110,59 +165,87 @@ impl<'r> Reader<'r> {
         map.extents(|id| self.read(id))
     }
 
-    /// Visits every entry of a tree in path order.
+    /// Visits every entry of a tree in path order. A tree that is none (levels that do not fall,
+    /// children under other names, paths out of order) is [`Error::Corrupt`]; so no tree, however
+    /// hostile, makes this read a node twice.
     pub fn walk(
         &self,
         root: &BlockId,
         visit: &mut dyn FnMut(Vec<u8>, Entry) -> Result<()>,
     ) -> Result<()> {
-        self.walk_nodes(std::slice::from_ref(root), &HashSet::new(), visit)
+        self.walk_except(root, &HashSet::new(), visit)
     }
 
-    /// Visits the entries of nodes in path order; nodes in `skip` are left out.
-    fn walk_nodes(
+    /// Visits the entries of a tree in path order; nodes in `skip` are left out.
+    fn walk_except(
         &self,
-        ids: &[BlockId],
+        root: &BlockId,
         skip: &HashSet<BlockId>,
         visit: &mut dyn FnMut(Vec<u8>, Entry) -> Result<()>,
     ) -> Result<()> {
-        let ids: Vec<BlockId> = ids.iter().filter(|id| !skip.contains(id)).copied().collect();
-        for ids in ids.chunks(256) {
-            for (id, plain) in ids.iter().zip(self.read_all(ids)?) {
-                match Node::decode(id, &plain)? {
-                    Node::Leaf(items) => {
-                        for (path, entry) in items {
-                            visit(path, entry)?;
-                        }
+        if skip.contains(root) {
+            return Ok(());
+        }
+        let node = Node::decode(root, &self.read(root)?)?;
+        self.walk_node(root, node, skip, &mut None, visit)
+    }
+
+    fn walk_node(
+        &self,
+        id: &BlockId,
+        node: Node,
+        skip: &HashSet<BlockId>,
+        last: &mut Option<Vec<u8>>,
+        visit: &mut dyn FnMut(Vec<u8>, Entry) -> Result<()>,
+    ) -> Result<()> {
+        let (level, items) = match node {
+            Node::Leaf(items) => {
+                for (path, entry) in items {
+                    if last.as_deref().is_some_and(|l| path_order(l, &path) != Ordering::Less) {
+                        return Err(no_tree(id));
                     }
-                    Node::Inner(items) => {
-                        let children: Vec<BlockId> = items.iter().map(|(_, c)| c.id).collect();
-                        self.walk_nodes(&children, skip, visit)?;
-                    }
+                    *last = Some(path.clone());
+                    visit(path, entry)?;
                 }
+                return Ok(());
+            }
+            Node::Inner { level, items } => (level, items),
+        };
+        let items: Vec<_> = items.into_iter().filter(|(_, c)| !skip.contains(&c.id)).collect();
+        for items in items.chunks(NODES_PER_READ) {
+            let ids: Vec<BlockId> = items.iter().map(|(_, child)| child.id).collect();
+            for ((path, child), plain) in items.iter().zip(self.read_all(&ids)?) {
+                let node = Node::decode(&child.id, &plain)?;
+                if node.level() + 1 != level || node.first() != Some(path.as_slice()) {
+                    return Err(no_tree(&child.id));
+                }
+                self.walk_node(&child.id, node, skip, last, visit)?;
             }
         }
         Ok(())
     }
 
-    /// Every node id of a tree, root first.
-    fn nodes(&self, root: &BlockId) -> Result<Vec<BlockId>> {
-        let (mut all, mut level) = (vec![*root], vec![*root]);
+    /// Every node id of a tree. Reads the inner nodes only, each once.
+    fn nodes(&self, root: &BlockId) -> Result<HashSet<BlockId>> {
+        let (mut all, mut level) = (HashSet::from([*root]), vec![*root]);
         while !level.is_empty() {
             let mut next = Vec::new();
-            for (id, plain) in level.iter().zip(self.read_all(&level)?) {
-                match Node::decode(id, &plain)? {
-                    Node::Leaf(_) => return Ok(all),
-                    Node::Inner(items) => next.extend(items.iter().map(|(_, c)| c.id)),
+            for ids in level.chunks(NODES_PER_READ) {
+                for (id, plain) in ids.iter().zip(self.read_all(ids)?) {
+                    let Node::Inner { level, items } = Node::decode(id, &plain)? else { continue };
+                    for (_, child) in items {
+                        if all.insert(child.id) && level > 1 {
+                            next.push(child.id);
+                        }
+                    }
                 }
             }
-            all.extend_from_slice(&next);
             level = next;
         }
         Ok(all)
     }
 
-    /// Visits what differs between two trees, in path order; subtrees they share are not read twice.
+    /// Visits what differs between two trees, in path order; subtrees they share are not read.
     pub fn diff(
         &self,
         old: &BlockId,
@@ -172,12 +255,11 @@ impl<'r> Reader<'r> {
         if old == new {
             return Ok(());
         }
-        let (old_nodes, new_nodes): (HashSet<_>, HashSet<_>) =
-            (self.nodes(old)?.into_iter().collect(), self.nodes(new)?.into_iter().collect());
+        let (old_nodes, new_nodes) = (self.nodes(old)?, self.nodes(new)?);
         let shared: HashSet<BlockId> = old_nodes.intersection(&new_nodes).copied().collect();
         let collect = |root: &BlockId| -> Result<Vec<(Vec<u8>, Entry)>> {
             let mut entries = Vec::new();
-            self.walk_nodes(std::slice::from_ref(root), &shared, &mut |path, entry| {
+            self.walk_except(root, &shared, &mut |path, entry| {
                 entries.push((path, entry));
                 Ok(())
             })?;
@@ -200,6 +282,15 @@ impl<'r> Reader<'r> {
             }
         }
     }
+}
+
+fn no_tree(id: &BlockId) -> Error {
+    Error::corrupt(format!("block {id}"), "it is no node of this tree")
+}
+
+/// True for what another copy of the block may make good.
+fn is_damage(error: &Error) -> bool {
+    matches!(error, Error::Corrupt { .. } | Error::Missing { .. })
 }
 
 /// Cuts sorted locations into runs that one ranged read covers.

@@ -2,7 +2,8 @@
 //!
 //! Stored as write-once objects `index/<level>-<oid>-<n>`, each the tables of some packs of one
 //! operation. The index never proves that a pack exists; what a push may reuse is decided by
-//! [`crate::operation`].
+//! [`crate::operation`]. A block may lie in several packs (two machines pushed it, gc copied it, a
+//! damaged pack was pushed again): every place is kept, so a bad row or pack hides no good one.
 
 use std::collections::HashMap;
 
@@ -60,6 +61,8 @@ pub type BlockNo = u32;
 pub struct Index {
     blocks: Vec<Location>,
     by_id: HashMap<BlockId, BlockNo>,
+    /// Further places of blocks that are in `blocks`.
+    others: HashMap<BlockId, Vec<Location>>,
     chunks: Vec<ChunkRow>,
     sorted: bool,
 }
@@ -75,11 +78,16 @@ struct ChunkRow {
 
 impl Index {
     /// Adds the blocks of a pack; their chunks too if `with_chunks`. Of a block in several packs the
-    /// first added location counts.
+    /// first added location is tried first. [`Error::Corrupt`] for a table that no writer makes.
     pub fn add(&mut self, table: &PackTable, with_chunks: bool) -> Result<()> {
         let pack = table.pack();
+        table.check()?;
         for (offset, row) in table.placed() {
-            if self.by_id.contains_key(&row.id) {
+            if let Some(number) = self.by_id.get(&row.id) {
+                let first = &self.blocks[*number as usize];
+                if (first.pack, first.offset) != (pack, offset) {
+                    self.add_other(pack, offset, row);
+                }
                 continue;
             }
             let number = BlockNo::try_from(self.blocks.len()).map_err(|_| Error::Refused {
@@ -102,6 +110,14 @@ impl Index {
             self.blocks.push(Location { pack, offset, row });
         }
         Ok(())
+    }
+
+    fn add_other(&mut self, pack: PackId, offset: u64, row: &BlockRow) {
+        let places = self.others.entry(row.id).or_default();
+        if !places.iter().any(|at| (at.pack, at.offset) == (pack, offset)) {
+            let row = BlockRow { chunk_lens: Vec::new(), chunk_ids: Vec::new(), ..row.clone() };
+            places.push(Location { pack, offset, row });
+        }
     }
 
     /// Makes the chunk table ready for look-ups.
@@ -135,6 +151,11 @@ impl Index {
     /// Where a block is.
     pub fn get(&self, id: &BlockId) -> Option<&Location> {
         self.by_id.get(id).map(|n| &self.blocks[*n as usize])
+    }
+
+    /// Every place of a block, the one of [`Index::get`] first.
+    pub fn places(&self, id: &BlockId) -> impl Iterator<Item = &Location> {
+        self.get(id).into_iter().chain(self.others.get(id).into_iter().flatten())
     }
 
     /// Where a chunk is: block, offset and length in its plaintext. [`Index::sort`] comes first.

@@ -21,6 +21,8 @@ pub const OBJECT_BYTES_FLOOR: u64 = 4 << 10;
 pub const MARKER_BYTES_FLOOR: u64 = 256;
 /// Largest control object (index, snapshot, condemned list) that is read.
 pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
+/// Tables of several packs share an index object up to this much; a larger table gets its own.
+pub const INDEX_OBJECT_BYTES_TARGET: u64 = 16 << 20;
 /// Chunks in one block, at most (64 KiB of lengths): bounds a hostile trailer.
 pub const CHUNKS_PER_BLOCK_MAX: usize = 1 << 16;
 /// Largest content map that is coded into the entry itself.
@@ -29,6 +31,10 @@ pub const MAP_INLINE_BYTES_MAX: usize = 1 << 10;
 pub const MAP_PATCHES_MAX: usize = 32;
 /// Depth of a tree of nodes: 64^8 entries are more than there are.
 pub const TREE_LEVELS_MAX: u8 = 8;
+/// Items of one node, at most: bounds what decoding allocates.
+pub const NODE_ITEMS_MAX: usize = 1024;
+/// One entry without its path, at most: extended attributes are the only part without a bound.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Longest path of an entry in bytes.
 pub const PATH_BYTES_MAX: usize = 32 << 10;
 /// A heartbeat rewrites `op/<id>` this often, in seconds (B2: few versions of one name).

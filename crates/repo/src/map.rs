@@ -9,7 +9,8 @@
 //! extents = varint B, B * block id (32), varint E, E * { varint 2*block index + flag, varint offset,
 //!           varint length }                     flag: normalised pages, 0 in this version
 //! patch   = varint new size, varint S, S * { varint gap, varint length }, extents
-//!           gap: bytes kept since the end of the splice before; the extents fill the splices in order
+//!           gap: bytes kept since the end of the splice before; the extents fill the splices in
+//!           order and to the last byte; what follows the last splice is kept up to the new size
 //! ```
 //! Neighbouring extents that continue each other are one extent; length is never 0.
 
@@ -135,7 +136,7 @@ fn take_extents(input: &mut &[u8]) -> Option<Vec<Extent>> {
     let count = usize::try_from(varint::take(input)?).ok()?;
     let ids = varint::take_bytes(input, count.checked_mul(BlockId::LEN)?)?;
     let count = usize::try_from(varint::take(input)?).ok()?;
-    if count > input.len() {
+    if count > input.len() / 3 {
         return None; // an extent takes at least three bytes: no allocation on a lie
     }
     let mut extents = Vec::with_capacity(count);
@@ -186,23 +187,35 @@ pub fn layout(old: Option<(&Map, &[Extent], u64)>, new: &[Extent]) -> Layout {
     Layout::Base(coded)
 }
 
-/// The part `from..to` (bytes of the file) of extents, appended to `out`.
-fn slice_extents(extents: &[Extent], from: u64, to: u64, out: &mut Vec<Extent>) -> Option<()> {
-    let mut at = 0_u64;
-    for e in extents {
-        let end = at + u64::from(e.len);
-        let (start, stop) = (from.max(at), to.min(end));
-        if start < stop {
-            let skip = u32::try_from(start - at).ok()?;
-            let len = u32::try_from(stop - start).ok()?;
-            push_extent(out, Extent { block: e.block, offset: e.offset + skip, len });
-        }
-        at = end;
-        if at >= to {
-            break;
-        }
+/// Reads extents once from front to back, however many pieces are taken.
+struct Cursor<'e> {
+    extents: &'e [Extent],
+    /// Bytes of the first extent that are gone.
+    done: u32,
+}
+
+impl<'e> Cursor<'e> {
+    fn new(extents: &'e [Extent]) -> Self {
+        Self { extents, done: 0 }
     }
-    Some(())
+
+    /// Moves the next `len` bytes of the file to `out`, or past them; `None` if there are fewer.
+    fn take(&mut self, mut len: u64, mut out: Option<&mut Vec<Extent>>) -> Option<()> {
+        while len > 0 {
+            let (first, rest) = self.extents.split_first()?;
+            let step = u32::try_from(len).unwrap_or(u32::MAX).min(first.len - self.done);
+            if let Some(out) = out.as_deref_mut() {
+                let offset = first.offset + self.done;
+                push_extent(out, Extent { block: first.block, offset, len: step });
+            }
+            self.done += step;
+            len -= u64::from(step);
+            if self.done == first.len {
+                (self.extents, self.done) = (rest, 0);
+            }
+        }
+        Some(())
+    }
 }
 
 /// Ranges of the file (start, length) where `new` says something else than `old`.
@@ -245,12 +258,14 @@ fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
     let mut out = Vec::new();
     varint::put(&mut out, extents_len(new));
     varint::put(&mut out, ranges.len() as u64);
-    let (mut end, mut fill) = (0, Vec::new());
+    let (mut end, mut fill, mut content) = (0, Vec::new(), Cursor::new(new));
     for (start, len) in ranges {
         varint::put(&mut out, start - end);
         varint::put(&mut out, len);
+        let taken =
+            content.take(start - end, None).and_then(|()| content.take(len, Some(&mut fill)));
+        taken.expect("a range of the new map itself");
         end = start + len;
-        slice_extents(new, start, end, &mut fill).expect("a range of the new map itself");
     }
     out.extend_from_slice(&encode_extents(&fill));
     out
@@ -260,24 +275,26 @@ fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
 fn apply_patch(old: &[Extent], mut patch: &[u8]) -> Option<Vec<Extent>> {
     let size = varint::take(&mut patch)?;
     let count = usize::try_from(varint::take(&mut patch)?).ok()?;
-    if count > patch.len() {
+    if count > patch.len() / 2 {
         return None;
     }
     let mut splices = Vec::with_capacity(count);
     for _ in 0..count {
         splices.push((varint::take(&mut patch)?, varint::take(&mut patch)?));
     }
-    let fill = decode_extents(patch)?;
-    let (mut out, mut at, mut filled) = (Vec::new(), 0_u64, 0_u64);
+    let (fill, old_len) = (decode_extents(patch)?, extents_len(old));
+    let (mut kept, mut filled) = (Cursor::new(old), Cursor::new(&fill));
+    let (mut out, mut at) = (Vec::new(), 0_u64);
     for (gap, len) in splices {
+        kept.take(gap, Some(&mut out))?;
+        filled.take(len, Some(&mut out))?;
+        // what is replaced may reach past the old end
         let start = at.checked_add(gap)?;
-        slice_extents(old, at, start, &mut out)?;
-        let fill_end = filled.checked_add(len)?;
-        slice_extents(&fill, filled, fill_end, &mut out)?;
-        (at, filled) = (start.checked_add(len)?, fill_end);
+        at = start.checked_add(len)?;
+        kept.take(at.min(old_len).saturating_sub(start), None)?;
     }
-    slice_extents(old, at, size, &mut out)?;
-    (extents_len(&out) == size && filled == extents_len(&fill)).then_some(out)
+    kept.take(size.checked_sub(at)?, Some(&mut out))?;
+    filled.extents.is_empty().then_some(out)
 }
 
 #[cfg(test)]

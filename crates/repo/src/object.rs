@@ -75,6 +75,7 @@ pub(crate) fn seal_record<T: Encode<()>>(
 ) -> Vec<u8> {
     let payload = minicbor::to_vec(record).expect("encoding to memory does not fail");
     let full = (FRAME_BYTES + payload.len()) as u64;
+    assert!(kind.padded(full) <= limits::OBJECT_BYTES_MAX, "nobody would read it");
     let padding = usize::try_from(kind.padded(full) - full).expect("padding is small");
     let mut body = Vec::with_capacity(payload.len() + padding + 4 + seal::TAG_BYTES);
     let len = u32::try_from(payload.len()).expect("a control object is far below 4 GiB");
@@ -109,6 +110,9 @@ pub(crate) fn open_record<T: for<'b> Decode<'b, ()>>(
     let (header, body) = object.split_at(HEADER_BYTES);
     let wanted = magic(kind);
     if header[..7] != wanted[..7] {
+        return Err(bad("not an object of its kind"));
+    }
+    if header[7] == 0 {
         return Err(bad("not an object of its kind"));
     }
     if header[7] != wanted[7] {

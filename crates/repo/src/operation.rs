@@ -25,7 +25,7 @@ use crate::cache::Cache;
 use crate::error::Result;
 use crate::id::{MachineId, OpId, PackId};
 use crate::index::{self, Index, IndexObject};
-use crate::limits::HEARTBEAT_SECS;
+use crate::limits::{HEARTBEAT_SECS, INDEX_OBJECT_BYTES_TARGET};
 use crate::object::{self, ObjectKind};
 use crate::pack::PackTable;
 use crate::repository::Repository;
@@ -110,6 +110,7 @@ struct State {
     record: OpRecord,
     last_beat_secs: i64,
     index_count: u32,
+    commit_tried: bool,
 }
 
 fn put_mark(repo: &Repository, dir: &str, op: &OpId) -> Result<()> {
@@ -130,7 +131,7 @@ impl<'r> Operation<'r> {
         now_secs: i64,
     ) -> Result<Self> {
         let record = OpRecord { kind, machine, started_secs: now_secs, beat: 0 };
-        let state = State { record, last_beat_secs: now_secs, index_count: 0 };
+        let state = State { record, last_beat_secs: now_secs, index_count: 0, commit_tried: false };
         let op = Self { repo, id, state: Mutex::new(state) };
         op.put_record(&op.lock().record)?;
         Ok(op)
@@ -193,9 +194,23 @@ impl<'r> Operation<'r> {
         Ok(Survey { index })
     }
 
-    /// P5, second half: publishes the tables of packs whose PUT was acknowledged. Returns the bytes
-    /// written.
+    /// P5, second half: publishes the tables of packs whose PUT was acknowledged, in one object or,
+    /// if they are large, in several. Returns the bytes written.
     pub fn put_index(&self, packs: Vec<PackTable>) -> Result<u64> {
+        let (mut part, mut part_bytes, mut written) = (Vec::new(), 0, 0);
+        for table in packs {
+            let bytes = table.coded_len_max();
+            if !part.is_empty() && part_bytes + bytes > INDEX_OBJECT_BYTES_TARGET {
+                written += self.put_index_object(std::mem::take(&mut part))?;
+                part_bytes = 0;
+            }
+            part_bytes += bytes;
+            part.push(table);
+        }
+        Ok(written + self.put_index_object(part)?)
+    }
+
+    fn put_index_object(&self, packs: Vec<PackTable>) -> Result<u64> {
         let mut state = self.lock();
         let name = index::object_name(0, &self.id, state.index_count);
         state.index_count += 1;
@@ -216,6 +231,7 @@ impl<'r> Operation<'r> {
     /// for the cache.
     pub fn commit(&self, snapshot: &Snapshot) -> Result<(Commit, Bytes)> {
         assert_eq!(snapshot.id, self.id, "a snapshot is named by its operation");
+        self.lock().commit_tried = true;
         let name = Snapshot::object_name(&self.id);
         let bytes: Bytes = object::seal_record(
             self.repo.keys(),
@@ -235,21 +251,33 @@ impl<'r> Operation<'r> {
         }
     }
 
-    /// Ends an operation that never tried to commit.
+    /// Ends an operation that never tried to commit. One that did may yet have a snapshot: the
+    /// request can be under way. Only [`end_stale`] ends that.
     pub fn finish_without_snapshot(self) -> Result<()> {
+        assert!(!self.lock().commit_tried, "`end` is for operations that wrote no snapshot");
         put_mark(self.repo, "end", &self.id)
     }
 }
 
 /// Ends an operation that is not running any more: kill, look for its snapshot, dead. A client does
 /// this for its own earlier run too: the crash may have come after the acknowledgement.
+///
+/// What was declared dead stays dead, also if its snapshot lands later. [`Ended::Committed`] is
+/// certain only for a snapshot that was acknowledged; another client may declare any other one dead
+/// at the same moment, so whoever goes on with it looks at `dead/` again
+/// ([`Repository::snapshot_ids`] does).
 pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
     put_mark(repo, "kill", op)?;
-    if !repo.store().list(&Snapshot::object_name(op))?.is_empty() {
+    if is_listed(repo, &Snapshot::object_name(op))? && !is_listed(repo, &format!("dead/{op}"))? {
         return Ok(Ended::Committed);
     }
     put_mark(repo, "dead", op)?;
     Ok(Ended::Dead)
+}
+
+/// Whether an object of exactly this name is there: a listing by prefix also shows longer names.
+fn is_listed(repo: &Repository, name: &str) -> Result<bool> {
+    Ok(repo.store().list(name)?.iter().any(|item| item.name == name))
 }
 
 impl Repository {

@@ -66,6 +66,11 @@ pub struct BlockRow {
 }
 
 impl BlockRow {
+    /// Bytes of its CBOR, at most: ten numbers and byte strings beside the chunk list.
+    pub(crate) fn coded_len_max(&self) -> u64 {
+        128 + (self.chunk_lens.len() + self.chunk_ids.len()) as u64
+    }
+
     /// The chunks of a data block: id, offset and length in the block's plaintext.
     pub fn chunks(&self) -> Option<Vec<(ChunkId, u32, u32)>> {
         let count = self.chunk_ids.len() / ChunkId::LEN;
@@ -75,7 +80,7 @@ impl BlockRow {
         let mut lens = self.chunk_lens.as_slice();
         let (mut out, mut offset) = (Vec::with_capacity(count), 0_u32);
         for id in self.chunk_ids.chunks_exact(ChunkId::LEN) {
-            let len = varint::take_u32(&mut lens)?;
+            let len = varint::take_u32(&mut lens).filter(|len| *len > 0)?;
             out.push((ChunkId::from_slice(id)?, offset, len));
             offset = offset.checked_add(len)?;
         }
@@ -114,6 +119,30 @@ impl PackTable {
         PackId { op: self.op, n: self.n }
     }
 
+    /// Bytes of its CBOR, at most.
+    pub(crate) fn coded_len_max(&self) -> u64 {
+        64 + self.blocks.iter().map(BlockRow::coded_len_max).sum::<u64>()
+    }
+
+    /// Refuses a table that no writer makes: what it says is allocated and read by.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bad = |what| Err(Error::corrupt(self.pack().object_name(), what));
+        let mut end = MAGIC.len() as u64;
+        for row in &self.blocks {
+            let fits = row.plain_len <= limits::BLOCK_PLAIN_BYTES_MAX
+                && row.stored_len > seal::TAG_BYTES as u32
+                && row.stored_len <= row.plain_len.saturating_add(seal::TAG_BYTES as u32);
+            if !fits {
+                return bad("its table holds a block of impossible length");
+            }
+            end += u64::from(row.stored_len);
+        }
+        if self.bytes > limits::PACK_BYTES_MAX || end > self.bytes {
+            return bad("its table does not fit its length");
+        }
+        Ok(())
+    }
+
     /// Each block with its offset in the pack.
     pub fn placed(&self) -> impl Iterator<Item = (u64, &BlockRow)> {
         let mut at = MAGIC.len() as u64;
@@ -131,6 +160,7 @@ pub struct PackWriter {
     id: PackId,
     parts: Vec<Bytes>,
     bytes: u64,
+    table_bytes: u64,
     rows: Vec<BlockRow>,
 }
 
@@ -138,12 +168,12 @@ impl PackWriter {
     /// An empty pack.
     pub fn new(id: PackId) -> Self {
         let parts = vec![Bytes::from_static(&MAGIC)];
-        Self { id, parts, bytes: MAGIC.len() as u64, rows: Vec::new() }
+        Self { id, parts, bytes: MAGIC.len() as u64, table_bytes: 0, rows: Vec::new() }
     }
 
-    /// Bytes so far.
+    /// Bytes so far, the table's included: with many tiny chunks it is larger than the blocks.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + self.table_bytes
     }
 
     /// True while no block is in it.
@@ -155,6 +185,7 @@ impl PackWriter {
     pub fn push(&mut self, row: BlockRow, sealed: Bytes) {
         assert_eq!(row.stored_len as usize, sealed.len(), "the row describes these bytes");
         self.bytes += sealed.len() as u64;
+        self.table_bytes += row.coded_len_max();
         self.parts.push(sealed);
         self.rows.push(row);
     }
@@ -173,6 +204,7 @@ impl PackWriter {
         let trailer = object::seal_record(keys, repo, ObjectKind::Trailer, &name, &table);
         let full = self.bytes + trailer.len() as u64 + TAIL_BYTES;
         let padded = padded_len(full, limits::PACK_BYTES_FLOOR);
+        assert!(padded <= limits::PACK_BYTES_MAX, "packs are closed long before");
         let padding = usize::try_from(padded - full).expect("padding is small");
         if padding > 0 {
             let mut bytes = vec![0; padding];
@@ -246,6 +278,7 @@ pub fn read_trailer(
         return Err(Error::corrupt(&name, "its trailer is of another pack"));
     }
     table.bytes = object_bytes;
+    table.check()?;
     Ok(table)
 }
 
@@ -270,6 +303,7 @@ pub fn seal_block(
     level: i32,
 ) -> Result<SealedBlock> {
     assert!(!plain.is_empty() && plain.len() <= limits::BLOCK_PLAIN_BYTES_MAX as usize);
+    assert!(chunks.len() <= limits::CHUNKS_PER_BLOCK_MAX, "a reader takes no more chunks");
     let plain_len = u32::try_from(plain.len()).expect("checked above");
     let id = keys.block_id(kind, plain);
     let (codec, mut sealed) = crate::codec::encode(plain, level);
@@ -298,16 +332,13 @@ pub fn seal_block(
     let block = SealedBlock { row, sealed: sealed.into() };
     let opened = open_sealed(keys, repo, &block.row, &block.sealed)?;
     let mut at = 0;
-    let same = if chunks.is_empty() {
-        keys.block_id(kind, &opened) == id
-    } else {
-        chunks.iter().all(|(chunk, len)| {
-            let end = at + *len as usize;
-            let piece = opened.get(at..end);
-            at = end;
-            piece.is_some_and(|piece| keys.chunk_id(piece) == *chunk)
-        }) && at == opened.len()
-    };
+    let chunks_same = chunks.iter().all(|(chunk, len)| {
+        let end = at + *len as usize;
+        let piece = opened.get(at..end);
+        at = end;
+        *len > 0 && piece.is_some_and(|piece| keys.chunk_id(piece) == *chunk)
+    }) && (chunks.is_empty() || at == opened.len());
+    let same = chunks_same && keys.block_id(kind, &opened) == id;
     if !same {
         return Err(Error::Refused {
             reason: format!(
@@ -334,7 +365,7 @@ fn open_sealed(keys: &Keys, repo: &RepoId, row: &BlockRow, sealed: &[u8]) -> Res
     let aad = seal::block_aad(repo, row.kind, row.codec, row.plain_len, &row.id);
     let coded =
         seal::open(&key, &row.nonce, &aad, sealed).ok_or_else(|| bad("its seal does not open"))?;
-    crate::codec::decode(row.codec, coded, row.plain_len)
+    crate::codec::decode(row.codec, coded, row.plain_len).map_err(|what| bad(&what))
 }
 
 /// Opens a block from a pack and verifies it against its id.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::id::{OpId, PackId, RepoId};
 use crate::index::{self, Index, IndexObject};
 use crate::keys::{Keyring, Keys};
+use crate::limits::OBJECT_BYTES_MAX;
 use crate::object::{self, ObjectKind};
 use crate::snapshot::Snapshot;
 
@@ -96,6 +97,9 @@ impl Repository {
         for item in &listed {
             if index::parse_name(&item.name).is_none() {
                 return Err(Error::corrupt(&item.name, "its name is not that of an index object"));
+            }
+            if item.size > OBJECT_BYTES_MAX {
+                return Err(Error::corrupt(&item.name, "larger than any object of its kind"));
             }
             let read = |bytes: &[u8]| {
                 object::open_record(&self.keys, self.id(), ObjectKind::Index, &item.name, bytes)

@@ -56,7 +56,7 @@ pub struct Credentials {
 pub struct Options {
     /// The storage key; a directory needs none.
     pub credentials: Option<Credentials>,
-    /// An S3 endpoint for addresses that name none, B2's too.
+    /// An S3 endpoint for addresses that name none, B2's too; a bare host means `https`.
     pub endpoint: Option<String>,
     /// The region, where it is known.
     pub region: Option<String>,
@@ -101,15 +101,18 @@ impl Address {
 
     /// Opens the store. Nothing is sent yet: a bucket is looked at by the first call.
     pub fn open(&self, options: Options) -> Result<Arc<dyn Store>> {
+        let given = options.endpoint.map(|endpoint| {
+            if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") }
+        });
         let (endpoint, bucket, prefix) = match self {
             Self::Local(path) if options.create => return Ok(Arc::new(LocalStore::create(path)?)),
             Self::Local(path) => return Ok(Arc::new(LocalStore::open(path)?)),
             Self::S3 { endpoint, bucket, prefix } => {
-                let endpoint = endpoint.clone().or(options.endpoint);
+                let endpoint = endpoint.clone().or(given);
                 (endpoint.map_or(Endpoint::Aws, Endpoint::Url), bucket, prefix)
             }
             Self::B2 { bucket, prefix } => {
-                (options.endpoint.map_or_else(Endpoint::b2, Endpoint::Url), bucket, prefix)
+                (given.map_or_else(Endpoint::b2, Endpoint::Url), bucket, prefix)
             }
         };
         let key = options.credentials.ok_or_else(|| {
@@ -243,6 +246,16 @@ mod tests {
     fn a_bucket_needs_a_key_and_a_directory_must_exist() {
         let no_key = Address::parse("b2:bucket").unwrap().open(Options::default());
         assert!(matches!(no_key, Err(Error::BadAddress(text)) if text.contains("key id")));
+        let host = Options {
+            credentials: Some(Credentials {
+                key_id: "id".to_owned(),
+                secret: Secret::new("secret".to_owned()),
+            }),
+            endpoint: Some("s3.us-west-004.backblazeb2.com".to_owned()),
+            ..Options::default()
+        };
+        let seeds = Address::parse("b2:bucket").unwrap().open(host).unwrap();
+        assert_eq!(seeds.address(), "s3:https://s3.us-west-004.backblazeb2.com/bucket");
         let missing = Address::parse("/nonexistent/backup").unwrap().open(Options::default());
         assert!(matches!(missing, Err(Error::NoSuchStore { .. })));
     }

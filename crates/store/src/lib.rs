@@ -1,5 +1,8 @@
 //! The object store under a repository: the only async code and the only user of `object_store`.
 //!
+//! [`LocalStore`] is a directory, [`S3Store`] a bucket of any S3 endpoint or Backblaze B2, [`MemoryStore`] for
+//! tests; [`Address`] reads what a user writes and opens the right one.
+//!
 //! In: object names (`packs/<oid>-<n>`, ...) and bytes. Out: acknowledged writes, reads, listings.
 //! Everything above needs five verbs and nothing else; no conditional write exists, because
 //! Backblaze B2 has none. A [`Store`] is synchronous: parallelism is the caller's threads.

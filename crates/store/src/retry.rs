@@ -26,11 +26,11 @@ pub trait Time: Debug + Send + Sync {
 
 /// The system's clock, waiting in tokio.
 #[derive(Debug)]
-struct SystemTime {
+struct SystemClock {
     start: Instant,
 }
 
-impl Time for SystemTime {
+impl Time for SystemClock {
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -59,7 +59,7 @@ impl Default for Retry {
             budget: Duration::from_secs(300),
             wait_first: Duration::from_millis(200),
             wait_max: Duration::from_secs(30),
-            time: Arc::new(SystemTime { start: Instant::now() }),
+            time: Arc::new(SystemClock { start: Instant::now() }),
         }
     }
 }

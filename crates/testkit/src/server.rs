@@ -160,7 +160,7 @@ struct Log {
 }
 
 /// A long run should not fill memory with its log.
-const LOGGED_REQUESTS_MAX: usize = 100_000;
+const LOGGED_REQUESTS_MAX: usize = 20_000;
 
 impl Server {
     /// Starts a server on a free port.
@@ -216,7 +216,7 @@ impl Server {
         lock(&self.shared.log).counts
     }
 
-    /// The requests so far (the first 100,000), refused ones too.
+    /// The requests so far (the first 20,000), refused ones too.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.log).requests.clone()
     }

@@ -128,34 +128,44 @@ fn objects_are_for_their_owner_alone() {
     assert_eq!(mode(&store.path().join("packs/1")), 0o600);
 }
 
-/// Needs root, to mount a file system of 1 MiB.
+/// Runs itself again in a mount namespace of its own, with a file system of 1 MiB that ends with it.
 #[test]
 fn a_full_disk_is_named_and_leaves_nothing_behind() {
+    const MARK: &str = "TESTKIT_SMALL_DISK";
+    const NO_MOUNT: i32 = 99;
+    #[expect(clippy::disallowed_methods, reason = "how the child knows its directory")]
+    if let Some(small) = std::env::var_os(MARK) {
+        return fill_the_disk(Path::new(&small));
+    }
     let root = tempfile::tempdir().expect("a temporary directory");
-    let mount = |args: &[&str]| {
-        let done = std::process::Command::new(args[0]).args(&args[1..]).arg(root.path()).output();
-        done.is_ok_and(|done| done.status.success())
+    let script = format!(
+        "mount -t tmpfs -o size=1m tmpfs \"${MARK}\" || exit {NO_MOUNT}; exec \"$0\" --exact \"$1\""
+    );
+    let child = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", &script])
+        .arg(std::env::current_exe().expect("this test"))
+        .arg("a_full_disk_is_named_and_leaves_nothing_behind")
+        .env(MARK, root.path())
+        .output();
+    let out = match child {
+        Ok(out) if out.status.code() == Some(0) || out.status.code() == Some(101) => out,
+        other => {
+            eprintln!("SKIPPED: cannot mount a small file system here: {other:?}");
+            return;
+        }
     };
-    if !mount(&["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"]) {
-        eprintln!("SKIPPED: cannot mount a small tmpfs here");
-        return;
-    }
-    let outcome = std::panic::catch_unwind(|| {
-        let store = LocalStore::open(root.path()).expect("opens");
-        put(&store, "config").expect("there is room for this");
-        let big = vec![Bytes::from(vec![1; 300_000]); 7];
-        let e = store.put("packs/1", big).expect_err("there is no room for this");
-        assert!(
-            matches!(&e, Error::Io { op: "put", source, .. }
-                if source.kind() == ErrorKind::StorageFull),
-            "{e:?}"
-        );
-        assert_eq!(store.list("").expect("list").len(), 1);
-        assert_eq!(fs::read_dir(root.path().join(".tmp")).expect("listing").count(), 0);
-        put(&store, "snap/1").expect("the room is free again");
-    });
-    assert!(mount(&["umount"]), "the tmpfs stays mounted");
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+}
+
+fn fill_the_disk(root: &Path) {
+    let store = LocalStore::open(root).expect("opens");
+    put(&store, "config").expect("there is room for this");
+    let big = vec![Bytes::from(vec![1; 300_000]); 7];
+    let e = store.put("packs/1", big).expect_err("there is no room for this");
+    let full = |e: &Error| matches!(e, Error::Io { op: "put", source, .. } if source.kind() == ErrorKind::StorageFull);
+    assert!(full(&e), "{e:?}");
+    assert_eq!(store.list("").expect("list").len(), 1);
+    assert_eq!(fs::read_dir(root.join(".tmp")).expect("listing").count(), 0);
+    put(&store, "snap/1").expect("the room is free again");
 }

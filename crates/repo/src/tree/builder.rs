@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 
 use super::node::{Child, NodeWriter};
-use super::{Entry, path_order};
+use super::{Entry, is_sound, path_order};
 use crate::error::{Error, Result};
 use crate::id::BlockId;
-use crate::limits::TREE_LEVELS_MAX;
+use crate::limits::{ENTRY_BYTES_MAX, TREE_LEVELS_MAX};
 
 /// A finished tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl TreeBuilder {
         Self { cut_key, levels: vec![NodeWriter::new(0)], last: None }
     }
 
-    /// Adds the next entry; paths must come in strictly rising path order.
+    /// Adds the next entry; paths must come in strictly rising path order. [`Error::Refused`] for an
+    /// entry that no reader would take: a path that is none, or too much beside it.
     pub fn push(
         &mut self,
         path: &[u8],
@@ -44,8 +45,18 @@ impl TreeBuilder {
         if let Some(last) = &self.last {
             assert!(path_order(last, path) == Ordering::Less, "entries come sorted, each once");
         }
+        if !is_sound(path) {
+            let path = path.escape_ascii();
+            return Err(Error::Refused { reason: format!("\"{path}\" is no path of a tree") });
+        }
+        let coded = minicbor::to_vec(entry).expect("encoding to memory does not fail");
+        if coded.len() > ENTRY_BYTES_MAX {
+            let path = path.escape_ascii();
+            let reason = format!("\"{path}\": more attributes than an entry may have");
+            return Err(Error::Refused { reason });
+        }
         self.last = Some(path.to_vec());
-        self.levels[0].push_entry(path, entry);
+        self.levels[0].push_entry(path, &coded, entry.size);
         if self.levels[0].ends(&self.cut_key) {
             self.close(0, sink)?;
         }

@@ -10,8 +10,18 @@ pub(crate) mod node;
 
 use std::cmp::Ordering;
 
+use crate::limits::PATH_BYTES_MAX;
+
 pub use builder::{TreeBuilder, TreeRoot};
 pub use entry::{Entry, Kind, Xattr, flag};
+
+/// Whether a path may stand in a tree: parts joined by `/`, none empty, none `.` or `..`, no zero
+/// byte. A reader refuses a node with any other, so nothing above has to think of them.
+pub(crate) fn is_sound(path: &[u8]) -> bool {
+    path.len() <= PATH_BYTES_MAX
+        && !path.contains(&0)
+        && path.split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
 
 /// Compares two paths in tree order.
 pub fn path_order(a: &[u8], b: &[u8]) -> Ordering {

@@ -6,23 +6,29 @@
 //!        level 0: varint length, entry (CBOR)
 //!        level n: child block id (32), varint entries, varint bytes     path: the child's first path
 //! ```
-//! Items are strictly sorted by [`path_order`]. A node ends after an item whose *path* says so (one
+//! Items are strictly sorted by [`path_order`], 1 to 1024 of them; only the one node of an empty tree
+//! has none. A node ends after an item whose *path* says so (one
 //! in 64 on average), or when it is full; so one change rewrites one path of nodes.
 
 use std::cmp::Ordering;
 
-use super::{Entry, path_order};
+use super::{Entry, is_sound, path_order};
 use crate::error::{Error, Result};
 use crate::id::BlockId;
-use crate::limits::{PATH_BYTES_MAX, TREE_LEVELS_MAX};
+use crate::limits::{
+    BLOCK_PLAIN_BYTES_MAX, ENTRY_BYTES_MAX, NODE_ITEMS_MAX, PATH_BYTES_MAX, TREE_LEVELS_MAX,
+};
 use crate::varint;
 
 const VERSION: u8 = 1;
 /// A node's items, on average.
 const ITEMS_MEAN: u64 = 64;
-/// A node is full with this many items or bytes, whatever the paths say.
-const ITEMS_MAX: usize = 1024;
+/// A node with this many bytes of items is full, whatever the paths say.
 const NODE_BYTES_FULL: usize = 64 << 10;
+// one item more than full is still a block
+const _: () = assert!(
+    NODE_BYTES_FULL + ENTRY_BYTES_MAX + PATH_BYTES_MAX + 64 < BLOCK_PLAIN_BYTES_MAX as usize
+);
 
 /// A child of an inner node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +44,11 @@ pub(crate) struct Child {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Leaf(Vec<(Vec<u8>, Entry)>),
-    Inner(Vec<(Vec<u8>, Child)>),
+    Inner {
+        /// Its children are one level below.
+        level: u8,
+        items: Vec<(Vec<u8>, Child)>,
+    },
 }
 
 /// A node while it is filled.
@@ -92,13 +102,13 @@ impl NodeWriter {
         self.count += 1;
     }
 
-    pub(crate) fn push_entry(&mut self, path: &[u8], entry: &Entry) {
+    /// Adds a coded entry whose content has `size` bytes.
+    pub(crate) fn push_entry(&mut self, path: &[u8], coded: &[u8], size: u64) {
         self.push_path(path);
-        let coded = minicbor::to_vec(entry).expect("encoding to memory does not fail");
         varint::put(&mut self.items, coded.len() as u64);
-        self.items.extend_from_slice(&coded);
+        self.items.extend_from_slice(coded);
         self.entries += 1;
-        self.bytes += entry.size;
+        self.bytes = self.bytes.saturating_add(size); // sparse files may claim any size
     }
 
     pub(crate) fn push_child(&mut self, path: &[u8], child: &Child) {
@@ -106,15 +116,15 @@ impl NodeWriter {
         self.items.extend_from_slice(&child.id.0);
         varint::put(&mut self.items, child.entries);
         varint::put(&mut self.items, child.bytes);
-        self.entries += child.entries;
-        self.bytes += child.bytes;
+        self.entries = self.entries.saturating_add(child.entries);
+        self.bytes = self.bytes.saturating_add(child.bytes);
         self.child = Some(child.clone());
     }
 
     /// Whether the node ends after the item just pushed. An inner node holds at least two items, so
     /// every level has at most half as many nodes as the one below.
     pub(crate) fn ends(&self, cut_key: &[u8; 32]) -> bool {
-        if self.count >= ITEMS_MAX || self.items.len() >= NODE_BYTES_FULL {
+        if self.count >= NODE_ITEMS_MAX || self.items.len() >= NODE_BYTES_FULL {
             return true;
         }
         if self.level > 0 && self.count < 2 {
@@ -140,6 +150,22 @@ impl NodeWriter {
 }
 
 impl Node {
+    /// Its level: 0 for a leaf.
+    pub(crate) fn level(&self) -> u8 {
+        match self {
+            Self::Leaf(_) => 0,
+            Self::Inner { level, .. } => *level,
+        }
+    }
+
+    /// Its first path; none in the leaf of an empty tree.
+    pub(crate) fn first(&self) -> Option<&[u8]> {
+        match self {
+            Self::Leaf(items) => items.first().map(|(path, _)| path.as_slice()),
+            Self::Inner { items, .. } => items.first().map(|(path, _)| path.as_slice()),
+        }
+    }
+
     /// Decodes a node; every rule of the module's table is checked.
     pub(crate) fn decode(id: &BlockId, plain: &[u8]) -> Result<Self> {
         let mut input = plain;
@@ -152,7 +178,12 @@ impl Node {
     fn take(input: &mut &[u8]) -> Option<Self> {
         let [version, level] = *varint::take_bytes(input, 2)? else { return None };
         let count = usize::try_from(varint::take(input)?).ok()?;
-        if version != VERSION || level >= TREE_LEVELS_MAX || count > input.len() {
+        // no allocation on a lie: an item takes far more memory than its bytes here
+        if version != VERSION || level >= TREE_LEVELS_MAX || count > NODE_ITEMS_MAX.min(input.len())
+        {
+            return None;
+        }
+        if level > 0 && count == 0 {
             return None;
         }
         let mut path = Vec::new();
@@ -173,7 +204,7 @@ impl Node {
             let (entries, bytes) = (varint::take(input)?, varint::take(input)?);
             items.push((path.clone(), Child { id, entries, bytes }));
         }
-        Some(Self::Inner(items))
+        Some(Self::Inner { level, items })
     }
 }
 
@@ -187,7 +218,7 @@ fn take_path(input: &mut &[u8], path: &mut Vec<u8>, first: bool) -> Option<()> {
     let suffix = varint::take_bytes(input, len)?;
     let mut next = path[..shared].to_vec();
     next.extend_from_slice(suffix);
-    if !first && path_order(path, &next) != Ordering::Less {
+    if !is_sound(&next) || (!first && path_order(path, &next) != Ordering::Less) {
         return None;
     }
     *path = next;

@@ -1,0 +1,491 @@
+//! The plan: what would happen to each path, before anything happens.
+//!
+//! In: the snapshot's entries, the options, and what is at the target. Out: one [`Item`] per entry
+//! that was asked for, and one per local name that is to go. Making a plan writes nothing. Entries
+//! that no honest writer makes (odd names, duplicates, links to nowhere, things below a file) become
+//! refused items of their own; they never spoil another entry.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use repo::{BlockId, Entry, Kind, path_order};
+
+use super::error::{Error, Result, show};
+use super::inspect;
+use super::select::{Select, strip_path};
+use super::source::Content;
+use super::target::{Guard, Rel, Target, is_temp_name, split_last};
+use super::{Options, Placement};
+
+/// What happens to one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing is there: it is made.
+    Create,
+    /// Something else is there: it is replaced.
+    Replace,
+    /// A file is there that shares parts: only the others are fetched, into a new file.
+    Patch,
+    /// The content fits: only mode, time, owner or attributes are set.
+    Metadata,
+    /// All fits.
+    Leave,
+    /// The snapshot does not have it: it is removed, with all below it.
+    Delete,
+    /// Not restored, as it should be.
+    Skip(String),
+    /// Not restored, though it was asked for.
+    Refuse(String),
+}
+
+impl Action {
+    /// One word for a listing.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Patch => "patch",
+            Self::Metadata => "metadata",
+            Self::Leave => "leave",
+            Self::Delete => "delete",
+            Self::Skip(_) => "skip",
+            Self::Refuse(_) => "refuse",
+        }
+    }
+
+    /// Is something made anew?
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, Self::Create | Self::Replace | Self::Patch)
+    }
+}
+
+/// Which blocks of a file need not be fetched: their bytes are in the file that is there.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Keep {
+    #[default]
+    Nothing,
+    All,
+    Blocks(HashSet<BlockId>),
+}
+
+impl Keep {
+    pub(super) fn has(&self, block: &BlockId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Blocks(blocks) => blocks.contains(block),
+        }
+    }
+}
+
+/// Where an entry goes: which base, and the path below it.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) base: usize,
+    pub(super) rel: Rel,
+}
+
+/// One line of the plan.
+#[derive(Debug)]
+pub struct Item {
+    /// Path as stored, label first. Unchecked bytes: escape before showing.
+    pub path: Vec<u8>,
+    /// What happens.
+    pub action: Action,
+    /// Bytes of content to write.
+    pub bytes: u64,
+    /// Of these, bytes that must come from the repository.
+    pub fetch: u64,
+    /// The entry; `None` for what is deleted or refused.
+    pub(super) entry: Option<Arc<Entry>>,
+    /// Where it goes; `None` for what is refused.
+    pub(super) place: Option<Place>,
+    /// A hard link: the item whose file this is another name of.
+    pub(super) link: Option<usize>,
+    /// A file: what need not be fetched.
+    pub(super) keep: Keep,
+    /// A directory: set its mode and times when all is done.
+    pub(super) settle: bool,
+    /// Not asked for, but something below it is.
+    pub(super) implied: bool,
+}
+
+impl Item {
+    fn new(path: &[u8], action: Action) -> Self {
+        Self {
+            path: path.to_vec(),
+            action,
+            bytes: 0,
+            fetch: 0,
+            entry: None,
+            place: None,
+            link: None,
+            keep: Keep::Nothing,
+            settle: false,
+            implied: false,
+        }
+    }
+
+    /// Entry and place of an item that is not refused.
+    pub(super) fn target(&self) -> Option<(&Entry, &Place)> {
+        Some((self.entry.as_deref()?, self.place.as_ref()?))
+    }
+
+    /// Is this a file whose own content is written?
+    pub(super) fn writes_content(&self) -> bool {
+        self.action.writes()
+            && self.link.is_none()
+            && self.entry.as_ref().is_some_and(|entry| entry.kind == Kind::File)
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<8} {}", self.action.word(), show(&self.path))?;
+        match &self.action {
+            Action::Skip(reason) | Action::Refuse(reason) => write!(f, ": {reason}"),
+            Action::Patch => write!(f, " ({} of {} bytes to fetch)", self.fetch, self.bytes),
+            _ if self.bytes > 0 => write!(f, " ({} bytes)", self.bytes),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Counts of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the actions")]
+pub struct Totals {
+    pub create: u64,
+    pub replace: u64,
+    pub patch: u64,
+    pub metadata: u64,
+    pub leave: u64,
+    pub delete: u64,
+    pub skip: u64,
+    pub refuse: u64,
+    /// Bytes of content to write.
+    pub bytes: u64,
+    /// Of these, bytes that must come from the repository.
+    pub fetch: u64,
+}
+
+/// A base directory of the pull.
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) path: PathBuf,
+    /// As it was found; `None` if it did not exist.
+    pub(super) target: Option<Target>,
+}
+
+/// What a pull would do.
+#[derive(Debug)]
+pub struct Plan {
+    /// One per path, in tree order; deletions last.
+    pub items: Vec<Item>,
+    /// Counts.
+    pub totals: Totals,
+    pub(super) bases: Vec<Base>,
+}
+
+impl Plan {
+    /// Makes a plan. Reads the snapshot's entries and what is at the target; writes nothing.
+    pub fn make(content: &dyn Content, options: &Options, cancel: &AtomicBool) -> Result<Self> {
+        let mut draft = Draft::new(options)?;
+        let entries = read_entries(content, cancel)?;
+        draft.fold(&entries);
+        let Draft { mut items, bases, select, .. } = draft;
+        inspect::inspect(content, &mut items, &bases, options, cancel)?;
+        if options.delete {
+            let mut doomed = inspect::surplus(&entries, &items, &bases, &select, options, cancel)?;
+            items.append(&mut doomed);
+        }
+        let totals = count(&items);
+        Ok(Self { items, totals, bases })
+    }
+}
+
+/// Device and inode of every base: what no deletion may remove.
+pub(super) fn guard<'t>(targets: impl Iterator<Item = &'t Target>) -> Guard {
+    targets.map(Target::id).collect()
+}
+
+/// An item that removes a local name.
+pub(super) fn deletion(path: &[u8], place: Place) -> Item {
+    Item { place: Some(place), ..Item::new(path, Action::Delete) }
+}
+
+fn count(items: &[Item]) -> Totals {
+    let mut totals = Totals::default();
+    for item in items {
+        *match item.action {
+            Action::Create => &mut totals.create,
+            Action::Replace => &mut totals.replace,
+            Action::Patch => &mut totals.patch,
+            Action::Metadata => &mut totals.metadata,
+            Action::Leave => &mut totals.leave,
+            Action::Delete => &mut totals.delete,
+            Action::Skip(_) => &mut totals.skip,
+            Action::Refuse(_) => &mut totals.refuse,
+        } += 1;
+        totals.bytes = totals.bytes.saturating_add(item.bytes);
+        totals.fetch = totals.fetch.saturating_add(item.fetch);
+    }
+    totals
+}
+
+/// All entries of a snapshot by path.
+pub(super) type Entries = Vec<(Vec<u8>, Arc<Entry>)>;
+
+/// Reads all entries. Their order is not taken on trust: one entry out of place must not make
+/// trouble for others.
+fn read_entries(content: &dyn Content, cancel: &AtomicBool) -> Result<Entries> {
+    let mut entries = Entries::new();
+    content.entries(&mut |path, entry| {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(repo::Error::Cancelled);
+        }
+        entries.push((path, Arc::new(entry)));
+        Ok(())
+    })?;
+    if !entries.is_sorted_by(|a, b| order(&a.0, &b.0).is_le()) {
+        entries.sort_by(|a, b| order(&a.0, &b.0));
+    }
+    Ok(entries)
+}
+
+/// Tree order, and an order of its own among paths that tree order cannot tell apart (those with
+/// NUL bytes).
+fn order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    path_order(a, b).then_with(|| a.cmp(b))
+}
+
+/// Finds an entry by path.
+pub(super) fn find(entries: &Entries, path: &[u8]) -> Option<usize> {
+    let at = entries.partition_point(|(known, _)| order(known, path).is_lt());
+    entries.get(at).is_some_and(|(known, _)| known == path).then_some(at)
+}
+
+/// An entry above the one at hand.
+struct Frame {
+    /// Index of the entry.
+    entry: usize,
+    selected: bool,
+    refused: bool,
+    /// It has an item already.
+    emitted: bool,
+}
+
+/// A plan in the making: entries become items, in order.
+struct Draft<'o> {
+    options: &'o Options,
+    select: Select,
+    bases: Vec<Base>,
+    items: Vec<Item>,
+    stack: Vec<Frame>,
+    /// Item that carries the content of a file entry, by the entry's index.
+    carriers: HashMap<usize, usize>,
+    /// Lower-case paths, where case does not tell names apart.
+    folded: HashSet<String>,
+}
+
+impl<'o> Draft<'o> {
+    fn new(options: &'o Options) -> Result<Self> {
+        Ok(Self {
+            options,
+            select: Select::new(&options.paths, &options.labels)?,
+            bases: Vec::new(),
+            items: Vec::new(),
+            stack: Vec::new(),
+            carriers: HashMap::new(),
+            folded: HashSet::new(),
+        })
+    }
+
+    fn fold(&mut self, entries: &Entries) {
+        for at in 0..entries.len() {
+            self.take(entries, at);
+        }
+    }
+
+    /// Takes one entry: pops what is not above it, checks it, and makes its item.
+    fn take(&mut self, entries: &Entries, at: usize) {
+        let (path, entry) = &entries[at];
+        if let Err(reason) = check(path) {
+            // Not on the stack: its place in the order means nothing.
+            if self.select.is_empty() || self.select.matches(path) {
+                self.items.push(Item::new(path, Action::Refuse(reason.into())));
+            }
+            return;
+        }
+        if at > 0 && entries[at - 1].0 == *path {
+            // The first of the name stays on the stack: what follows lies below it.
+            if self.stack.last().is_some_and(|first| first.selected) {
+                let reason = "the snapshot has this path twice".into();
+                self.items.push(Item::new(path, Action::Refuse(reason)));
+            }
+            return;
+        }
+        let above = |frame: &Frame| {
+            strip_path(path, &entries[frame.entry].0).is_some_and(|rest| !rest.is_empty())
+        };
+        while self.stack.last().is_some_and(|frame| !above(frame)) {
+            self.stack.pop();
+        }
+        let parent = self.stack.last();
+        let selected = self.select.is_empty()
+            || parent.is_some_and(|frame| frame.selected)
+            || self.select.matches(path);
+        let wrong = self.wrong(entries, at);
+        if let Some(reason) = &wrong
+            && selected
+        {
+            self.items.push(Item::new(path, Action::Refuse((*reason).into())));
+        }
+        let refused = wrong.is_some();
+        if selected && !refused {
+            self.imply(entries);
+            self.emit(entries, at, entry, false);
+        }
+        self.stack.push(Frame { entry: at, selected, refused, emitted: selected });
+    }
+
+    /// What is wrong with an entry, if anything is.
+    fn wrong(&mut self, entries: &Entries, at: usize) -> Option<&'static str> {
+        let (path, entry) = &entries[at];
+        if let Some(parent) = self.stack.last() {
+            if entries[parent.entry].1.kind != Kind::Dir {
+                return Some("it lies below something that is no directory");
+            }
+            if parent.refused {
+                return Some("its directory is refused");
+            }
+        }
+        if self.options.fold_case
+            && !self.folded.insert(String::from_utf8_lossy(path).to_lowercase())
+        {
+            return Some("it differs only in case from another entry");
+        }
+        match entry.kind {
+            Kind::Symlink if entry.target.as_ref().is_none_or(Vec::is_empty) => {
+                Some("a symbolic link without a target")
+            }
+            Kind::File => wrong_link(entries, at),
+            _ if entry.link.is_some() => Some("a hard link that is no file"),
+            _ => None,
+        }
+    }
+
+    /// Makes items of the directories above that were not asked for.
+    fn imply(&mut self, entries: &Entries) {
+        for at in 0..self.stack.len() {
+            if !self.stack[at].emitted {
+                self.stack[at].emitted = true;
+                let index = self.stack[at].entry;
+                self.emit(entries, index, &entries[index].1, true);
+            }
+        }
+    }
+
+    fn emit(&mut self, entries: &Entries, at: usize, entry: &Arc<Entry>, implied: bool) {
+        let path = &entries[at].0;
+        let mut item = Item { implied, ..Item::new(path, Action::Create) };
+        match self.locate(path, entry.kind) {
+            Ok(place) => item.place = Some(place),
+            Err(reason) => {
+                item.action = Action::Refuse(reason.into());
+                self.items.push(item);
+                return;
+            }
+        }
+        item.entry = Some(Arc::clone(entry));
+        let name = split_last(path).map_or(&[][..], |(_, name)| name);
+        item.action = match entry.kind {
+            Kind::Socket => Action::Skip("a socket: made by the program that listens".into()),
+            Kind::Device => Action::Skip("a device: never restored".into()),
+            _ if is_temp_name(name) => Action::Skip("a temporary file of a pull".into()),
+            _ => Action::Create,
+        };
+        let index = self.items.len();
+        if let Some(first) = entry.link.as_ref().and_then(|first| find(entries, first)) {
+            if let Some(carrier) = self.carriers.get(&first) {
+                item.link = Some(*carrier);
+            } else {
+                // The name that carries the content was not asked for: this one carries it.
+                item.entry = Some(Arc::clone(&entries[first].1));
+                self.carriers.insert(first, index);
+            }
+        } else if entry.kind == Kind::File && item.action == Action::Create {
+            self.carriers.insert(at, index);
+        }
+        self.items.push(item);
+    }
+
+    /// Where a path goes.
+    fn locate(&mut self, path: &[u8], kind: Kind) -> std::result::Result<Place, &'static str> {
+        let (dir, rel) = match &self.options.to {
+            Placement::Under(dir) => (dir.clone(), Rel::check(path)?),
+            Placement::Each(map) => {
+                let fits =
+                    |(label, dir): &'o (Vec<u8>, PathBuf)| Some((strip_path(path, label)?, dir));
+                let (rest, dir) = map
+                    .iter()
+                    .filter_map(fits)
+                    .min_by_key(|(rest, _)| rest.len())
+                    .ok_or("no place is given for this root")?;
+                if rest.is_empty() && kind != Kind::Dir {
+                    single(dir)?
+                } else {
+                    (dir.clone(), Rel::check(rest)?)
+                }
+            }
+        };
+        let known = self.bases.iter().position(|base| base.path == dir);
+        let base = if let Some(base) = known {
+            base
+        } else {
+            let target = Target::open(&dir, false).map_err(|_| "its target cannot be opened")?;
+            self.bases.push(Base { path: dir, target });
+            self.bases.len() - 1
+        };
+        Ok(Place { base, rel })
+    }
+}
+
+/// A hard link may only name an earlier file of the same snapshot.
+fn wrong_link(entries: &Entries, at: usize) -> Option<&'static str> {
+    let first = entries[at].1.link.as_ref()?;
+    let Some(found) = find(entries, first) else {
+        return Some("a hard link to something that the snapshot does not have");
+    };
+    let entry = &entries[found].1;
+    let is_file = entry.kind == Kind::File && entry.link.is_none();
+    if found >= at {
+        Some("a hard link to an entry that does not come before it")
+    } else if !is_file || check(first).is_err() {
+        Some("a hard link to something that is no file of its own")
+    } else {
+        None
+    }
+}
+
+/// Is this a path that could be below a target?
+fn check(path: &[u8]) -> std::result::Result<(), &'static str> {
+    if path.is_empty() { Err("the path is empty") } else { Rel::check(path).map(drop) }
+}
+
+/// A root that is one file: its directory is the base.
+fn single(path: &Path) -> std::result::Result<(PathBuf, Rel), &'static str> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = path.file_name().ok_or("its target has no name")?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let rel = Rel::default().join(name.as_bytes())?;
+    Ok((dir.unwrap_or(Path::new(".")).to_owned(), rel))
+}
+
+/// Ends with [`Error::Cancelled`] if `cancel` is set.
+pub(super) fn go_on(cancel: &AtomicBool) -> Result<()> {
+    if cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+}

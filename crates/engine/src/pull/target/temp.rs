@@ -1,0 +1,152 @@
+//! A file under a temporary name beside its place, until it is whole, durable and renamed.
+//!
+//! Dropped before that, it is unlinked: an error, a cancel or a full disk leaves nothing behind.
+//! What a kill leaves is found by its name at the next pull.
+
+use std::fs::File;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Dir, Facts, facts_at};
+
+/// How every temporary name begins; 16 hexadecimal digits follow.
+const PREFIX: &str = ".agent-backup-tmp-";
+
+/// Tries for a free name before giving up: with 64 random bits, one is enough.
+const TRIES: u32 = 16;
+
+/// May a rename take the place of something?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// No: what appeared there since the plan stays.
+    Nothing,
+    /// Yes: whatever is there that is no directory.
+    Anything,
+}
+
+/// Does a pull use this name for its temporary files?
+pub(crate) fn is_temp_name(name: &[u8]) -> bool {
+    name.strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| {
+        rest.len() == 16 && rest.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// A thing under a temporary name.
+#[derive(Debug)]
+pub(crate) struct Temp {
+    dir: Dir,
+    name: String,
+    done: bool,
+}
+
+impl Temp {
+    /// A new, empty file that only we can read.
+    pub(crate) fn file(dir: &Dir) -> io::Result<(Self, File)> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let (temp, fd) =
+            Self::make(dir, |name| rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, mode))?;
+        Ok((temp, File::from(fd)))
+    }
+
+    /// A new symbolic link.
+    pub(crate) fn symlink(dir: &Dir, points_to: &[u8]) -> io::Result<Self> {
+        Ok(Self::make(dir, |name| rustix::fs::symlinkat(points_to, dir, name))?.0)
+    }
+
+    /// A new FIFO.
+    #[cfg(not(target_vendor = "apple"))]
+    pub(crate) fn fifo(dir: &Dir) -> io::Result<Self> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(Self::make(dir, |name| rustix::fs::mkfifoat(dir, name, mode))?.0)
+    }
+
+    /// A second name of an existing file (of a link itself, if one is there: never followed).
+    pub(crate) fn hard_link(dir: &Dir, of_dir: &Dir, of_name: &[u8]) -> io::Result<Self> {
+        let link = |name: &str| rustix::fs::linkat(of_dir, of_name, dir, name, AtFlags::empty());
+        Ok(Self::make(dir, link)?.0)
+    }
+
+    fn make<T>(
+        dir: &Dir,
+        mut create: impl FnMut(&str) -> rustix::io::Result<T>,
+    ) -> io::Result<(Self, T)> {
+        for try_n in 0..TRIES {
+            let name = format!("{PREFIX}{:016x}", RandomState::new().hash_one(try_n));
+            match create(&name) {
+                Ok(made) => return Ok((Self { dir: Dir::clone(dir), name, done: false }, made)),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+
+    /// The directory it is in.
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Its temporary name.
+    pub(crate) fn name(&self) -> &[u8] {
+        self.name.as_bytes()
+    }
+
+    /// What it is.
+    pub(crate) fn facts(&self) -> io::Result<Facts> {
+        facts_at(self.dir.as_fd(), self.name())?.ok_or_else(|| Errno::NOENT.into())
+    }
+
+    /// Opens it again, for metadata or to make it durable; a FIFO does not block.
+    pub(crate) fn reopen(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.dir, self.name.as_str(), flags, Mode::empty())?))
+    }
+
+    /// Gives it its final name in the same directory.
+    pub(crate) fn rename(mut self, to: &[u8], over: Over) -> io::Result<()> {
+        match over {
+            Over::Nothing => {
+                self.rename_to_free(to)?;
+                self.done = true;
+            }
+            Over::Anything => {
+                rustix::fs::renameat(&self.dir, self.name.as_str(), &self.dir, to)?;
+                // Renaming one name of a file over another name of it does nothing at all and
+                // leaves both: then this one is still to be unlinked.
+                self.done = facts_at(self.dir.as_fd(), self.name())?.is_none();
+            }
+        }
+        Ok(())
+    }
+
+    fn rename_to_free(&self, to: &[u8]) -> io::Result<()> {
+        let name = self.name.as_str();
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        {
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(&self.dir, name, &self.dir, to, flags) {
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+                other => return Ok(other?),
+            }
+        }
+        if facts_at(self.dir.as_fd(), to)?.is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        Ok(rustix::fs::renameat(&self.dir, name, &self.dir, to)?)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if !self.done {
+            // Nothing can be done about a failure; the next pull removes it by its name.
+            let _ = rustix::fs::unlinkat(&self.dir, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
