@@ -17,7 +17,14 @@ use crate::ui::Screen;
 /// An open repository and the directory of a cache that ends with it.
 pub(crate) struct Connection {
     pub(crate) session: Session,
+    pub(crate) dirs: Dirs,
     _cache: Option<tempfile::TempDir>,
+}
+
+impl Connection {
+    pub(crate) fn new(session: Session, dirs: Dirs, cache: Option<tempfile::TempDir>) -> Self {
+        Self { session, dirs, _cache: cache }
+    }
 }
 
 /// How the store is wanted.
@@ -32,7 +39,11 @@ pub(crate) struct Wanted {
 }
 
 /// Opens the store of the repository that is meant.
-pub(crate) fn store(settings: &Settings, wanted: Wanted, screen: &Screen) -> Result<Arc<dyn Store>> {
+pub(crate) fn store(
+    settings: &Settings,
+    wanted: Wanted,
+    screen: &Screen,
+) -> Result<Arc<dyn Store>> {
     let address = settings.which.address();
     screen.set_place(&address.to_string());
     let credentials = match &address {
@@ -93,7 +104,7 @@ pub(crate) fn open(settings: &Settings, wanted: Wanted, screen: &Screen) -> Resu
         }
         other => other.context("cannot open the repository")?,
     };
-    Ok(Connection { session, _cache: cache })
+    Ok(Connection::new(session, dirs, cache))
 }
 
 /// What opens the repository; none: the machine's own key.

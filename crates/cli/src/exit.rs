@@ -180,8 +180,10 @@ fn of_settings(error: &settings::Error) -> Verdict {
         ),
         E::NoSecret => (
             Exit::WrongKey,
-            hint("give the passphrase or recovery code with --password-file, --password-command \
-                  or AGENT_BACKUP_PASSWORD"),
+            hint(
+                "give the passphrase or recovery code with --password-file, --password-command \
+                  or AGENT_BACKUP_PASSWORD",
+            ),
         ),
         E::NoHome => (Exit::Configuration, hint("set HOME to a directory")),
     }
@@ -258,7 +260,9 @@ fn of_store(error: &store::Error) -> Verdict {
         ),
         E::NoSuchStore { .. } => (
             Exit::NoRepository,
-            hint("check the address; agent-backup init makes a repository in a directory or bucket"),
+            hint(
+                "check the address; agent-backup init makes a repository in a directory or bucket",
+            ),
         ),
         E::Unavailable { .. } => (
             Exit::StorageUnreachable,

@@ -12,9 +12,7 @@ pub(crate) fn no_core_files() {
     // best effort: a system that refuses still runs backups
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::set_dumpable_behavior(
-        rustix::process::DumpableBehavior::NotDumpable,
-    );
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// A panic is a bug: one line, once, and no backtrace unless `RUST_BACKTRACE` asks for it.

@@ -291,10 +291,10 @@ pub(crate) struct Key {
 pub(crate) enum KeyCommand {
     /// List the keys
     List,
-    /// Add a passphrase
-    Add(NewPassphrase),
+    /// Add a passphrase or a recovery code
+    Add(NewKey),
     /// Replace the passphrases by a new one
-    Passwd(NewPassphrase),
+    Passwd(NewKey),
     /// Remove a key
     Remove {
         /// The key's id or the beginning of it, as `key list` shows it
@@ -309,9 +309,9 @@ pub(crate) enum KeyCommand {
     },
 }
 
-/// A new passphrase.
+/// A new key.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct NewPassphrase {
+pub(crate) struct NewKey {
     /// Name of the key
     #[arg(long, value_name = "NAME")]
     pub(crate) label: Option<String>,
@@ -322,6 +322,9 @@ pub(crate) struct NewPassphrase {
     /// Read the new passphrase from what this shell command prints
     #[arg(long, value_name = "COMMAND")]
     pub(crate) new_password_command: Option<String>,
+    /// Make a recovery code and print it
+    #[arg(long, conflicts_with_all = ["new_password_file", "new_password_command"])]
+    pub(crate) recovery: bool,
 }
 
 /// `completions`

@@ -94,10 +94,7 @@ impl Environment {
     }
 }
 
-
 /// A path without `.` and doubled slashes, absolute; the file system is not asked.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|source| Error::ConfigRead { path: path.to_owned(), source })
+    std::path::absolute(path).map_err(|source| Error::ConfigRead { path: path.to_owned(), source })
 }
-

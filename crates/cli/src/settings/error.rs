@@ -43,8 +43,10 @@ pub(crate) enum Error {
         what: String,
     },
     /// `B2_ENCRYPT=false`.
-    #[error("B2_ENCRYPT asks for no encryption: every repository of agent-backup is encrypted, \
-             because transcripts hold secrets and whoever reads the bucket would have them")]
+    #[error(
+        "B2_ENCRYPT asks for no encryption: every repository of agent-backup is encrypted, \
+             because transcripts hold secrets and whoever reads the bucket would have them"
+    )]
     Unencrypted,
     /// Where the passphrase should come from gave none.
     #[error("no passphrase from {from}: {what}")]

@@ -131,7 +131,7 @@ impl ConfigFile {
         if let (Some(id), None) = (&storage.key_id, &secret_key) {
             return Err(at.wrong(&id.span(), "the key needs secret_key_file (or secret_key) too"));
         }
-        let sized = |value: Option<Spanned<String>>, parse: fn(&str) -> _| {
+        let sized = |value: Option<Spanned<String>>, parse: fn(&str) -> std::result::Result<u64, String>| {
             value
                 .map(|v| parse(v.get_ref()).map_err(|e: String| at.wrong(&v.span(), &e)))
                 .transpose()
@@ -199,8 +199,8 @@ impl At<'_> {
 
     fn address(&self, value: Spanned<String>) -> Result<String> {
         let text = value.get_ref();
-        let address = store::Address::parse(text)
-            .map_err(|e| self.wrong(&value.span(), &e.to_string()))?;
+        let address =
+            store::Address::parse(text).map_err(|e| self.wrong(&value.span(), &e.to_string()))?;
         if matches!(address, store::Address::Local(_)) && !text.starts_with("file:") {
             return self.path(value);
         }
@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_file_is_in_no_message() {
-        let text = "[storage]\nkey_id = \"k\"\nsecret_key = \"hunter2\"\nsecret_key_file = \"/f\"\n";
+        let text =
+            "[storage]\nkey_id = \"k\"\nsecret_key = \"hunter2\"\nsecret_key_file = \"/f\"\n";
         assert!(!wrong(text).contains("hunter2"));
         let text = "[storage]\nkey_id = \"k\"\nsecret_key = [\"hunter2\"]\n";
         assert!(!wrong(text).contains("hunter2"), "{}", wrong(text));

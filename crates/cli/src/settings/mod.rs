@@ -20,8 +20,8 @@ use crate::args::Global;
 
 pub(crate) use environment::{Environment, absolute};
 pub(crate) use error::{Error, Result};
-pub(crate) use file::template;
 use file::ConfigFile;
+pub(crate) use file::template;
 use secret::{How, Source};
 
 /// Prefix in a bucket that `B2_BUCKET` names without `B2_PREFIX`.
@@ -207,11 +207,7 @@ fn which(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Which
     }
 }
 
-fn password(
-    flags: &Global,
-    env: &Environment,
-    config: &ConfigFile,
-) -> Result<Option<Password>> {
+fn password(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Option<Password>> {
     let given = |name: &str, how| Some(Password { source: Source::new(name, how), explicit: true });
     if let Some(file) = &flags.password_file {
         return Ok(given("--password-file", How::File(file.clone())));
@@ -236,8 +232,7 @@ fn password(
         (None, Some(command)) => Some(("password_command", How::Command(command.clone()))),
         (None, None) => None,
     };
-    Ok(configured
-        .map(|(name, how)| Password { source: Source::new(name, how), explicit: false }))
+    Ok(configured.map(|(name, how)| Password { source: Source::new(name, how), explicit: false }))
 }
 
 /// Both halves come from the same place: half a key of one storage and half of another would be a

@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_password_command_gives_its_first_line_and_says_when_it_fails() {
-        let source = |command: &str| Source::new("--password-command", How::Command(command.into()));
+        let source =
+            |command: &str| Source::new("--password-command", How::Command(command.into()));
         assert_eq!(*source("printf 'hunter2\\nmore'").read().unwrap(), "hunter2");
         let error = source("echo hunter2; exit 3").read().unwrap_err().to_string();
         assert!(error.contains("--password-command") && error.contains('3'), "{error}");

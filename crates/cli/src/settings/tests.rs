@@ -15,7 +15,8 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut env = Environment { host: "box".into(), user: "me".into(), ..Environment::default() };
+        let mut env =
+            Environment { host: "box".into(), user: "me".into(), ..Environment::default() };
         env.vars.insert("HOME".into(), dir.path().into());
         Self { dir, env, flags: Global::default() }
     }
@@ -95,7 +96,10 @@ fn an_empty_or_relative_home_is_not_a_home() {
         }
         assert!(matches!(desk.resolve().unwrap_err(), Error::NoHome));
         desk.env.passwd_home = Some("/home/me".into());
-        assert_eq!(desk.resolve().unwrap().state_dir, Path::new("/home/me/.local/state/agent-backup"));
+        assert_eq!(
+            desk.resolve().unwrap().state_dir,
+            Path::new("/home/me/.local/state/agent-backup")
+        );
     }
 }
 
@@ -147,7 +151,8 @@ fn the_two_halves_of_a_storage_key_come_from_one_place() {
     assert_eq!(desk.resolve().unwrap().credentials().unwrap().unwrap().key_id, "b2-id");
     let desk = desk.set("AGENT_BACKUP_KEY_ID", "id").set("AGENT_BACKUP_SECRET_KEY", "secret");
     assert_eq!(desk.resolve().unwrap().credentials().unwrap().unwrap().key_id, "id");
-    let shown = format!("{:?} {:?}", desk.resolve().unwrap(), desk.resolve().unwrap().credentials());
+    let shown =
+        format!("{:?} {:?}", desk.resolve().unwrap(), desk.resolve().unwrap().credentials());
     for secret in ["file-secret", "b2-secret", "Value(\"secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }

@@ -18,13 +18,16 @@ const VERSION: u32 = 1;
 #[derive(Serialize)]
 struct Document<'a, T> {
     v: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_code: Option<&'a str>,
     #[serde(flatten)]
     body: &'a T,
 }
 
 /// The text of a document.
-pub(crate) fn document(body: &impl Serialize) -> Result<String> {
-    let plain = serde_json::to_string(&Document { v: VERSION, body }).context("a document")?;
+pub(crate) fn document(body: &impl Serialize, recovery_code: Option<&str>) -> Result<String> {
+    let document = Document { v: VERSION, recovery_code, body };
+    let plain = serde_json::to_string(&document).context("cannot make the document")?;
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         if sanitize::is_unsafe(c) {
@@ -76,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_document_carries_its_version_and_cannot_drive_a_terminal() {
-        let text = document(&Path::new("a\u{1b}[31m\u{202e}\u{9b}b\u{7f}".as_bytes())).unwrap();
+        let text =
+            document(&Path::new("a\u{1b}[31m\u{202e}\u{9b}b\u{7f}".as_bytes()), None).unwrap();
         assert!(text.is_ascii(), "{text}");
         let back: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(back["v"], 1);
@@ -86,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_not_utf8_keeps_its_bytes() {
-        let text = document(&Path::new(b"caf\xe9")).unwrap();
+        let text = document(&Path::new(b"caf\xe9"), None).unwrap();
         let back: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(back["path"], "caf\\xe9");
         let bytes = BASE64.decode(back["path_base64"].as_str().unwrap().as_bytes()).unwrap();

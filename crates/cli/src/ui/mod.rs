@@ -17,6 +17,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::args::Global;
 
@@ -32,6 +33,7 @@ pub(crate) struct Screen {
     verbose: u8,
     out: RefCell<Box<dyn Write>>,
     place: RefCell<Option<String>>,
+    recovery_code: RefCell<Option<Zeroizing<String>>>,
 }
 
 impl Screen {
@@ -45,6 +47,7 @@ impl Screen {
             verbose: flags.verbose,
             out: RefCell::new(out),
             place: RefCell::new(None),
+            recovery_code: RefCell::new(None),
         }
     }
 
@@ -73,6 +76,11 @@ impl Screen {
         self.place.borrow().clone()
     }
 
+    /// A recovery code that was made: the document of the run holds it, also that of a failure.
+    pub(crate) fn set_recovery_code(&self, code: Zeroizing<String>) {
+        *self.recovery_code.borrow_mut() = Some(code);
+    }
+
     /// A line of the result. Names in it are safe already.
     pub(crate) fn line(&self, line: impl Display) -> Result<()> {
         if self.json {
@@ -88,7 +96,8 @@ impl Screen {
 
     /// The one document of a run with `--json`.
     pub(crate) fn document(&self, body: &impl Serialize) -> Result<()> {
-        let text = json::document(body)?;
+        let code = self.recovery_code.borrow_mut().take();
+        let text = json::document(body, code.as_ref().map(|code| code.as_str()))?;
         writeln!(self.out.borrow_mut(), "{text}").or_else(closed)
     }
 

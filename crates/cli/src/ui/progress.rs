@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Screen, count, json, sanitize, size, stderr_line};
 
-const BAR: &str = "{bar:24} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
+const BAR: &str =
+    "{bar:24} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
 const SPINNER: &str = "{spinner} {msg}";
 
 /// Something that did not go as it should.
@@ -39,7 +40,8 @@ pub(crate) struct Meter {
 impl Meter {
     pub(crate) fn new(screen: &Screen) -> Self {
         let silent = screen.json() || screen.quiet();
-        let target = if silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         Self {
             lines: bar.is_hidden() && !silent && screen.verbose() > 0,
@@ -89,7 +91,8 @@ impl Meter {
         }
     }
 
-    fn tell(&self, path: &[u8], what: &str, notice: bool) {
+    /// Tells of an item.
+    pub(crate) fn tell(&self, path: &[u8], what: &str, notice: bool) {
         if !self.silent && (!notice || self.verbose) {
             let mark = if notice { "note" } else { "problem" };
             let line = format!("{mark}: {}: {}", sanitize::bytes(path), sanitize::text(what));

@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn names_that_are_not_utf8_and_names_in_any_script_stay_readable() {
         assert_eq!(bytes(b"caf\xe9.txt"), "caf\\xe9.txt");
-        assert_eq!(bytes("r\u{e9}sum\u{e9} \u{4e2d}\u{6587}.md".as_bytes()), "r\u{e9}sum\u{e9} \u{4e2d}\u{6587}.md");
+        assert_eq!(
+            bytes("r\u{e9}sum\u{e9} \u{4e2d}\u{6587}.md".as_bytes()),
+            "r\u{e9}sum\u{e9} \u{4e2d}\u{6587}.md"
+        );
         assert_eq!(bytes(b"back\\slash"), "back\\slash");
     }
 }

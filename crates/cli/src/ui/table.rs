@@ -26,7 +26,8 @@ impl Table {
 
     /// The lines, heading first.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let heading: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let heading: Vec<String> =
+            self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let rows: Vec<&Vec<String>> = std::iter::once(&heading).chain(&self.rows).collect();
         let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
@@ -54,7 +55,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_no_line_ends_in_blanks() {
-        let mut table = Table::new(&[("ID", Align::Left), ("SIZE", Align::Right), ("NAME", Align::Left)]);
+        let mut table =
+            Table::new(&[("ID", Align::Left), ("SIZE", Align::Right), ("NAME", Align::Left)]);
         table.row(vec!["1".into(), "10 B".into(), "a".into()]);
         table.row(vec!["\u{e9}\u{e9}\u{e9}".into(), "1.0 KiB".into(), String::new()]);
         assert_eq!(
