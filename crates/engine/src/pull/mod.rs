@@ -18,6 +18,7 @@ mod finish;
 mod inspect;
 mod plan;
 mod select;
+mod snapshot;
 mod source;
 mod target;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::sync::atomic::AtomicBool;
 pub use apply::apply;
 pub use error::{Error, Result};
 pub use plan::{Action, Item, Plan, Totals};
+pub use snapshot::SnapshotContent;
 pub use source::{Content, Location, Visit};
 
 /// Where the roots of a snapshot go.
