@@ -5,6 +5,7 @@
 
 use std::io;
 
+use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::settings;
@@ -129,11 +130,13 @@ fn verdict(error: &anyhow::Error) -> Verdict {
     if let Some(e) = error.downcast_ref::<Stop>() {
         (e.exit, e.hint.clone())
     } else if error.downcast_ref::<Usage>().is_some() {
-        (Exit::Usage, hint("agent-backup help"))
+        with(Exit::Usage, "agent-backup help")
     } else if let Some(e) = error.downcast_ref::<settings::Error>() {
         of_settings(e)
     } else if let Some(e) = error.downcast_ref::<engine::Error>() {
         of_engine(e)
+    } else if let Some(e) = error.downcast_ref::<engine::pull::Error>() {
+        of_pull(e)
     } else if let Some(e) = error.downcast_ref::<repo::Error>() {
         of_repo(e)
     } else if let Some(e) = error.downcast_ref::<store::Error>() {
@@ -153,39 +156,37 @@ fn verdict(error: &anyhow::Error) -> Verdict {
 fn full_disk(cause: &(dyn std::error::Error + 'static)) -> Option<Verdict> {
     let kind = cause.downcast_ref::<io::Error>()?.kind();
     let full = matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    full.then(|| (Exit::LocalDisk, hint("free some space on that disk and run it again")))
+    full.then(|| with(Exit::LocalDisk, "free some space on that disk and run it again"))
 }
 
-fn hint(text: &str) -> Option<String> {
-    Some(text.to_owned())
+fn with(exit: Exit, hint: &str) -> Verdict {
+    (exit, Some(hint.to_owned()))
 }
 
 fn of_settings(error: &settings::Error) -> Verdict {
     use settings::Error as E;
     match error {
-        E::Config { .. } => (Exit::Configuration, hint("correct that line")),
-        E::ConfigRead { .. } => (Exit::Configuration, hint("check the path and its permissions")),
+        E::Config { .. } => with(Exit::Configuration, "correct that line"),
+        E::ConfigRead { .. } => with(Exit::Configuration, "check the path and its permissions"),
         E::Exposed { path } => {
             (Exit::Configuration, Some(format!("run: chmod 600 {}", sanitize::path(path))))
         }
         E::Value { .. } => (Exit::Configuration, None),
-        E::Unencrypted => (
+        E::Unencrypted => with(
             Exit::Configuration,
-            hint("unset B2_ENCRYPT; a machine key makes encryption cost nothing in daily use"),
+            "unset B2_ENCRYPT; a machine key makes encryption cost nothing in daily use",
         ),
-        E::Secret { .. } => (Exit::Configuration, hint("check where the passphrase comes from")),
-        E::Credentials { .. } => (
+        E::Secret { .. } => with(Exit::Configuration, "check where the passphrase comes from"),
+        E::Credentials { .. } => with(
             Exit::Configuration,
-            hint("set B2_KEY_ID and B2_APPLICATION_KEY, or [storage] in config.toml"),
+            "set B2_KEY_ID and B2_APPLICATION_KEY, or [storage] in config.toml",
         ),
-        E::NoSecret => (
+        E::NoSecret => with(
             Exit::WrongKey,
-            hint(
-                "give the passphrase or recovery code with --password-file, --password-command \
+            "give the passphrase or recovery code with --password-file, --password-command \
                   or AGENT_BACKUP_PASSWORD",
-            ),
         ),
-        E::NoHome => (Exit::Configuration, hint("set HOME to a directory")),
+        E::NoHome => with(Exit::Configuration, "set HOME to a directory"),
     }
 }
 
@@ -194,14 +195,25 @@ fn of_engine(error: &engine::Error) -> Verdict {
     match error {
         E::Repo(e) => of_repo(e),
         E::Scan(e) => of_scan(e),
-        E::Local { .. } => (Exit::LocalDisk, hint("check that directory, its owner and its disk")),
-        E::Busy { .. } => (Exit::Busy, hint("wait until it is done, or stop it")),
-        E::NothingToBackUp => {
-            (Exit::Failed, hint("name a directory: agent-backup push --path DIR"))
-        }
+        E::Local { .. } => with(Exit::LocalDisk, "check that directory, its owner and its disk"),
+        E::Busy { .. } => with(Exit::Busy, "wait until it is done, or stop it"),
+        E::NothingToBackUp => with(Exit::Failed, "name a directory: agent-backup push --path DIR"),
         E::Cancelled => (signals::exit(), None),
-        E::NotFound(_) => (Exit::Failed, hint("agent-backup snapshots, agent-backup ls")),
+        E::NotFound(_) => with(Exit::Failed, "agent-backup snapshots, agent-backup ls"),
         // the type may grow; a new variant is at least a failure
+        _ => (Exit::Failed, None),
+    }
+}
+
+fn of_pull(error: &engine::pull::Error) -> Verdict {
+    use engine::pull::Error as E;
+    match error {
+        E::Repo(e) => of_repo(e),
+        E::Target { .. } => with(Exit::LocalDisk, "check that directory, its owner and its disk"),
+        E::Full { .. } => with(Exit::LocalDisk, "free some space on that disk and run it again"),
+        E::Refused(_) => (Exit::Refused, None),
+        E::Pattern(_) => (Exit::Usage, None),
+        E::Cancelled => (signals::exit(), None),
         _ => (Exit::Failed, None),
     }
 }
@@ -209,7 +221,7 @@ fn of_engine(error: &engine::Error) -> Verdict {
 fn of_scan(error: &engine::scan::Error) -> Verdict {
     match error {
         engine::scan::Error::Cancelled => (signals::exit(), None),
-        _ => (Exit::Usage, hint("give every directory a label of its own: --path LABEL=DIR")),
+        _ => with(Exit::Usage, "give every directory a label of its own: --path LABEL=DIR"),
     }
 }
 
@@ -217,28 +229,28 @@ fn of_repo(error: &repo::Error) -> Verdict {
     use repo::Error as E;
     match error {
         E::Store(e) => of_store(e),
-        E::NoRepository { .. } => (
+        E::NoRepository { .. } => with(
             Exit::NoRepository,
-            hint("check the address; agent-backup init makes a new repository there"),
+            "check the address; agent-backup init makes a new repository there",
         ),
         E::AlreadyExists { .. } => {
-            (Exit::Failed, hint("use it as it is, or choose another address or prefix"))
+            with(Exit::Failed, "use it as it is, or choose another address or prefix")
         }
         E::WrongKey { .. } => {
-            (Exit::WrongKey, hint("check the passphrase; the recovery code opens it too"))
+            with(Exit::WrongKey, "check the passphrase; the recovery code opens it too")
         }
-        E::Corrupt { .. } | E::Missing { .. } => (
+        E::Corrupt { .. } | E::Missing { .. } => with(
             Exit::Damage,
-            hint("the repository is damaged there; other snapshots may still be whole"),
+            "the repository is damaged there; other snapshots may still be whole",
         ),
-        E::TooNew { .. } => (Exit::TooNew, hint("install the newest agent-backup")),
-        E::Refused { reason } if reason.contains("rolled back") => (
+        E::TooNew { .. } => with(Exit::TooNew, "install the newest agent-backup"),
+        E::Refused { reason } if reason.contains("rolled back") => with(
             Exit::Refused,
-            hint("look at the storage first; push --accept-rollback goes on without it"),
+            "look at the storage first; push --accept-rollback goes on without it",
         ),
         E::Refused { .. } => (Exit::Refused, None),
-        E::NoSuchSnapshot(_) => (Exit::Failed, hint("agent-backup snapshots lists what there is")),
-        E::Io { .. } => (Exit::LocalDisk, hint("check that file, its owner and its disk")),
+        E::NoSuchSnapshot(_) => with(Exit::Failed, "agent-backup snapshots lists what there is"),
+        E::Io { .. } => with(Exit::LocalDisk, "check that file, its owner and its disk"),
         E::Cancelled => (signals::exit(), None),
         _ => (Exit::Failed, None),
     }
@@ -248,27 +260,25 @@ fn of_store(error: &store::Error) -> Verdict {
     use store::Error as E;
     match error {
         E::NotFound { .. } | E::Short { .. } => {
-            (Exit::Damage, hint("an object vanished or was cut short at the storage"))
+            with(Exit::Damage, "an object vanished or was cut short at the storage")
         }
-        E::Denied { .. } => (
+        E::Denied { .. } => with(
             Exit::StorageDenied,
-            hint("check the key id and its secret, and that the key may list, read and write here"),
+            "check the key id and its secret, and that the key may list, read and write here",
         ),
-        E::CapReached { .. } => (
+        E::CapReached { .. } => with(
             Exit::StorageCap,
-            hint("raise the cap of the account, or wait for the next day (00:00 GMT)"),
+            "raise the cap of the account, or wait for the next day (00:00 GMT)",
         ),
-        E::NoSuchStore { .. } => (
+        E::NoSuchStore { .. } => with(
             Exit::NoRepository,
-            hint(
-                "check the address; agent-backup init makes a repository in a directory or bucket",
-            ),
+            "check the address; agent-backup init makes a repository in a directory or bucket",
         ),
-        E::Unavailable { .. } => (
+        E::Unavailable { .. } => with(
             Exit::StorageUnreachable,
-            hint("check the network and the address, then run it again: nothing is lost"),
+            "check the network and the address, then run it again: nothing is lost",
         ),
-        E::Io { .. } => (Exit::LocalDisk, hint("check that directory, its owner and its disk")),
+        E::Io { .. } => with(Exit::LocalDisk, "check that directory, its owner and its disk"),
         E::BadAddress(_) => (Exit::Configuration, None),
         E::BadName { .. } => (Exit::Bug, None),
         E::Cancelled => (signals::exit(), None),
@@ -279,9 +289,9 @@ fn of_store(error: &store::Error) -> Verdict {
 fn of_adapters(error: &adapters::AdapterError) -> Verdict {
     use adapters::AdapterError as E;
     match error {
-        E::Invalid { .. } => (Exit::Configuration, hint("correct that line")),
+        E::Invalid { .. } => with(Exit::Configuration, "correct that line"),
         E::Pattern { .. } => (Exit::Usage, None),
-        E::Io { .. } => (Exit::Configuration, hint("check the path and its permissions")),
+        E::Io { .. } => with(Exit::Configuration, "check the path and its permissions"),
     }
 }
 
@@ -327,17 +337,29 @@ pub(crate) fn usage(error: &clap::Error) -> Exit {
         let _ = error.print(); // a closed pipe is no failure
         return Exit::Done;
     }
-    if std::env::args_os().any(|arg| arg == "--json") {
-        let global = crate::args::Global { json: true, ..Default::default() };
-        let screen = Screen::new(&global);
-        let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default();
-        let message = sanitize::text(line.strip_prefix("error: ").unwrap_or(line));
-        let failure = Failure { exit: Exit::Usage, message, hint: hint("agent-backup help") };
-        report(&failure, &screen);
-        let _ = screen.flush();
-    } else {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    let flags = crate::args::Global { json, ..Default::default() };
+    let screen = Screen::new(&flags);
+    if !json && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
+    } else {
+        report(&usage_failure(&error.render().to_string()), &screen);
+        let _ = screen.flush();
     }
     Exit::Usage
 }
+
+/// clap's words in the form of ours: the error, then its tip, then where the help is.
+fn usage_failure(rendered: &str) -> Failure {
+    let lines: Vec<&str> = rendered.lines().map(str::trim).collect();
+    let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
+    let first = lines[..end].join(" ");
+    let message = sanitize::text(first.strip_prefix("error: ").unwrap_or(&first));
+    let tip = lines.iter().find_map(|line| line.strip_prefix("tip: "));
+    let usage = lines.iter().find_map(|line| line.strip_prefix("Usage: "));
+    let hint = tip.or(usage).unwrap_or("agent-backup help");
+    Failure { exit: Exit::Usage, message, hint: Some(sanitize::text(hint)) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,10 @@ pub(crate) fn one_line_panics() {
         if TOLD.swap(true, Ordering::SeqCst) {
             return; // threads that fall over each other
         }
-        let what = info.payload_as_str().unwrap_or("no message");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let what = text.unwrap_or("no message");
         let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line()));
         stderr_line(format_args!(
             "agent-backup: bug: {}{}; please report this, with the version (code 70 bug)",

@@ -2,6 +2,8 @@
 //! commands.
 
 mod examples;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

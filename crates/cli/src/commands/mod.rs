@@ -9,6 +9,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod pull;
 mod push;
 mod roots;
 mod snapshots;
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
     match &args.command {
         Command::Init(args) => init::run(args, &context),
         Command::Push(args) => push::run(args, &context),
-        Command::Pull(_) => Ok(Exit::Failed),
+        Command::Pull(args) => pull::run(args, &context),
         Command::Snapshots(args) => snapshots::run(args, &context),
         Command::Ls(args) => ls::run(args, &context),
         Command::Cat(args) => cat::run(args, &context),

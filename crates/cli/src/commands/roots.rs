@@ -123,14 +123,11 @@ impl Chosen {
         let home = &settings.machine.home;
         let places: Vec<String> = self.looked.iter().map(|path| shorten(path, home)).collect();
         let more = places.len().saturating_sub(PLACES_NAMED_MAX);
-        let mut text = places[..places.len() - more].join(", ");
-        if more > 0 {
-            text.push_str(&format!(" and {more} more places"));
-        }
-        let what = if places.is_empty() {
-            "nothing to back up".to_owned()
-        } else {
-            format!("nothing to back up: there is nothing in {text}")
+        let named = places[..places.len() - more].join(", ");
+        let what = match (places.len(), more) {
+            (0, _) => "nothing to back up".to_owned(),
+            (_, 0) => format!("nothing to back up: there is nothing in {named}"),
+            _ => format!("nothing to back up: looked in {named} and {more} more places"),
         };
         let hint = "name a directory: agent-backup push --path LABEL=DIR; every place that is \
                     looked at: agent-backup agents -v";

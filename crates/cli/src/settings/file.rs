@@ -131,7 +131,8 @@ impl ConfigFile {
         if let (Some(id), None) = (&storage.key_id, &secret_key) {
             return Err(at.wrong(&id.span(), "the key needs secret_key_file (or secret_key) too"));
         }
-        let sized = |value: Option<Spanned<String>>, parse: fn(&str) -> std::result::Result<u64, String>| {
+        let sized = |value: Option<Spanned<String>>,
+                     parse: fn(&str) -> std::result::Result<u64, String>| {
             value
                 .map(|v| parse(v.get_ref()).map_err(|e: String| at.wrong(&v.span(), &e)))
                 .transpose()

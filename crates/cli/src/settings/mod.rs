@@ -172,11 +172,6 @@ impl Settings {
         let secret = store::Secret::new(std::mem::take(&mut *secret.read()?));
         Ok(Some(Credentials { key_id: key_id.clone(), secret }))
     }
-
-    /// Where the password comes from, given how `init` and `open` call it.
-    pub(crate) fn password_source(&self) -> Option<&Source> {
-        self.password.as_ref().map(|password| &password.source)
-    }
 }
 
 fn which(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Which> {

@@ -33,7 +33,9 @@ pub(crate) struct Meter {
     verbose: bool,
     tenth: AtomicU64,
     scanned: AtomicU64,
-    bytes: AtomicU64,
+    /// Bytes written by a pull, and of how many.
+    written: AtomicU64,
+    total: AtomicU64,
     told: Mutex<Vec<Told>>,
 }
 
@@ -50,7 +52,8 @@ impl Meter {
             verbose: screen.verbose() > 0,
             tenth: AtomicU64::new(0),
             scanned: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            total: AtomicU64::new(0),
             told: Mutex::new(Vec::new()),
         }
     }
@@ -117,6 +120,25 @@ impl engine::Monitor for Meter {
 
     fn problem(&self, problem: &engine::Problem) {
         self.tell(&problem.path, &problem.what, problem.notice);
+    }
+}
+
+impl engine::pull::Monitor for Meter {
+    fn event(&self, event: engine::pull::Event<'_>) {
+        use engine::pull::Event;
+        match event {
+            Event::Planned(totals) => {
+                self.total.store(totals.bytes, Ordering::Relaxed);
+                self.working(0, totals.bytes, String::new());
+            }
+            Event::Bytes(more) => {
+                let done = self.written.fetch_add(more, Ordering::Relaxed) + more;
+                self.working(done, self.total.load(Ordering::Relaxed), String::new());
+            }
+            Event::Problem(problem) => self.tell(&problem.path, &problem.reason, false),
+            Event::Notice(problem) => self.tell(&problem.path, &problem.reason, true),
+            _ => {}
+        }
     }
 }
 
