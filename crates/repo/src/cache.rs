@@ -52,7 +52,8 @@ impl Cache {
         Self::open_within(path, BUSY_WAIT)
     }
 
-    fn open_within(path: &Path, busy_wait: Duration) -> Result<Self> {
+    /// [`Cache::open`], waiting so long for a file that is locked.
+    pub(crate) fn open_within(path: &Path, busy_wait: Duration) -> Result<Self> {
         let io = |source| Error::Io { op: "create", path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
@@ -114,7 +115,7 @@ impl Cache {
         let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         run(&mut db)
             .inspect_err(|e| {
-                tracing::warn!("cache {}: {e}; going on without it", self.path.display())
+                tracing::warn!("cache {}: {e}; going on without it", self.path.display());
             })
             .ok()
     }

@@ -27,6 +27,9 @@ const NODES_PER_READ: usize = 256;
 /// repository every block that is gone would cost a listing.
 const LOADS_MAX: u32 = 4;
 
+/// What [`Reader::diff`] calls for each difference: the path, the old entry, the new one.
+type VisitDiff<'v> = dyn FnMut(&[u8], Option<&Entry>, Option<&Entry>) -> Result<()> + 'v;
+
 /// Reads blocks of a repository through an index.
 #[derive(Debug)]
 pub struct Reader<'r> {
@@ -246,12 +249,7 @@ impl<'r> Reader<'r> {
     }
 
     /// Visits what differs between two trees, in path order; subtrees they share are not read.
-    pub fn diff(
-        &self,
-        old: &BlockId,
-        new: &BlockId,
-        visit: &mut dyn FnMut(&[u8], Option<&Entry>, Option<&Entry>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn diff(&self, old: &BlockId, new: &BlockId, visit: &mut VisitDiff<'_>) -> Result<()> {
         if old == new {
             return Ok(());
         }

@@ -20,6 +20,8 @@ mod random;
 mod repository;
 mod seal;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod varint;
 

@@ -253,7 +253,7 @@ fn differing(old: &[Extent], new: &[Extent]) -> Vec<(u64, u64)> {
 }
 
 /// Codes the patch that turns `old` into `new`.
-fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
+pub(crate) fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
     let ranges = differing(old, new);
     let mut out = Vec::new();
     varint::put(&mut out, extents_len(new));
@@ -272,7 +272,7 @@ fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
 }
 
 /// Applies a coded patch; `None` if it does not fit.
-fn apply_patch(old: &[Extent], mut patch: &[u8]) -> Option<Vec<Extent>> {
+pub(crate) fn apply_patch(old: &[Extent], mut patch: &[u8]) -> Option<Vec<Extent>> {
     let size = varint::take(&mut patch)?;
     let count = usize::try_from(varint::take(&mut patch)?).ok()?;
     if count > patch.len() / 2 {

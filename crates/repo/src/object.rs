@@ -73,21 +73,44 @@ pub(crate) fn seal_record<T: Encode<()>>(
     name: &str,
     record: &T,
 ) -> Vec<u8> {
+    seal_record_with(keys, repo, kind, name, record, &crate::random::bytes())
+}
+
+/// [`seal_record`] with a given nonce, so that test vectors can fix it.
+pub(crate) fn seal_record_with<T: Encode<()>>(
+    keys: &Keys,
+    repo: &RepoId,
+    kind: ObjectKind,
+    name: &str,
+    record: &T,
+    nonce: &[u8; seal::NONCE_BYTES],
+) -> Vec<u8> {
     let payload = minicbor::to_vec(record).expect("encoding to memory does not fail");
+    seal_payload(keys, repo, kind, name, &payload, nonce)
+}
+
+/// Seals any payload; apart so that tests can seal what no writer would.
+pub(crate) fn seal_payload(
+    keys: &Keys,
+    repo: &RepoId,
+    kind: ObjectKind,
+    name: &str,
+    payload: &[u8],
+    nonce: &[u8; seal::NONCE_BYTES],
+) -> Vec<u8> {
     let full = (FRAME_BYTES + payload.len()) as u64;
     assert!(kind.padded(full) <= limits::OBJECT_BYTES_MAX, "nobody would read it");
     let padding = usize::try_from(kind.padded(full) - full).expect("padding is small");
     let mut body = Vec::with_capacity(payload.len() + padding + 4 + seal::TAG_BYTES);
     let len = u32::try_from(payload.len()).expect("a control object is far below 4 GiB");
     body.extend_from_slice(&len.to_le_bytes());
-    body.extend_from_slice(&payload);
+    body.extend_from_slice(payload);
     body.resize(body.len() + padding, 0);
-    let nonce = crate::random::bytes();
     let aad = seal::control_aad(repo, kind.code(), name);
-    seal::seal(&keys.control_key(kind.code()), &nonce, &aad, &mut body);
+    seal::seal(&keys.control_key(kind.code()), nonce, &aad, &mut body);
     let mut object = Vec::with_capacity(HEADER_BYTES + body.len());
     object.extend_from_slice(&magic(kind));
-    object.extend_from_slice(&nonce);
+    object.extend_from_slice(nonce);
     object.extend_from_slice(&body);
     object
 }

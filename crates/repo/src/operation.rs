@@ -67,9 +67,9 @@ pub(crate) struct OpRecord {
 /// The record of `end/`, `kill/` and `dead/`: only that it is there counts.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-struct Mark {
+pub(crate) struct Mark {
     #[n(0)]
-    op: OpId,
+    pub(crate) op: OpId,
 }
 
 /// What a push may reuse, as the survey found it.

@@ -74,7 +74,9 @@ impl BlockRow {
     /// The chunks of a data block: id, offset and length in the block's plaintext.
     pub fn chunks(&self) -> Option<Vec<(ChunkId, u32, u32)>> {
         let count = self.chunk_ids.len() / ChunkId::LEN;
-        if self.chunk_ids.len() % ChunkId::LEN != 0 || count > limits::CHUNKS_PER_BLOCK_MAX {
+        if !self.chunk_ids.len().is_multiple_of(ChunkId::LEN)
+            || count > limits::CHUNKS_PER_BLOCK_MAX
+        {
             return None;
         }
         let mut lens = self.chunk_lens.as_slice();
@@ -129,10 +131,11 @@ impl PackTable {
         let bad = |what| Err(Error::corrupt(self.pack().object_name(), what));
         let mut end = MAGIC.len() as u64;
         for row in &self.blocks {
-            let fits = row.plain_len <= limits::BLOCK_PLAIN_BYTES_MAX
-                && row.stored_len > seal::TAG_BYTES as u32
-                && row.stored_len <= row.plain_len.saturating_add(seal::TAG_BYTES as u32);
-            if !fits {
+            let content_len = u64::from(row.stored_len).checked_sub(seal::TAG_BYTES as u64);
+            let stored = 1..=u64::from(row.plain_len.min(limits::BLOCK_PLAIN_BYTES_MAX));
+            if row.plain_len > limits::BLOCK_PLAIN_BYTES_MAX
+                || !content_len.is_some_and(|len| stored.contains(&len))
+            {
                 return bad("its table holds a block of impossible length");
             }
             end += u64::from(row.stored_len);
@@ -198,10 +201,21 @@ impl PackWriter {
     }
 
     /// Pads, seals the trailer and returns the object's parts with its table.
-    pub fn finish(mut self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
+    pub fn finish(self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
+        self.finish_with(keys, repo, &crate::random::bytes())
+    }
+
+    /// [`PackWriter::finish`] with a given nonce, so that test vectors can fix it.
+    pub(crate) fn finish_with(
+        mut self,
+        keys: &Keys,
+        repo: &RepoId,
+        nonce: &[u8; seal::NONCE_BYTES],
+    ) -> (PackTable, Vec<Bytes>) {
         let name = self.id.object_name();
         let mut table = PackTable { op: self.id.op, n: self.id.n, bytes: 0, blocks: self.rows };
-        let trailer = object::seal_record(keys, repo, ObjectKind::Trailer, &name, &table);
+        let trailer =
+            object::seal_record_with(keys, repo, ObjectKind::Trailer, &name, &table, nonce);
         let full = self.bytes + trailer.len() as u64 + TAIL_BYTES;
         let padded = padded_len(full, limits::PACK_BYTES_FLOOR);
         assert!(padded <= limits::PACK_BYTES_MAX, "packs are closed long before");
@@ -214,14 +228,14 @@ impl PackWriter {
         let trailer_len = u32::try_from(trailer.len()).expect("a trailer is far below 4 GiB");
         self.parts.push(trailer.into());
         let mut tail = trailer_len.to_le_bytes();
-        xor(&mut tail, &mask(keys, &name).fixed());
+        xor(&mut tail, mask(keys, &name).fixed());
         self.parts.push(Bytes::copy_from_slice(&tail));
         table.bytes = padded;
         (table, self.parts)
     }
 }
 
-fn xor(bytes: &mut [u8; 4], mask: &[u8; 4]) {
+fn xor(bytes: &mut [u8; 4], mask: [u8; 4]) {
     for (byte, mask) in bytes.iter_mut().zip(mask) {
         *byte ^= mask;
     }
@@ -262,7 +276,7 @@ pub fn read_trailer(
     let end = tail(TAIL_BYTES)?;
     let mut len: [u8; 4] =
         end.as_ref().try_into().map_err(|_| Error::corrupt(&name, "cut short"))?;
-    xor(&mut len, &mask(keys, &name).fixed());
+    xor(&mut len, mask(keys, &name).fixed());
     let len = u64::from(u32::from_le_bytes(len));
     if len > limits::OBJECT_BYTES_MAX || len + TAIL_BYTES + MAGIC.len() as u64 > object_bytes {
         return Err(Error::corrupt(&name, "its trailer is not where it should be"));
@@ -302,12 +316,25 @@ pub fn seal_block(
     chunks: &[(ChunkId, u32)],
     level: i32,
 ) -> Result<SealedBlock> {
+    seal_block_with(keys, repo, kind, plain, chunks, level, crate::random::bytes())
+}
+
+/// [`seal_block`] with a given nonce, so that test vectors can fix it.
+pub(crate) fn seal_block_with(
+    keys: &Keys,
+    repo: &RepoId,
+    kind: BlockKind,
+    plain: &[u8],
+    chunks: &[(ChunkId, u32)],
+    level: i32,
+    nonce: [u8; seal::NONCE_BYTES],
+) -> Result<SealedBlock> {
     assert!(!plain.is_empty() && plain.len() <= limits::BLOCK_PLAIN_BYTES_MAX as usize);
     assert!(chunks.len() <= limits::CHUNKS_PER_BLOCK_MAX, "a reader takes no more chunks");
     let plain_len = u32::try_from(plain.len()).expect("checked above");
     let id = keys.block_id(kind, plain);
     let (codec, mut sealed) = crate::codec::encode(plain, level);
-    let (epoch, nonce) = (keys.epoch_now(), crate::random::bytes());
+    let epoch = keys.epoch_now();
     let key = keys.block_key(epoch, kind, &id).expect("the current epoch exists");
     let aad = seal::block_aad(repo, kind, codec, plain_len, &id);
     seal::seal(&key, &nonce, &aad, &mut sealed);

@@ -200,7 +200,7 @@ impl Repository {
                     PackId::from_object_name(&format!("packs/{pack}"))
                         .ok_or_else(|| Error::corrupt(name, "its name holds no pack"))?,
                 );
-            } else if name.ends_with(".d") {
+            } else if name.strip_suffix(".d").is_some() {
                 let bytes = match self.store.get(name) {
                     Err(store::Error::NotFound { .. }) => continue, // swept in between
                     other => other?,

@@ -502,3 +502,24 @@ fn a_directory_that_we_may_not_write_to_is_opened_and_closed_again() {
     assert_eq!(g.read("r/f"), b"new");
     assert_eq!(shapes(&g.target)["r"].mode, 0o555);
 }
+
+/// Root may enter any directory, so this can only fail for other users.
+#[test]
+fn a_directory_that_nobody_may_enter_is_closed_after_all_below_it() {
+    let g = Ground::new();
+    let mut m = Memory::default();
+    m.dir("r");
+    m.dir("r/closed").mode = 0;
+    // More than are kept open, so that the first ones must be opened again.
+    for n in 0..200 {
+        m.dir(&format!("r/closed/{n:03}")).mode = 0o511;
+        m.file(&format!("r/closed/{n:03}/f"), b"f");
+    }
+    restore(&m, &g.options());
+    fs::set_permissions(g.path("r/closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let there = shapes(&g.target);
+    let dirs: Vec<_> = there.iter().filter(|(name, _)| name.starts_with("r/closed/")).collect();
+    assert_eq!(dirs.len(), 400);
+    assert!(dirs.iter().all(|(_, s)| s.kind == 'f' || s.mode == 0o511));
+    assert!(dirs.iter().all(|(_, s)| s.mtime.0 == SECS));
+}
