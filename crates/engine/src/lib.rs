@@ -10,6 +10,7 @@ pub mod push;
 pub mod scan;
 mod session;
 mod state;
+pub mod view;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};

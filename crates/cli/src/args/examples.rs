@@ -1,0 +1,105 @@
+//! What stands below the flags in each help text.
+
+pub(super) const TOP: &str = "\
+Start here:
+  agent-backup push                         back up every agent to a repository on this machine
+  agent-backup init -r b2:bucket/agents     make a repository in a bucket
+  agent-backup snapshots                    what there is
+  agent-backup pull --to /tmp/look          restore the newest snapshot to look at it
+
+A snapshot is `latest`, `latest~2`, an id or the beginning of one. Settings come from flags, then
+the environment (AGENT_BACKUP_REPO, ...), then config.toml. Exit codes are in docs/cli.md.";
+
+pub(super) const INIT: &str = "\
+The recovery code is printed once. Write it down: it opens the repository when this machine and the
+passphrase are lost. This machine gets a key of its own, so later runs ask for nothing.
+
+Examples:
+  agent-backup init -r /mnt/disk/agents
+  agent-backup init -r b2:bucket/agents --password-file ~/.agent-backup-pass
+  AGENT_BACKUP_PASSWORD_COMMAND='pass show backup' agent-backup init -r s3://bucket/agents";
+
+pub(super) const PUSH: &str = "\
+Without agents and paths everything known is backed up. When nothing changed no snapshot is made.
+A file `.agent-backup-ignore` (patterns as in .gitignore) keeps things out.
+
+Examples:
+  agent-backup push
+  agent-backup push claude-code codex --tag before-upgrade
+  agent-backup push --path notes=~/notes --exclude '*.iso'
+  agent-backup push --dry-run -v";
+
+pub(super) const PULL: &str = "\
+Files whose content fits are left alone. Nothing is ever written outside of the target.
+
+Examples:
+  agent-backup pull --to /tmp/look
+  agent-backup pull latest~1 --agent claude-code --dry-run
+  agent-backup pull 3f2a:claude-code/home/projects --to /tmp/look
+  agent-backup pull --path '*.jsonl' --overwrite never";
+
+pub(super) const SNAPSHOTS: &str = "\
+Examples:
+  agent-backup snapshots
+  agent-backup snapshots --agent codex --host laptop
+  agent-backup snapshots --json";
+
+pub(super) const LS: &str = "\
+Examples:
+  agent-backup ls
+  agent-backup ls -l latest:claude-code/home
+  agent-backup ls -R 3f2a:codex";
+
+pub(super) const CAT: &str = "\
+The content is checked against the hash in the snapshot while it is written.
+
+Examples:
+  agent-backup cat latest:claude-code/home/settings.json
+  agent-backup cat 3f2a:codex/home/history.jsonl | tail";
+
+pub(super) const FIND: &str = "\
+An entry that is the same in several snapshots is shown once, with all of them.
+
+Examples:
+  agent-backup find '*.jsonl'
+  agent-backup find -s latest 'claude-code/**/settings*.json'
+  agent-backup find -i '*invoice*'";
+
+pub(super) const DIFF: &str = "\
++ added, - removed, M content changed, U only metadata changed.
+
+Examples:
+  agent-backup diff latest~1
+  agent-backup diff 3f2a 9c01 --metadata";
+
+pub(super) const STATS: &str = "\
+Examples:
+  agent-backup stats
+  agent-backup stats --json";
+
+pub(super) const AGENTS: &str = "\
+Adapter files of your own go to the directory `agents` beside config.toml.
+
+Examples:
+  agent-backup agents
+  agent-backup agents codex
+  agent-backup agents codex --show > ~/.config/agent-backup/agents/codex.toml";
+
+pub(super) const KEY: &str = "\
+Examples:
+  agent-backup key list
+  agent-backup key add --label paper
+  agent-backup key passwd
+  agent-backup key remove 3f2a
+  agent-backup key enroll --password-file pass.txt";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  agent-backup completions bash > ~/.local/share/bash-completion/completions/agent-backup
+  agent-backup completions zsh > ~/.zfunc/_agent-backup
+  agent-backup completions fish > ~/.config/fish/completions/agent-backup.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  agent-backup man | man -l -
+  agent-backup man push > agent-backup-push.1";

@@ -1,0 +1,27 @@
+//! `completions`: a script that a shell sources.
+
+use anyhow::Result;
+use clap::CommandFactory as _;
+use serde::Serialize;
+
+use crate::args::{Args, Completions};
+use crate::exit::Exit;
+use crate::ui::Screen;
+
+#[derive(Serialize)]
+struct Document {
+    shell: String,
+    script: String,
+}
+
+pub(crate) fn run(args: &Completions, screen: &Screen) -> Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Args::command(), "agent-backup", &mut script);
+    if screen.json() {
+        let script = String::from_utf8_lossy(&script).into_owned();
+        screen.document(&Document { shell: args.shell.to_string(), script })?;
+    } else {
+        screen.bytes(&script)?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,142 @@
+//! `init`: a new repository, its keys, and a configuration file to start from.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use engine::{InitOptions, Session, SystemClock};
+use repo::keys::{Kdf, RecoveryCode, SecretInput};
+use serde::Serialize;
+
+use crate::args::Init;
+use crate::commands::Context;
+use crate::connect::{self, Connection, Wanted};
+use crate::exit::Exit;
+use crate::settings::{Settings, Which, template};
+use crate::ui::{Screen, sanitize};
+
+#[derive(Serialize)]
+struct Document {
+    repository: String,
+    id: String,
+    passphrase: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<String>,
+}
+
+pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
+    let Context { settings, screen, .. } = context;
+    let passphrase = passphrase(args, context)?;
+    let has_passphrase = passphrase.is_some();
+    let connection = make(context, args.label.as_deref(), passphrase, None)?;
+    let address = settings.which.address().to_string();
+    screen.note(format_args!("made a repository at {}", sanitize::text(&address)));
+    if !has_passphrase {
+        screen.note(
+            "it has no passphrase: this machine's key and the recovery code open it \
+             (agent-backup key add makes a passphrase)",
+        );
+    }
+    let config = write_config(settings);
+    match &config {
+        Ok(true) => {
+            screen.note(format_args!("wrote {}", sanitize::path(&settings.config_path)));
+        }
+        Ok(false) if matches!(settings.which, Which::Named(_)) => screen.note(format_args!(
+            "{} was there already and was left as it is",
+            sanitize::path(&settings.config_path)
+        )),
+        Ok(false) => {}
+        Err(error) => screen.note(format_args!("no configuration file: {error:#}")),
+    }
+    if screen.json() {
+        screen.document(&Document {
+            repository: address,
+            id: connection.session.repo().id().hex(),
+            passphrase: has_passphrase,
+            config: matches!(config, Ok(true)).then(|| sanitize::path(&settings.config_path)),
+        })?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes the repository and shows its recovery code at once: nothing that fails later may lose it.
+pub(crate) fn make(
+    context: &Context<'_>,
+    label: Option<&str>,
+    passphrase: Option<SecretInput>,
+    limit_upload: Option<u64>,
+) -> Result<Connection> {
+    let Context { settings, screen, signals } = context;
+    let wanted = Wanted { create: true, limit_upload, cancel: signals.flag() };
+    let store = connect::store(settings, wanted, screen)?;
+    let (dirs, cache) = connect::dirs(settings)?;
+    let options = InitOptions {
+        passphrase,
+        label: label.unwrap_or(&settings.machine.host).chars().take(32).collect(),
+        kdf: Kdf::DEFAULT,
+    };
+    let machine = settings.machine.clone();
+    let (session, code) = Session::init(store, &options, &dirs, machine, Arc::new(SystemClock))
+        .context("cannot make a repository")?;
+    show(&code, screen)?;
+    Ok(Connection::new(session, dirs, cache))
+}
+
+/// The recovery code, impossible to miss; with `--json` it goes into the document.
+pub(crate) fn show(code: &RecoveryCode, screen: &Screen) -> Result<()> {
+    let text = code.reveal();
+    let rule = "=".repeat(72);
+    screen.line(&rule)?;
+    screen.line("RECOVERY CODE - shown this once. Write it down and keep it away from here:")?;
+    screen.line("")?;
+    screen.line(format_args!("    {}", *text))?;
+    screen.line("")?;
+    screen.line("It opens the backup when this machine and the passphrase are lost.")?;
+    screen.line("Whoever has it can read the backup.")?;
+    screen.line(&rule)?;
+    screen.set_recovery_code(text);
+    screen.flush()
+}
+
+/// The passphrase of a new repository, if it gets one.
+fn passphrase(args: &Init, context: &Context<'_>) -> Result<Option<SecretInput>> {
+    if args.no_passphrase {
+        return Ok(None);
+    }
+    let given = match &context.settings.password {
+        Some(password) => Some(password.source.read()?),
+        None => connect::prompt_new("new passphrase (empty for none): ")?,
+    };
+    Ok(given.map(SecretInput::Passphrase))
+}
+
+/// Writes a first configuration file; false if there is one.
+fn write_config(settings: &Settings) -> Result<bool> {
+    if settings.config_found {
+        return Ok(false);
+    }
+    let address = match &settings.which {
+        Which::Named(address) => Some(address.to_string()),
+        Which::Embedded(_) => None,
+    };
+    let path = &settings.config_path;
+    let dir = path.parent().context("the configuration file has no directory")?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .context("cannot make its directory")?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot write {}", sanitize::path(path)))?;
+    file.write_all(template(address.as_deref()).as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", sanitize::path(path)))?;
+    Ok(true)
+}

@@ -1,0 +1,207 @@
+//! `key`: the key slots of the repository.
+
+use anyhow::{Context as _, Result};
+use engine::Session;
+use repo::SlotId;
+use repo::keys::{self, Kdf, Note, RecoveryCode, SecretInput, SlotKind};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::args::{Key, KeyCommand, NewKey};
+use crate::commands::{Context, init};
+use crate::connect;
+use crate::exit::{Exit, Stop, Usage};
+use crate::settings::secret::{How, Source};
+use crate::ui::table::{Align, Table};
+use crate::ui::{sanitize, time};
+
+/// Digits of a slot's id that are shown.
+const ID_DIGITS: usize = 12;
+/// Fewest digits that name a slot.
+const ID_DIGITS_MIN: usize = 4;
+
+#[derive(Serialize)]
+struct Document {
+    keys: Vec<KeyRecord>,
+}
+
+#[derive(Serialize)]
+struct KeyRecord {
+    id: String,
+    kind: &'static str,
+    label: Option<String>,
+    created: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Changed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<String>,
+    removed: Vec<String>,
+}
+
+pub(crate) fn run(args: &Key, context: &Context<'_>) -> Result<Exit> {
+    let connection = context.open()?;
+    let session = &connection.session;
+    match &args.command {
+        KeyCommand::List => list(session, context),
+        KeyCommand::Add(new) => {
+            let added = add(session, new, context)?;
+            changed(Some(added), &[], context)
+        }
+        KeyCommand::Passwd(new) => passwd(session, new, context),
+        KeyCommand::Remove { id } => {
+            let id = find(session, id)?;
+            keys::remove(session.repo().store(), id).context("cannot remove the key")?;
+            changed(None, &[id], context)
+        }
+        KeyCommand::Enroll { label } => {
+            let label = label.as_deref().unwrap_or(&context.settings.machine.host);
+            session.enroll(&connection.dirs, label).context("cannot make a key")?;
+            context.screen.note("this machine has a key of its own now and needs no passphrase");
+            changed(None, &[], context)
+        }
+    }
+}
+
+fn list(session: &Session, context: &Context<'_>) -> Result<Exit> {
+    let screen = context.screen;
+    let repo = session.repo();
+    let mut records = Vec::new();
+    for id in keys::list(repo.store())? {
+        let slot = keys::read(repo.store(), id)?;
+        // a slot whose note does not open still opens the repository
+        let note = slot.note(repo.id(), repo.keys().keyring()).ok();
+        let created = note.as_ref().and_then(|note| i64::try_from(note.created_secs).ok());
+        records.push((id, kind(slot.kind()), note.map(|note| note.label), created));
+    }
+    if screen.json() {
+        let record = |(id, kind, label, created): (SlotId, _, _, Option<i64>)| KeyRecord {
+            id: id.hex(),
+            kind,
+            label,
+            created: created.and_then(|secs| time::rfc3339(secs, 0)),
+        };
+        screen.document(&Document { keys: records.into_iter().map(record).collect() })?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("KIND", Align::Left),
+        ("CREATED", Align::Left),
+        ("LABEL", Align::Left),
+    ]);
+    for (id, kind, label, created) in records {
+        table.row(vec![
+            id.hex()[..ID_DIGITS].to_owned(),
+            kind.to_owned(),
+            created.map_or_else(|| "?".to_owned(), time::show_secs),
+            label.map_or_else(|| "?".to_owned(), |label| sanitize::text(&label)),
+        ]);
+    }
+    for line in table.lines() {
+        screen.line(line)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn kind(kind: SlotKind) -> &'static str {
+    match kind {
+        SlotKind::Machine => "machine",
+        SlotKind::Passphrase => "passphrase",
+        SlotKind::Recovery => "recovery",
+    }
+}
+
+/// Adds a passphrase or a recovery code.
+fn add(session: &Session, new: &NewKey, context: &Context<'_>) -> Result<SlotId> {
+    let repo = session.repo();
+    let (secret, code) = if new.recovery {
+        let code = RecoveryCode::random();
+        (SecretInput::Recovery(code.clone()), Some(code))
+    } else {
+        (SecretInput::Passphrase(new_passphrase(new)?), None)
+    };
+    let standard = if new.recovery { "recovery code" } else { "passphrase" };
+    let label = new.label.clone().unwrap_or_else(|| standard.to_owned());
+    let note = Note { label, created_secs: now_secs() };
+    let keyring = repo.keys().keyring();
+    let id = keys::add(repo.store(), repo.id(), keyring, &secret, &note, Kdf::DEFAULT)
+        .context("cannot add the key")?;
+    if let Some(code) = code {
+        init::show(&code, context.screen)?;
+    }
+    Ok(id)
+}
+
+/// A new passphrase takes the place of all others.
+fn passwd(session: &Session, new: &NewKey, context: &Context<'_>) -> Result<Exit> {
+    if new.recovery {
+        return Err(Usage("passwd makes a passphrase; key add --recovery a code".into()).into());
+    }
+    let store = session.repo().store();
+    let mut old = Vec::new();
+    for id in keys::list(store)? {
+        if keys::read(store, id)?.kind() == SlotKind::Passphrase {
+            old.push(id);
+        }
+    }
+    let added = add(session, new, context)?;
+    for id in &old {
+        keys::remove(store, *id).context("the new passphrase is there; an old one stayed")?;
+    }
+    changed(Some(added), &old, context)
+}
+
+fn new_passphrase(new: &NewKey) -> Result<Zeroizing<String>> {
+    let source = match (&new.new_password_file, &new.new_password_command) {
+        (Some(file), _) => Some(Source::new("--new-password-file", How::File(file.clone()))),
+        (None, Some(command)) => {
+            Some(Source::new("--new-password-command", How::Command(command.clone())))
+        }
+        (None, None) => None,
+    };
+    if let Some(source) = source {
+        return Ok(source.read()?);
+    }
+    connect::prompt_new("new passphrase: ")?.ok_or_else(|| {
+        let what = "no new passphrase was given";
+        Stop::new(Exit::Usage, what, "--new-password-file FILE or --new-password-command").into()
+    })
+}
+
+/// The slot whose id begins so.
+fn find(session: &Session, given: &str) -> Result<SlotId> {
+    let given = given.to_ascii_lowercase();
+    let shown = sanitize::text(&given);
+    if given.len() < ID_DIGITS_MIN {
+        return Err(Usage(format!("'{shown}': at least {ID_DIGITS_MIN} digits of the id")).into());
+    }
+    let ids = keys::list(session.repo().store())?;
+    let fits: Vec<SlotId> = ids.into_iter().filter(|id| id.hex().starts_with(&given)).collect();
+    match fits.as_slice() {
+        [id] => Ok(*id),
+        [] => Err(Usage(format!("no key has an id that begins with '{shown}'")).into()),
+        _ => Err(Usage(format!("several keys have ids that begin with '{shown}'")).into()),
+    }
+}
+
+fn changed(added: Option<SlotId>, removed: &[SlotId], context: &Context<'_>) -> Result<Exit> {
+    let screen = context.screen;
+    if screen.json() {
+        let removed = removed.iter().map(SlotId::hex).collect();
+        screen.document(&Changed { added: added.map(|id| id.hex()), removed })?;
+        return Ok(Exit::Done);
+    }
+    for (verb, id) in
+        added.iter().map(|id| ("added", id)).chain(removed.iter().map(|id| ("removed", id)))
+    {
+        screen.note(format_args!("{verb} key {}", &id.hex()[..ID_DIGITS]));
+    }
+    Ok(Exit::Done)
+}
+
+fn now_secs() -> u64 {
+    use engine::Clock as _;
+    u64::try_from(engine::SystemClock.now_secs()).unwrap_or_default()
+}

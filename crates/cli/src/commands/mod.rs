@@ -1,0 +1,66 @@
+//! One command per file: arguments and settings in, an exit code out.
+
+mod agents;
+mod cat;
+mod completions;
+mod diff;
+mod find;
+mod init;
+mod key;
+mod ls;
+mod man;
+mod pull;
+mod push;
+mod roots;
+mod snapshots;
+mod stats;
+
+use anyhow::Result;
+
+use crate::args::{Args, Command};
+use crate::connect::{self, Connection, Wanted};
+use crate::exit::Exit;
+use crate::settings::{Environment, Settings};
+use crate::signals::Signals;
+use crate::ui::Screen;
+
+/// What every command that needs settings gets.
+pub(crate) struct Context<'a> {
+    pub(crate) settings: Settings,
+    pub(crate) signals: Signals,
+    pub(crate) screen: &'a Screen,
+}
+
+impl Context<'_> {
+    /// Opens the repository, for reading.
+    fn open(&self) -> Result<Connection> {
+        let wanted = Wanted { cancel: self.signals.flag(), ..Wanted::default() };
+        connect::open(&self.settings, wanted, self.screen)
+    }
+}
+
+/// Runs the command that was asked for.
+pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exit> {
+    match &args.command {
+        Command::Completions(args) => return completions::run(args, screen),
+        Command::Man(args) => return man::run(args, screen),
+        _ => {}
+    }
+    let signals = Signals::install()?;
+    let settings = Settings::resolve(&args.global, env)?;
+    let context = Context { settings, signals, screen };
+    match &args.command {
+        Command::Init(args) => init::run(args, &context),
+        Command::Push(args) => push::run(args, &context),
+        Command::Pull(args) => pull::run(args, &context),
+        Command::Snapshots(args) => snapshots::run(args, &context),
+        Command::Ls(args) => ls::run(args, &context),
+        Command::Cat(args) => cat::run(args, &context),
+        Command::Find(args) => find::run(args, &context),
+        Command::Diff(args) => diff::run(args, &context),
+        Command::Stats => stats::run(&context),
+        Command::Agents(args) => agents::run(args, &context),
+        Command::Key(args) => key::run(args, &context),
+        Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
+    }
+}

@@ -1,0 +1,409 @@
+//! `pull`: a snapshot becomes files again, below a directory or where each root lives here.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+use engine::pull::{
+    self, Action, Content, Location, Options, Placement, Plan, Report, SnapshotContent, Visit,
+};
+use engine::view::split_spec;
+use repo::{BlockId, Entry, Extent, RootRecord, Snapshot};
+use serde::Serialize;
+use store::Address;
+
+use crate::args::{Overwrite, Pull};
+use crate::commands::Context;
+use crate::commands::snapshots::short_id;
+use crate::exit::{Exit, Stop, Usage};
+use crate::settings::{Settings, absolute};
+use crate::ui::progress::{Meter, Told, records};
+use crate::ui::{count, json, sanitize, size};
+
+/// Files written at once from a bucket: each waits for the network most of the time.
+const REMOTE_WORKERS: usize = 8;
+
+/// A snapshot of which only some roots are wanted.
+struct Roots<'s> {
+    content: SnapshotContent<'s>,
+    labels: Vec<Vec<u8>>,
+}
+
+impl Content for Roots<'_> {
+    fn entries(&self, visit: &mut Visit<'_>) -> repo::Result<()> {
+        self.content.entries(&mut |path, entry| {
+            let wanted = self.labels.iter().any(|label| is_below(&path, label));
+            if wanted { visit(path, entry) } else { Ok(()) }
+        })
+    }
+
+    fn extents(&self, entry: &Entry) -> repo::Result<Vec<Extent>> {
+        self.content.extents(entry)
+    }
+
+    fn location(&self, block: &BlockId) -> Option<Location> {
+        self.content.location(block)
+    }
+
+    fn read_run(&self, blocks: &[BlockId]) -> repo::Result<Vec<bytes::Bytes>> {
+        self.content.read_run(blocks)
+    }
+
+    fn matches(&self, block: &BlockId, plain: &[u8]) -> bool {
+        self.content.matches(block, plain)
+    }
+}
+
+fn is_below(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
+    let Context { settings, screen, .. } = context;
+    let connection = context.open()?;
+    let session = &connection.session;
+    let (spec, path) = split_spec(&args.snapshot);
+    let snapshot = session.select(spec, args.agent.as_deref(), args.host.as_deref())?;
+    let (roots, mut globs) = wanted(&snapshot, path, args)?;
+    globs.extend(args.paths.iter().cloned());
+    let here = snapshot.machine == *session.machine_id();
+    let to = match &args.to {
+        Some(dir) => Placement::Under(absolute(dir)?),
+        None => Placement::Each(places(&roots, here, settings)?),
+    };
+    let labels: Vec<Vec<u8>> = roots.iter().map(|r| r.label.clone().into_bytes()).collect();
+    let mut options = Options {
+        labels: labels.clone(),
+        paths: globs,
+        overwrite: overwrite(args.overwrite),
+        delete: args.delete,
+        verify: args.verify,
+        ..Options::new(to)
+    };
+    if !matches!(settings.which.address(), Address::Local(_)) {
+        options.workers = options.workers.max(REMOTE_WORKERS);
+    }
+    let content = Roots { content: SnapshotContent::open(session, &snapshot)?, labels };
+    let cancel = context.signals.flag();
+    let plan = Plan::make(&content, &options, &cancel).context("cannot plan the restore")?;
+    if plan.items.is_empty() {
+        let what = format!("snapshot {} has nothing that fits", short_id(&snapshot.id));
+        return Err(Stop::new(Exit::Failed, what, "agent-backup ls -R shows what it has").into());
+    }
+    if args.dry_run {
+        return dry_run(&plan, &snapshot, context);
+    }
+    if args.to.is_none() && !args.yes {
+        confirm(&plan, &snapshot, context)?;
+    }
+    let meter = Meter::new(screen);
+    let cancel: &Arc<AtomicBool> = context.signals.graceful();
+    let report = pull::apply(&content, &plan, &options, &meter, cancel);
+    let told = meter.finish();
+    let report = report.context("the restore stopped")?;
+    tell(&report, &told, &snapshot, context)
+}
+
+/// The roots that are wanted, and a glob for a path inside of one.
+fn wanted<'s>(
+    snapshot: &'s Snapshot,
+    path: &str,
+    args: &Pull,
+) -> Result<(Vec<&'s RootRecord>, Vec<String>)> {
+    let agent = args.agent.as_deref();
+    let mut roots: Vec<&RootRecord> = snapshot
+        .roots
+        .iter()
+        .filter(|root| agent.is_none_or(|agent| root.agent.as_deref() == Some(agent)))
+        .collect();
+    if roots.is_empty() {
+        let agent = sanitize::text(agent.unwrap_or_default());
+        let what = format!("snapshot {} has nothing of {agent}", short_id(&snapshot.id));
+        return Err(Stop::new(Exit::Failed, what, "agent-backup snapshots").into());
+    }
+    if path.is_empty() {
+        return Ok((roots, Vec::new()));
+    }
+    let below = |root: &&RootRecord| is_below(root.label.as_bytes(), path.as_bytes());
+    if roots.iter().any(below) {
+        roots.retain(below);
+        return Ok((roots, Vec::new()));
+    }
+    if !args.paths.is_empty() {
+        return Err(Usage("give SNAPSHOT:PATH or --path, not both".into()).into());
+    }
+    roots.retain(|root| is_below(path.as_bytes(), root.label.as_bytes()));
+    if roots.is_empty() {
+        let shown = sanitize::text(path);
+        let what = format!("snapshot {} has nothing at {shown}", short_id(&snapshot.id));
+        return Err(Stop::new(Exit::Failed, what, "agent-backup ls -R shows what it has").into());
+    }
+    Ok((roots, vec![literal(path)]))
+}
+
+/// A glob that matches this text alone.
+fn literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '!' | '\\') {
+            out.extend(['[', c, ']']);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Where each root lives on this machine.
+fn places(
+    roots: &[&RootRecord],
+    same_machine: bool,
+    settings: &Settings,
+) -> Result<Vec<(Vec<u8>, PathBuf)>> {
+    let known = adapters::load(Some(&settings.adapters_dir))?;
+    let place = |root: &&RootRecord| {
+        let adapter = known.iter().find(|a| root.agent.as_deref() == Some(a.id()));
+        let located = adapter.and_then(|a| a.locate(&root.label, &settings.adapters_env));
+        let recorded = || {
+            let dir = PathBuf::from(OsStr::from_bytes(&root.dir));
+            (same_machine && dir.is_absolute()).then_some(dir)
+        };
+        let dir = located.or_else(recorded).ok_or_else(|| {
+            let label = sanitize::text(&root.label);
+            let what = format!("'{label}' has no place on this machine that is known");
+            Stop::new(Exit::Usage, what, "name a directory: agent-backup pull --to DIR")
+        })?;
+        Ok((root.label.clone().into_bytes(), dir))
+    };
+    roots.iter().map(place).collect()
+}
+
+fn overwrite(typed: Overwrite) -> pull::Overwrite {
+    match typed {
+        Overwrite::Always => pull::Overwrite::Always,
+        Overwrite::IfChanged => pull::Overwrite::IfChanged,
+        Overwrite::IfNewer => pull::Overwrite::IfNewer,
+        Overwrite::Never => pull::Overwrite::Never,
+    }
+}
+
+/// Asks before anything that is there changes.
+fn confirm(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -> Result<()> {
+    let totals = &plan.totals;
+    let replaced = totals.replace + totals.patch;
+    if replaced == 0 {
+        return Ok(());
+    }
+    let what = format!(
+        "{} would be replaced by what snapshot {} has",
+        count(replaced, "file", "files"),
+        short_id(&snapshot.id)
+    );
+    let question = format!("{what}, and {} made. Go on?", totals.create);
+    match context.screen.ask(&question)? {
+        Some(true) => Ok(()),
+        Some(false) => {
+            Err(Stop::new(Exit::Refused, "nothing was changed", "pull --to DIR to look first")
+                .into())
+        }
+        None => {
+            let hint = "say --yes, or --to DIR, or --overwrite never; --dry-run shows each file";
+            Err(Stop::new(Exit::Refused, what, hint).into())
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DryDocument {
+    dry_run: bool,
+    snapshot: String,
+    items: Vec<ItemRecord>,
+    totals: TotalsRecord,
+}
+
+#[derive(Serialize)]
+struct ItemRecord {
+    #[serde(flatten)]
+    path: json::Path,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    bytes: u64,
+    fetch: u64,
+}
+
+#[derive(Serialize)]
+struct TotalsRecord {
+    create: u64,
+    replace: u64,
+    patch: u64,
+    metadata: u64,
+    leave: u64,
+    delete: u64,
+    skip: u64,
+    refuse: u64,
+    bytes: u64,
+    fetch: u64,
+}
+
+fn reason(action: &Action) -> Option<&String> {
+    match action {
+        Action::Skip(reason) | Action::Refuse(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+/// Shows the plan. An entry that would not be restored makes the exit code of the real run.
+fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -> Result<Exit> {
+    let screen = context.screen;
+    let t = &plan.totals;
+    let exit = if t.refuse > 0 { Exit::Incomplete } else { Exit::Done };
+    if screen.json() {
+        let item = |item: &pull::Item| ItemRecord {
+            path: json::Path::new(&item.path),
+            action: item.action.word(),
+            reason: reason(&item.action).cloned(),
+            bytes: item.bytes,
+            fetch: item.fetch,
+        };
+        screen.document(&DryDocument {
+            dry_run: true,
+            snapshot: snapshot.id.hex(),
+            items: plan.items.iter().map(item).collect(),
+            totals: TotalsRecord {
+                create: t.create,
+                replace: t.replace,
+                patch: t.patch,
+                metadata: t.metadata,
+                leave: t.leave,
+                delete: t.delete,
+                skip: t.skip,
+                refuse: t.refuse,
+                bytes: t.bytes,
+                fetch: t.fetch,
+            },
+        })?;
+        return Ok(exit);
+    }
+    for item in &plan.items {
+        if item.action == Action::Leave && screen.verbose() == 0 {
+            continue;
+        }
+        let why = reason(&item.action).map(|why| format!(": {}", sanitize::text(why)));
+        let (word, path) = (item.action.word(), sanitize::bytes(&item.path));
+        screen.line(format_args!("{word:<8} {path}{}", why.unwrap_or_default()))?;
+    }
+    screen.note(format_args!(
+        "dry run: {} to make, {} to replace, {} to set right, {} as they should be, {} to delete; \
+         {} to write, {} of it to fetch",
+        t.create,
+        t.replace + t.patch,
+        t.metadata,
+        t.leave,
+        t.delete,
+        size::show(t.bytes),
+        size::show(t.fetch)
+    ));
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct Document {
+    snapshot: String,
+    created: u64,
+    replaced: u64,
+    patched: u64,
+    metadata: u64,
+    left: u64,
+    deleted: u64,
+    verified: u64,
+    bytes_written: u64,
+    bytes_kept: u64,
+    bytes_fetched: u64,
+    problems: Vec<json::Problem>,
+    notices: Vec<json::Problem>,
+    skipped: Vec<json::Problem>,
+}
+
+fn tell(
+    report: &Report,
+    told: &[Told],
+    snapshot: &Snapshot,
+    context: &Context<'_>,
+) -> Result<Exit> {
+    let screen = context.screen;
+    let exit = if report.is_complete() { Exit::Done } else { Exit::Incomplete };
+    if screen.json() {
+        let problem = |one: &pull::Problem| json::Problem {
+            path: json::Path::new(&one.path),
+            what: one.reason.clone(),
+        };
+        screen.document(&Document {
+            snapshot: snapshot.id.hex(),
+            created: report.created,
+            replaced: report.replaced,
+            patched: report.patched,
+            metadata: report.metadata,
+            left: report.left,
+            deleted: report.deleted,
+            verified: report.verified,
+            bytes_written: report.bytes_written,
+            bytes_kept: report.bytes_kept,
+            bytes_fetched: report.bytes_fetched,
+            problems: report.problems.iter().map(problem).collect(),
+            notices: records(told, true),
+            skipped: report.skipped.iter().map(problem).collect(),
+        })?;
+        return Ok(exit);
+    }
+    for skipped in &report.skipped {
+        let path = sanitize::bytes(&skipped.path);
+        screen.detail(format_args!("skipped: {path}: {}", sanitize::text(&skipped.reason)));
+    }
+    let mut parts = vec![format!("{} made", report.created)];
+    for (number, word) in [
+        (report.replaced, "replaced"),
+        (report.metadata, "set right"),
+        (report.left, "as they should be"),
+        (report.deleted, "deleted"),
+        (report.skipped.len() as u64, "skipped"),
+        (report.verified, "read again and right"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{number} {word}"));
+        }
+    }
+    screen.line(format_args!(
+        "restored snapshot {}: {}; {} written, {} fetched",
+        short_id(&snapshot.id),
+        parts.join(", "),
+        size::show(report.bytes_written),
+        size::show(report.bytes_fetched)
+    ))?;
+    if exit == Exit::Incomplete {
+        let items = count(report.problems.len() as u64, "item was", "items were");
+        screen.note(format_args!("{items} not restored, each named above (code 5)"));
+    }
+    Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_not_the_beginning_of_another_label() {
+        assert!(is_below(b"codex/home", b"codex"));
+        assert!(is_below(b"codex", b"codex"));
+        assert!(!is_below(b"codex-2/home", b"codex"));
+    }
+
+    #[test]
+    fn a_path_with_glob_characters_means_itself() {
+        assert_eq!(literal("a/[x]*.md"), "a/[[]x[]][*].md");
+        assert_eq!(literal("plain/path-1.txt"), "plain/path-1.txt");
+    }
+}

@@ -1,0 +1,216 @@
+//! `push`: agents and directories become a snapshot.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Context as _, Result};
+use engine::push::{PushOptions, PushRoot, Pushed};
+use engine::scan;
+use repo::Kind;
+use repo::keys::SecretInput;
+use serde::Serialize;
+
+use crate::args::Push;
+use crate::commands::snapshots::{SnapshotRecord, StatsRecord, contents, short_id};
+use crate::commands::{Context, init, roots};
+use crate::connect::{self, Connection, Wanted};
+use crate::exit::{Exit, Stop};
+use crate::settings::Which;
+use crate::ui::progress::{Meter, Told, records};
+use crate::ui::table::{Align, Table};
+use crate::ui::{count, json, sanitize, size, time};
+
+#[derive(Serialize)]
+struct Document {
+    result: &'static str,
+    snapshot: SnapshotRecord,
+    stats: StatsRecord,
+    problems: Vec<json::Problem>,
+    notices: Vec<json::Problem>,
+}
+
+pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
+    let Context { settings, screen, .. } = context;
+    for note in &settings.notes {
+        screen.note(note);
+    }
+    let chosen = roots::choose(args, settings)?;
+    let meter = Meter::new(screen);
+    for refused in &chosen.refused {
+        meter.tell(refused.path.as_os_str().as_encoded_bytes(), &refused.why, true);
+    }
+    for agent in &chosen.absent {
+        meter.tell(agent.as_bytes(), "nothing of this agent is on this machine", false);
+    }
+    if chosen.roots.is_empty() {
+        meter.finish();
+        return Err(chosen.nothing(settings).into());
+    }
+    let defaults = &settings.push;
+    let options = PushOptions {
+        tags: args.tags.clone(),
+        always: args.always,
+        reread: args.force_read,
+        accept_rollback: args.accept_rollback,
+        scan: scan::Options {
+            exclude_larger_than: args.exclude_larger_than.or(defaults.exclude_larger_than),
+            one_file_system: args.one_file_system || defaults.one_file_system,
+            ..scan::Options::default()
+        },
+        ..PushOptions::default()
+    };
+    if args.dry_run {
+        return dry_run(&chosen.roots, &options.scan, meter, context);
+    }
+    let connection = open(args, context)?;
+    let cancel = context.signals.graceful();
+    let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
+    let told = meter.finish();
+    report(&pushed.context("the push failed")?, &told, context)
+}
+
+/// Opens the repository; the embedded one is made on first use.
+fn open(args: &Push, context: &Context<'_>) -> Result<Connection> {
+    let Context { settings, screen, signals } = context;
+    let limit_upload = args.limit_upload.or(settings.push.limit_upload);
+    let wanted = Wanted { create: false, limit_upload, cancel: signals.flag() };
+    match connect::open(settings, wanted, screen) {
+        Err(error) if is_first_use(&error, &settings.which) => {
+            let passphrase = settings.password.as_ref().map(|p| p.source.read()).transpose()?;
+            init::make(context, None, passphrase.map(SecretInput::Passphrase), limit_upload)
+        }
+        other => other,
+    }
+}
+
+fn is_first_use(error: &anyhow::Error, which: &Which) -> bool {
+    let none = error.downcast_ref::<Stop>().is_some_and(|stop| stop.exit == Exit::NoRepository);
+    none && matches!(which, Which::Embedded(_))
+}
+
+fn report(pushed: &Pushed, told: &[Told], context: &Context<'_>) -> Result<Exit> {
+    let screen = context.screen;
+    let (snapshot, stats) = (pushed.snapshot(), pushed.stats());
+    let problems = told.iter().filter(|one| !one.notice).count() as u64;
+    let exit = if problems.max(stats.problems) > 0 { Exit::Skipped } else { Exit::Done };
+    let made = matches!(pushed, Pushed::Made(_));
+    if screen.json() {
+        screen.document(&Document {
+            result: if made { "made" } else { "unchanged" },
+            snapshot: snapshot.into(),
+            stats: stats.into(),
+            problems: records(told, false),
+            notices: records(told, true),
+        })?;
+        return Ok(exit);
+    }
+    let id = short_id(&snapshot.id);
+    if made {
+        let took = snapshot.finished_nanos.saturating_sub(snapshot.started_nanos);
+        screen.line(format_args!(
+            "snapshot {id} of {}: {} in {}; {} read, {} new, {} stored, {}",
+            contents(snapshot),
+            size::show(stats.bytes),
+            count(stats.entries, "entry", "entries"),
+            size::show(stats.bytes_read),
+            size::show(stats.bytes_new),
+            size::show(stats.bytes_stored),
+            time::show_span(took)
+        ))?;
+    } else {
+        screen.line(format_args!(
+            "nothing changed since snapshot {id} of {}; no new one was made",
+            time::show_nanos(snapshot.finished_nanos)
+        ))?;
+    }
+    if exit == Exit::Skipped {
+        let items = count(problems.max(stats.problems), "item", "items");
+        screen.note(format_args!("{items} had problems, each named above (code 3)"));
+    }
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct DryDocument {
+    dry_run: bool,
+    roots: Vec<DryRoot>,
+    problems: Vec<json::Problem>,
+    notices: Vec<json::Problem>,
+}
+
+#[derive(Serialize)]
+struct DryRoot {
+    label: String,
+    agent: Option<String>,
+    #[serde(flatten)]
+    dir: json::Path,
+    files: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+/// Scans only: what would be read.
+fn dry_run(
+    roots: &[PushRoot],
+    options: &scan::Options,
+    meter: Meter,
+    context: &Context<'_>,
+) -> Result<Exit> {
+    let screen = context.screen;
+    let cancel = context.signals.graceful();
+    let scans: Vec<scan::ScanRoot> = roots.iter().map(|root| root.scan.clone()).collect();
+    let root = |root: &PushRoot| DryRoot {
+        label: root.scan.label.clone(),
+        agent: root.agent.clone(),
+        dir: json::Path::new(root.scan.dir.as_os_str().as_encoded_bytes()),
+        files: 0,
+        entries: 0,
+        bytes: 0,
+    };
+    let mut found: Vec<DryRoot> = roots.iter().map(root).collect();
+    let mut printed = Ok(());
+    let mut count_one = |one: scan::Found| {
+        let root = &mut found[one.root];
+        root.entries += 1;
+        if one.kind == Kind::File {
+            root.files += 1;
+            root.bytes += if one.link.is_none() { one.stat.size } else { 0 };
+        }
+        if screen.verbose() > 0 {
+            printed = screen.line(sanitize::bytes(&one.path));
+        }
+        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let mut problem = |problem: scan::Problem| {
+        let cause = problem.error.as_ref().map(|e| format!(": {e}")).unwrap_or_default();
+        let what = format!("{}{cause}", problem.what);
+        meter.tell(&problem.path, &what, problem.is_notice());
+    };
+    scan::scan(&scans, options, cancel, &mut count_one, &mut problem)?;
+    printed?;
+    let told = meter.finish();
+    let exit = if told.iter().any(|one| !one.notice) { Exit::Skipped } else { Exit::Done };
+    if screen.json() {
+        let (problems, notices) = (records(&told, false), records(&told, true));
+        screen.document(&DryDocument { dry_run: true, roots: found, problems, notices })?;
+        return Ok(exit);
+    }
+    let mut table = Table::new(&[
+        ("ROOT", Align::Left),
+        ("FILES", Align::Right),
+        ("SIZE", Align::Right),
+        ("DIRECTORY", Align::Left),
+    ]);
+    for (one, root) in found.iter().zip(roots) {
+        table.row(vec![
+            sanitize::text(&one.label),
+            one.files.to_string(),
+            size::show(one.bytes),
+            roots::shorten(&root.scan.dir, &context.settings.machine.home),
+        ]);
+    }
+    for line in table.lines() {
+        screen.line(line)?;
+    }
+    screen.note("dry run: nothing was read or stored");
+    Ok(exit)
+}

@@ -1,0 +1,161 @@
+//! `snapshots`: what there is.
+
+use anyhow::Result;
+use repo::Snapshot;
+use serde::Serialize;
+
+use crate::args::Snapshots;
+use crate::commands::Context;
+use crate::exit::Exit;
+use crate::ui::table::{Align, Table};
+use crate::ui::{count, json, sanitize, size, time};
+
+/// Digits of an id that are shown: unique in any repository a person will have.
+pub(crate) const ID_DIGITS: usize = 12;
+
+/// A snapshot in documents.
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotRecord {
+    id: String,
+    time: Option<String>,
+    started: Option<String>,
+    host: String,
+    user: String,
+    machine: String,
+    os: String,
+    program: String,
+    agents: Vec<String>,
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<String>,
+    roots: Vec<RootRecord>,
+    tree: String,
+    stats: StatsRecord,
+}
+
+#[derive(Debug, Serialize)]
+struct RootRecord {
+    label: String,
+    agent: Option<String>,
+    #[serde(flatten)]
+    dir: json::Path,
+}
+
+/// What a push did, in documents.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatsRecord {
+    entries: u64,
+    bytes: u64,
+    files_read: u64,
+    bytes_read: u64,
+    bytes_new: u64,
+    bytes_stored: u64,
+    problems: u64,
+    entries_changed: u64,
+}
+
+impl From<&repo::PushStats> for StatsRecord {
+    fn from(stats: &repo::PushStats) -> Self {
+        Self {
+            entries: stats.entries,
+            bytes: stats.bytes,
+            files_read: stats.files_read,
+            bytes_read: stats.bytes_read,
+            bytes_new: stats.bytes_new,
+            bytes_stored: stats.bytes_stored,
+            problems: stats.problems,
+            entries_changed: stats.entries_changed,
+        }
+    }
+}
+
+impl From<&Snapshot> for SnapshotRecord {
+    fn from(s: &Snapshot) -> Self {
+        let root = |root: &repo::RootRecord| RootRecord {
+            label: root.label.clone(),
+            agent: root.agent.clone(),
+            dir: json::Path::new(&root.dir),
+        };
+        Self {
+            id: s.id.hex(),
+            time: time::rfc3339_nanos(s.finished_nanos),
+            started: time::rfc3339_nanos(s.started_nanos),
+            host: s.host.clone(),
+            user: s.user.clone(),
+            machine: s.machine.hex(),
+            os: s.os.clone(),
+            program: s.program.clone(),
+            agents: s.agents().into_iter().map(str::to_owned).collect(),
+            tags: s.tags.clone(),
+            reason: s.reason.clone(),
+            previous: s.previous.map(|id| id.hex()),
+            roots: s.roots.iter().map(root).collect(),
+            tree: s.tree.hex(),
+            stats: (&s.stats).into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document {
+    snapshots: Vec<SnapshotRecord>,
+}
+
+/// The id as it is shown.
+pub(crate) fn short_id(id: &repo::OpId) -> String {
+    id.hex()[..ID_DIGITS].to_owned()
+}
+
+/// Agents and labels of plain directories, for a table.
+pub(crate) fn contents(s: &Snapshot) -> String {
+    let mut names: Vec<&str> = s.agents();
+    names.extend(s.roots.iter().filter(|r| r.agent.is_none()).map(|r| r.label.as_str()));
+    sanitize::text(&names.join(", "))
+}
+
+pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
+    let screen = context.screen;
+    let connection = context.open()?;
+    let mut snapshots = connection.session.snapshots()?;
+    snapshots.retain(|s| {
+        args.agent.as_deref().is_none_or(|agent| s.agents().contains(&agent))
+            && args.host.as_ref().is_none_or(|host| s.host == *host)
+            && args.tags.iter().all(|tag| s.tags.contains(tag))
+    });
+    if screen.json() {
+        let snapshots = snapshots.iter().map(Into::into).collect();
+        screen.document(&Document { snapshots })?;
+        return Ok(Exit::Done);
+    }
+    if snapshots.is_empty() {
+        screen.note("no snapshots");
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("TIME", Align::Left),
+        ("HOST", Align::Left),
+        ("SIZE", Align::Right),
+        ("STORED", Align::Right),
+        ("CONTENTS", Align::Left),
+        ("TAGS", Align::Left),
+    ]);
+    for s in &snapshots {
+        table.row(vec![
+            short_id(&s.id),
+            time::show_nanos(s.finished_nanos),
+            sanitize::text(&s.host),
+            size::show(s.stats.bytes),
+            size::show(s.stats.bytes_stored),
+            contents(s),
+            sanitize::text(&s.tags.join(", ")),
+        ]);
+    }
+    for line in table.lines() {
+        screen.line(line)?;
+    }
+    screen.note(count(snapshots.len() as u64, "snapshot", "snapshots"));
+    Ok(Exit::Done)
+}

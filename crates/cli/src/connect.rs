@@ -1,0 +1,163 @@
+//! From settings to an open repository.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+use engine::{Dirs, Session, SystemClock};
+use repo::keys::SecretInput;
+use store::{Address, Cancel, Store};
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Stop};
+use crate::settings::secret::as_input;
+use crate::settings::{self, Settings, Which};
+use crate::ui::Screen;
+
+/// An open repository and the directory of a cache that ends with it.
+pub(crate) struct Connection {
+    pub(crate) session: Session,
+    pub(crate) dirs: Dirs,
+    _cache: Option<tempfile::TempDir>,
+}
+
+impl Connection {
+    pub(crate) fn new(session: Session, dirs: Dirs, cache: Option<tempfile::TempDir>) -> Self {
+        Self { session, dirs, _cache: cache }
+    }
+}
+
+/// How the store is wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Makes a missing directory.
+    pub(crate) create: bool,
+    /// Upload limit in bytes a second.
+    pub(crate) limit_upload: Option<u64>,
+    /// Ends waiting calls.
+    pub(crate) cancel: Arc<AtomicBool>,
+}
+
+/// Opens the store of the repository that is meant.
+pub(crate) fn store(
+    settings: &Settings,
+    wanted: Wanted,
+    screen: &Screen,
+) -> Result<Arc<dyn Store>> {
+    let address = settings.which.address();
+    screen.set_place(&address.to_string());
+    let credentials = match &address {
+        Address::Local(_) => None,
+        Address::S3 { .. } | Address::B2 { .. } => {
+            let key = settings.credentials()?.ok_or_else(|| settings::Error::Credentials {
+                what: format!("{address} needs a storage key and none is set"),
+            })?;
+            Some(key)
+        }
+    };
+    let options = store::Options {
+        credentials,
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        upload_bytes_per_second: wanted.limit_upload,
+        cancel: Cancel::from_flag(wanted.cancel),
+        create: wanted.create,
+        ..store::Options::default()
+    };
+    Ok(address.open(options)?)
+}
+
+/// Our directories; without a cache of earlier runs, a private one that ends with this run.
+pub(crate) fn dirs(settings: &Settings) -> Result<(Dirs, Option<tempfile::TempDir>)> {
+    let state = settings.state_dir.clone();
+    if !settings.no_cache {
+        return Ok((Dirs { state, cache: settings.cache_dir.clone() }, None));
+    }
+    let temp = tempfile::Builder::new().prefix("agent-backup-").tempdir();
+    let temp = temp.context("cannot make a directory for this run's cache")?;
+    Ok((Dirs { state, cache: temp.path().to_owned() }, Some(temp)))
+}
+
+/// Opens the repository that is there.
+pub(crate) fn open(settings: &Settings, wanted: Wanted, screen: &Screen) -> Result<Connection> {
+    let store = match store(settings, wanted, screen) {
+        Err(error) if is_missing(&error) => return Err(missing(settings, error)),
+        other => other?,
+    };
+    let (dirs, cache) = dirs(settings)?;
+    // the engine asks; why there is no answer is told by us
+    let mut refused = None;
+    let ask = |config: &repo::config::Config| {
+        secret(settings, Session::has_machine_key(&dirs, config)).map_err(|error| {
+            refused = Some(error);
+            engine::Error::Cancelled
+        })
+    };
+    let machine = settings.machine.clone();
+    let opened = Session::open(store, ask, &dirs, machine, Arc::new(SystemClock));
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    let session = match opened {
+        Err(e @ engine::Error::Repo(repo::Error::NoRepository { .. })) => {
+            return Err(missing(settings, e.into()));
+        }
+        other => other.context("cannot open the repository")?,
+    };
+    Ok(Connection::new(session, dirs, cache))
+}
+
+/// What opens the repository; none: the machine's own key.
+fn secret(settings: &Settings, has_machine_key: bool) -> Result<Option<SecretInput>> {
+    match &settings.password {
+        Some(password) if password.explicit || !has_machine_key => {
+            Ok(Some(as_input(password.source.read()?)))
+        }
+        _ if has_machine_key => Ok(None),
+        _ => match prompt("passphrase or recovery code: ")? {
+            Some(typed) => Ok(Some(as_input(typed))),
+            None => Err(settings::Error::NoSecret.into()),
+        },
+    }
+}
+
+/// Asks for a secret on the terminal; none without one.
+pub(crate) fn prompt(question: &str) -> Result<Option<Zeroizing<String>>> {
+    use std::io::IsTerminal as _;
+    if !std::io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let typed = rpassword::prompt_password(question).context("cannot read the passphrase")?;
+    Ok(Some(Zeroizing::new(typed)))
+}
+
+/// Asks for a new passphrase, twice; an empty one is none.
+pub(crate) fn prompt_new(question: &str) -> Result<Option<Zeroizing<String>>> {
+    let Some(first) = prompt(question)? else { return Ok(None) };
+    if first.is_empty() {
+        return Ok(None);
+    }
+    let again = prompt("the same again: ")?;
+    if again.as_ref() != Some(&first) {
+        let what = "the two passphrases are not the same";
+        return Err(Stop::new(Exit::Failed, what, "run it again").into());
+    }
+    Ok(Some(first))
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(store::Error::NoSuchStore { .. }))
+}
+
+/// No repository: what to do depends on whether one was named.
+fn missing(settings: &Settings, error: anyhow::Error) -> anyhow::Error {
+    match &settings.which {
+        Which::Named(_) => error.context("cannot open the repository"),
+        Which::Embedded(_) => Stop::new(
+            Exit::NoRepository,
+            "there is no repository yet on this machine, and none was named",
+            "agent-backup push makes one here; or name yours: -r ADDRESS, AGENT_BACKUP_REPO",
+        )
+        .into(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What is around the process, taken once at the start: the only reader of the environment.
+//!
+//! Directories follow the XDG base directory specification. It is read here and not by `etcetera`,
+//! which looks at the process itself and so could neither be tested nor live with an empty `HOME`.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use uzers::os::unix::UserExt as _;
+
+use super::error::{Error, Result};
+
+/// Variables that hold secrets: child processes never see them.
+pub(crate) const SECRET_VARIABLES: [&str; 4] =
+    ["AGENT_BACKUP_PASSWORD", "AGENT_BACKUP_SECRET_KEY", "B2_APPLICATION_KEY", "B2_ENCRYPTION_KEY"];
+
+/// The environment, the user and the machine.
+// no Debug: it holds secrets
+#[derive(Clone, Default)]
+pub(crate) struct Environment {
+    /// Variables, those that are empty left out: an empty one counts as not set.
+    pub(crate) vars: BTreeMap<String, OsString>,
+    /// Home of the user as the system has it, for when `HOME` says nothing.
+    pub(crate) passwd_home: Option<PathBuf>,
+    /// Name of the user.
+    pub(crate) user: String,
+    /// Name of the machine.
+    pub(crate) host: String,
+}
+
+impl Environment {
+    /// Looks around.
+    pub(crate) fn take() -> Self {
+        let vars = std::env::vars_os()
+            .filter(|(_, value)| !value.is_empty())
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .collect();
+        let user = uzers::get_user_by_uid(uzers::get_current_uid());
+        Self {
+            vars,
+            passwd_home: user.as_ref().map(|user| user.home_dir().to_owned()),
+            user: user.map_or_else(
+                || uzers::get_current_uid().to_string(),
+                |user| user.name().to_string_lossy().into_owned(),
+            ),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// A variable that is text.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>> {
+        let Some(value) = self.vars.get(name) else { return Ok(None) };
+        match value.to_str() {
+            Some(text) => Ok(Some(text)),
+            None => Err(Error::Value { name: name.to_owned(), what: "it is not UTF-8".to_owned() }),
+        }
+    }
+
+    /// A variable that is a path.
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.vars.get(name).map(PathBuf::from)
+    }
+
+    /// The home directory: `HOME` if it is absolute, else what the system knows.
+    pub(crate) fn home(&self) -> Result<PathBuf> {
+        let absolute = |path: &PathBuf| path.is_absolute();
+        let home = self.path("HOME").filter(absolute);
+        home.or_else(|| self.passwd_home.clone().filter(absolute)).ok_or(Error::NoHome)
+    }
+
+    /// Our directory of one kind: `$XDG_.../agent-backup`, or below the home directory.
+    pub(crate) fn xdg(&self, variable: &str, below_home: &str) -> Result<PathBuf> {
+        let base = self.path(variable).filter(|path| path.is_absolute());
+        let base = base.map_or_else(|| Ok(self.home()?.join(below_home)), Ok)?;
+        Ok(base.join("agent-backup"))
+    }
+
+    /// What adapters need to know.
+    pub(crate) fn for_adapters(&self) -> Result<adapters::Env> {
+        let os = if cfg!(target_os = "macos") { adapters::Os::Macos } else { adapters::Os::Linux };
+        let public = |(name, _): &(&String, &OsString)| !SECRET_VARIABLES.contains(&name.as_str());
+        let vars = self.vars.iter().filter(public).map(|(n, v)| (n.clone(), v.clone())).collect();
+        Ok(adapters::Env { home: self.home()?, vars, os })
+    }
+
+    /// Opens a `~/` at the beginning, where no shell did.
+    pub(crate) fn open_tilde(&self, path: &str) -> Result<PathBuf> {
+        match path.strip_prefix("~/") {
+            Some(rest) => Ok(self.home()?.join(rest)),
+            None if path == "~" => self.home(),
+            None => Ok(PathBuf::from(path)),
+        }
+    }
+}
+
+/// A path without `.` and doubled slashes, absolute; the file system is not asked.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|source| Error::ConfigRead { path: path.to_owned(), source })
+}

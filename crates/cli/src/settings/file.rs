@@ -1,0 +1,344 @@
+//! `config.toml`: strict, so that a misspelt key is an error with its line and not a setting that
+//! has no effect.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use super::error::{Error, Result};
+use super::secret;
+use crate::ui::size;
+
+/// Largest configuration file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    repo: Option<Spanned<String>>,
+    password_file: Option<Spanned<String>>,
+    password_command: Option<Spanned<String>>,
+    state_dir: Option<Spanned<String>>,
+    cache_dir: Option<Spanned<String>>,
+    host: Option<String>,
+    #[serde(default)]
+    push: RawPush,
+    #[serde(default)]
+    storage: RawStorage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPush {
+    #[serde(default)]
+    agents: Vec<String>,
+    #[serde(default)]
+    paths: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    exclude_larger_than: Option<Spanned<String>>,
+    limit_upload: Option<Spanned<String>>,
+    #[serde(default)]
+    one_file_system: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStorage {
+    key_id: Option<Spanned<String>>,
+    secret_key: Option<Spanned<String>>,
+    secret_key_file: Option<Spanned<String>>,
+    region: Option<String>,
+    endpoint: Option<String>,
+}
+
+// by hand, because it may hold a secret
+impl std::fmt::Debug for RawStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawStorage").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+/// The file, understood. Paths are as written; `~/` is opened later.
+#[derive(Debug, Default)]
+pub(crate) struct ConfigFile {
+    pub(crate) repo: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) password_command: Option<String>,
+    pub(crate) state_dir: Option<String>,
+    pub(crate) cache_dir: Option<String>,
+    pub(crate) host: Option<String>,
+    pub(crate) agents: Vec<String>,
+    pub(crate) paths: BTreeMap<String, String>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) exclude_larger_than: Option<u64>,
+    pub(crate) limit_upload: Option<u64>,
+    pub(crate) one_file_system: bool,
+    pub(crate) key_id: Option<String>,
+    pub(crate) secret_key: Option<secret::Source>,
+    pub(crate) region: Option<String>,
+    pub(crate) endpoint: Option<String>,
+}
+
+impl ConfigFile {
+    /// Reads the file; none if it is not there.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>> {
+        let io = |source| Error::ConfigRead { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io(e)),
+        };
+        let mut text = Zeroizing::new(String::new());
+        (&file).take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(io)?;
+        let (config, holds_secret) = Self::parse(&text, path)?;
+        if holds_secret {
+            secret::check_private(path, &file)?;
+        }
+        Ok(Some(config))
+    }
+
+    /// Parses the text of the file; also whether a secret stands in it.
+    fn parse(text: &str, path: &Path) -> Result<(Self, bool)> {
+        let at = At { text, path };
+        let raw: Raw = toml::from_str(text).map_err(|e| at.toml(&e))?;
+        if let (Some(_), Some(command)) = (&raw.password_file, &raw.password_command) {
+            return Err(at.wrong(&command.span(), "give password_file or password_command"));
+        }
+        let storage = raw.storage;
+        let holds_secret = storage.secret_key.is_some();
+        let secret_key = match (storage.secret_key, storage.secret_key_file) {
+            (Some(_), Some(file)) => {
+                return Err(at.wrong(&file.span(), "give secret_key or secret_key_file"));
+            }
+            (Some(value), None) => {
+                let how = secret::How::Value(value.into_inner().into());
+                Some(secret::Source::new("secret_key", how))
+            }
+            (None, Some(file)) => {
+                let how = secret::How::File(PathBuf::from(at.path(file)?));
+                Some(secret::Source::new("secret_key_file", how))
+            }
+            (None, None) => None,
+        };
+        if let (Some(id), None) = (&storage.key_id, &secret_key) {
+            return Err(at.wrong(&id.span(), "the key needs secret_key_file (or secret_key) too"));
+        }
+        let sized = |value: Option<Spanned<String>>,
+                     parse: fn(&str) -> std::result::Result<u64, String>| {
+            value
+                .map(|v| parse(v.get_ref()).map_err(|e: String| at.wrong(&v.span(), &e)))
+                .transpose()
+        };
+        let path_of = |value: Option<Spanned<String>>| value.map(|v| at.path(v)).transpose();
+        let mut paths = BTreeMap::new();
+        for (label, dir) in raw.push.paths {
+            paths.insert(label, at.path(dir)?);
+        }
+        let config = Self {
+            repo: raw.repo.map(|repo| at.address(repo)).transpose()?,
+            password_file: path_of(raw.password_file)?,
+            password_command: raw.password_command.map(|command| at.filled(command)).transpose()?,
+            state_dir: path_of(raw.state_dir)?,
+            cache_dir: path_of(raw.cache_dir)?,
+            host: raw.host,
+            agents: raw.push.agents,
+            paths,
+            exclude: raw.push.exclude,
+            exclude_larger_than: sized(raw.push.exclude_larger_than, size::parse)?,
+            limit_upload: sized(raw.push.limit_upload, size::parse_rate)?,
+            one_file_system: raw.push.one_file_system,
+            key_id: storage.key_id.map(Spanned::into_inner),
+            secret_key,
+            region: storage.region,
+            endpoint: storage.endpoint,
+        };
+        Ok((config, holds_secret))
+    }
+}
+
+/// Names places in the file.
+struct At<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl At<'_> {
+    fn toml(&self, error: &toml::de::Error) -> Error {
+        self.wrong(&error.span().unwrap_or(0..0), error.message())
+    }
+
+    /// The key is what stands before `=` on the line.
+    fn wrong(&self, span: &Range<usize>, what: &str) -> Error {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let line = before.bytes().filter(|b| *b == b'\n').count();
+        let text = self.text.lines().nth(line).unwrap_or_default();
+        let key = text.split_once('=').map_or("", |(key, _)| key.trim());
+        // serde quotes nothing but keys; a value (it may be a secret) is never repeated
+        let what = what.lines().next().unwrap_or_default();
+        Error::Config {
+            file: self.path.to_owned(),
+            line: line + 1,
+            key: key.chars().take(64).collect(),
+            what: what.to_owned(),
+        }
+    }
+
+    fn filled(&self, value: Spanned<String>) -> Result<String> {
+        if value.get_ref().trim().is_empty() {
+            return Err(self.wrong(&value.span(), "it is empty"));
+        }
+        Ok(value.into_inner())
+    }
+
+    fn address(&self, value: Spanned<String>) -> Result<String> {
+        let text = value.get_ref();
+        let address =
+            store::Address::parse(text).map_err(|e| self.wrong(&value.span(), &e.to_string()))?;
+        if matches!(address, store::Address::Local(_)) && !text.starts_with("file:") {
+            return self.path(value);
+        }
+        self.filled(value)
+    }
+
+    /// Relative paths would mean something else in every directory.
+    fn path(&self, value: Spanned<String>) -> Result<String> {
+        let text = value.get_ref();
+        if text.starts_with('/') || text.starts_with("~/") || text == "~" {
+            return Ok(value.into_inner());
+        }
+        Err(self.wrong(&value.span(), "write an absolute path, or one that begins with ~/"))
+    }
+}
+
+/// What `init` writes where there is no configuration file yet.
+pub(crate) fn template(repo: Option<&str>) -> String {
+    let repo = match repo {
+        Some(address) => format!("repo = {}", toml::Value::String(address.to_owned())),
+        None => "#repo = \"b2:bucket/agents\"".to_owned(),
+    };
+    TEMPLATE.replace("@REPO@", &repo)
+}
+
+const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over environment variables, and these over this file.
+# Every key is described in docs/cli.md; a key that is not known is an error.
+
+# Where the repository is: a directory, b2:bucket/prefix, s3://bucket/prefix or
+# s3:https://host/bucket/prefix. Without it: a repository in the data directory of this user.
+@REPO@
+
+# Used when this machine has no key of its own for the repository.
+#password_file = "~/.agent-backup-pass"
+#password_command = "pass show agent-backup"
+
+#host = "laptop"
+#state_dir = "~/.local/state/agent-backup"
+#cache_dir = "~/.cache/agent-backup"
+
+[push]
+# Agents to back up; none named: all that are found here (`agent-backup agents`).
+#agents = ["claude-code", "codex"]
+#exclude = ["*.iso"]
+#exclude_larger_than = "2GiB"
+#limit_upload = "2MiB"
+#one_file_system = true
+
+# More directories: a label, and where it is.
+[push.paths]
+#notes = "~/notes"
+
+# The storage key of a bucket. B2_KEY_ID and B2_APPLICATION_KEY do the same.
+[storage]
+#key_id = "004..."
+#secret_key_file = "~/.config/agent-backup/storage.key"
+#region = "eu-central-003"
+#endpoint = "https://s3.example.org"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        ConfigFile::parse(text, Path::new("/c/config.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_with_file_line_and_key() {
+        let said = wrong("repo = \"/srv\"\n\n[push]\nexlude = [\"*.iso\"]\n");
+        assert!(said.starts_with("/c/config.toml:4: exlude: unknown field `exlude`"), "{said}");
+        let said = wrong("[storge]\nkey_id = \"x\"\n");
+        assert!(said.starts_with("/c/config.toml:1: unknown field `storge`"), "{said}");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_an_error_with_its_line() {
+        for (text, begins) in [
+            ("repo = 7\n", "/c/config.toml:1: repo: "),
+            ("\nrepo = \"\"\n", "/c/config.toml:2: repo: cannot use this repository address"),
+            ("repo = \"backup\"\n", "/c/config.toml:1: repo: write an absolute path"),
+            ("password_command = \" \"", "/c/config.toml:1: password_command: it is empty"),
+            ("repo = \"/a\"\nrepo = \"/b\"\n", "/c/config.toml:2: "),
+            ("repo = \n", "/c/config.toml:1: "),
+            ("[push]\nlimit_upload = \"fast\"\n", "/c/config.toml:2: limit_upload: 'fast'"),
+            ("[push]\nexclude_larger_than = \"1X\"", "/c/config.toml:2: exclude_larger_than: "),
+            ("[push.paths]\nnotes = \"notes\"\n", "/c/config.toml:2: notes: write an absolute"),
+            ("password_file = \"p\"\n", "/c/config.toml:1: password_file: write an absolute"),
+            ("[storage]\nkey_id = \"x\"\n", "/c/config.toml:2: key_id: "),
+            (
+                "password_file = \"/p\"\npassword_command = \"c\"\n",
+                "/c/config.toml:2: password_command: ",
+            ),
+        ] {
+            let said = wrong(text);
+            assert!(said.starts_with(begins), "{text:?} gave {said:?}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_in_no_message() {
+        let text =
+            "[storage]\nkey_id = \"k\"\nsecret_key = \"hunter2\"\nsecret_key_file = \"/f\"\n";
+        assert!(!wrong(text).contains("hunter2"));
+        let text = "[storage]\nkey_id = \"k\"\nsecret_key = [\"hunter2\"]\n";
+        assert!(!wrong(text).contains("hunter2"), "{}", wrong(text));
+        let text = "[storage]\nkey_id = \"k\"\nsecret_key = \"hunter2\"\n";
+        let (config, holds_secret) = ConfigFile::parse(text, Path::new("c")).unwrap();
+        assert!(holds_secret);
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_init_writes_is_read_back_and_means_only_the_repository() {
+        let odd = "/srv/a \"quoted\" \\ dir";
+        let (config, _) = ConfigFile::parse(&template(Some(odd)), Path::new("c")).unwrap();
+        assert_eq!(config.repo.as_deref(), Some(odd));
+        assert!(config.agents.is_empty() && config.paths.is_empty() && config.key_id.is_none());
+        let (config, _) = ConfigFile::parse(&template(None), Path::new("c")).unwrap();
+        assert_eq!(config.repo, None);
+    }
+
+    #[test]
+    fn every_line_that_the_template_offers_is_a_valid_one() {
+        let text = template(Some("/srv"))
+            .lines()
+            .filter(|line| !line.starts_with("#password_command"))
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if !rest.starts_with(' ') => rest.to_owned(),
+                _ => line.to_owned(),
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let (config, _) = ConfigFile::parse(&text, Path::new("c")).unwrap();
+        assert_eq!(config.limit_upload, Some(2 << 20));
+        assert_eq!(config.paths["notes"], "~/notes");
+    }
+}

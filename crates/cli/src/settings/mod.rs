@@ -1,0 +1,276 @@
+//! What was meant: flags over environment variables over `config.toml`, resolved once.
+//!
+//! In: the global flags and the [`Environment`]. Out: [`Settings`]. Invariants: nothing else in the
+//! program reads the environment; a secret is read when it is needed, and never printed; the
+//! passphrase never defaults to the key of the storage.
+
+mod environment;
+mod error;
+mod file;
+pub(crate) mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use store::{Address, Credentials};
+
+use crate::args::Global;
+
+pub(crate) use environment::{Environment, absolute};
+pub(crate) use error::{Error, Result};
+use file::ConfigFile;
+pub(crate) use file::template;
+use secret::{How, Source};
+
+/// Prefix in a bucket that `B2_BUCKET` names without `B2_PREFIX`.
+const B2_PREFIX_DEFAULT: &str = "agent-backup";
+
+/// Which repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that was named: never made by accident.
+    Named(Address),
+    /// None was named: the one in our data directory, made on first use.
+    Embedded(PathBuf),
+}
+
+impl Which {
+    /// Its address.
+    pub(crate) fn address(&self) -> Address {
+        match self {
+            Self::Named(address) => address.clone(),
+            Self::Embedded(path) => Address::Local(path.clone()),
+        }
+    }
+}
+
+/// What opens the repository, and whether this machine's own key comes first.
+#[derive(Debug, Clone)]
+pub(crate) struct Password {
+    /// Where it comes from.
+    pub(crate) source: Source,
+    /// Given for this run (flag, environment): used whatever else there is.
+    pub(crate) explicit: bool,
+}
+
+/// What `push` takes from the configuration where no flag says otherwise.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PushDefaults {
+    pub(crate) agents: Vec<String>,
+    pub(crate) paths: BTreeMap<String, PathBuf>,
+    pub(crate) exclude: Vec<String>,
+    pub(crate) exclude_larger_than: Option<u64>,
+    pub(crate) limit_upload: Option<u64>,
+    pub(crate) one_file_system: bool,
+}
+
+/// Everything a command needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) which: Which,
+    pub(crate) password: Option<Password>,
+    pub(crate) region: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) cache_dir: PathBuf,
+    pub(crate) no_cache: bool,
+    pub(crate) config_path: PathBuf,
+    pub(crate) config_found: bool,
+    pub(crate) adapters_dir: PathBuf,
+    pub(crate) adapters_env: adapters::Env,
+    pub(crate) machine: engine::Machine,
+    pub(crate) push: PushDefaults,
+    /// What the user should know about variables that are set.
+    pub(crate) notes: Vec<String>,
+    storage_key: Option<(String, Source)>,
+}
+
+impl Settings {
+    /// Puts flags, environment and configuration file together.
+    pub(crate) fn resolve(flags: &Global, env: &Environment) -> Result<Self> {
+        if let Some(value) = env.text("B2_ENCRYPT")?
+            && matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off")
+        {
+            return Err(Error::Unencrypted);
+        }
+        let named = flags.config.clone().or_else(|| env.path("AGENT_BACKUP_CONFIG"));
+        let config_path = match &named {
+            Some(path) => absolute(path)?,
+            None => env.xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml"),
+        };
+        let config = match ConfigFile::read(&config_path)? {
+            None if named.is_some() => {
+                let source = std::io::ErrorKind::NotFound.into();
+                return Err(Error::ConfigRead { path: config_path, source });
+            }
+            config => config,
+        };
+        let config_found = config.is_some();
+        let config = config.unwrap_or_default();
+        let which = which(flags, env, &config)?;
+        let at_b2 = matches!(which, Which::Named(Address::B2 { .. }));
+        let text = |name| Ok(env.text(name)?.map(str::to_owned));
+        let b2_region = if at_b2 { text("B2_REGION")? } else { None };
+        let opened = |path: &Option<String>| path.as_ref().map(|p| env.open_tilde(p)).transpose();
+        let dir = |flag: Option<PathBuf>, variable, configured, xdg, below| -> Result<PathBuf> {
+            let chosen = flag.or_else(|| env.path(variable));
+            let chosen = chosen.map_or_else(|| opened(configured), |path| Ok(Some(path)))?;
+            chosen.map_or_else(|| env.xdg(xdg, below), |path| absolute(&path))
+        };
+        Ok(Self {
+            password: password(flags, env, &config)?,
+            storage_key: storage_key(env, &config)?,
+            region: text("AGENT_BACKUP_REGION")?.or(b2_region).or(config.region),
+            endpoint: text("AGENT_BACKUP_ENDPOINT")?.or(config.endpoint),
+            state_dir: dir(
+                None,
+                "AGENT_BACKUP_STATE_DIR",
+                &config.state_dir,
+                "XDG_STATE_HOME",
+                ".local/state",
+            )?,
+            cache_dir: dir(
+                flags.cache_dir.clone(),
+                "AGENT_BACKUP_CACHE_DIR",
+                &config.cache_dir,
+                "XDG_CACHE_HOME",
+                ".cache",
+            )?,
+            no_cache: flags.no_cache,
+            config_found,
+            adapters_dir: config_path.with_file_name("agents"),
+            config_path,
+            adapters_env: env.for_adapters()?,
+            machine: engine::Machine {
+                host: config.host.unwrap_or_else(|| env.host.clone()),
+                user: env.user.clone(),
+                home: env.home()?,
+                os: std::env::consts::OS.to_owned(),
+            },
+            push: PushDefaults {
+                agents: config.agents,
+                paths: config
+                    .paths
+                    .iter()
+                    .map(|(label, dir)| Ok((label.clone(), env.open_tilde(dir)?)))
+                    .collect::<Result<_>>()?,
+                exclude: config.exclude,
+                exclude_larger_than: config.exclude_larger_than,
+                limit_upload: config.limit_upload,
+                one_file_system: config.one_file_system,
+            },
+            notes: notes(env),
+            which,
+        })
+    }
+
+    /// The storage key, read now; none if there is none.
+    pub(crate) fn credentials(&self) -> Result<Option<Credentials>> {
+        let Some((key_id, secret)) = &self.storage_key else { return Ok(None) };
+        let secret = store::Secret::new(std::mem::take(&mut *secret.read()?));
+        Ok(Some(Credentials { key_id: key_id.clone(), secret }))
+    }
+}
+
+fn which(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Which> {
+    let parse = |name: &str, text: &str| {
+        let address = Address::parse(text)
+            .map_err(|e| Error::Value { name: name.to_owned(), what: e.to_string() })?;
+        Ok(Which::Named(match address {
+            Address::Local(path) => Address::Local(absolute(&path)?),
+            other => other,
+        }))
+    };
+    if let Some(address) = &flags.repo {
+        return parse("--repo", address);
+    }
+    if let Some(address) = env.text("AGENT_BACKUP_REPO")? {
+        return parse("AGENT_BACKUP_REPO", address);
+    }
+    if let Some(bucket) = env.text("B2_BUCKET")? {
+        let prefix = env.text("B2_PREFIX")?.unwrap_or(B2_PREFIX_DEFAULT);
+        return parse("B2_BUCKET and B2_PREFIX", &format!("b2:{bucket}/{prefix}"));
+    }
+    match &config.repo {
+        Some(text) if text.starts_with('~') => {
+            Ok(Which::Named(Address::Local(env.open_tilde(text)?)))
+        }
+        Some(text) => parse("repo", text),
+        None => Ok(Which::Embedded(env.xdg("XDG_DATA_HOME", ".local/share")?.join("repository"))),
+    }
+}
+
+fn password(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Option<Password>> {
+    let given = |name: &str, how| Some(Password { source: Source::new(name, how), explicit: true });
+    if let Some(file) = &flags.password_file {
+        return Ok(given("--password-file", How::File(file.clone())));
+    }
+    if let Some(command) = &flags.password_command {
+        return Ok(given("--password-command", How::Command(command.clone())));
+    }
+    if let Some(text) = env.text("AGENT_BACKUP_PASSWORD")? {
+        return Ok(given("AGENT_BACKUP_PASSWORD", How::Value(text.to_owned().into())));
+    }
+    if let Some(file) = env.path("AGENT_BACKUP_PASSWORD_FILE") {
+        return Ok(given("AGENT_BACKUP_PASSWORD_FILE", How::File(file)));
+    }
+    if let Some(command) = env.text("AGENT_BACKUP_PASSWORD_COMMAND")? {
+        return Ok(given("AGENT_BACKUP_PASSWORD_COMMAND", How::Command(command.to_owned())));
+    }
+    if let Some(text) = env.text("B2_ENCRYPTION_KEY")? {
+        return Ok(given("B2_ENCRYPTION_KEY", How::Value(text.to_owned().into())));
+    }
+    let configured = match (&config.password_file, &config.password_command) {
+        (Some(file), _) => Some(("password_file", How::File(env.open_tilde(file)?))),
+        (None, Some(command)) => Some(("password_command", How::Command(command.clone()))),
+        (None, None) => None,
+    };
+    Ok(configured.map(|(name, how)| Password { source: Source::new(name, how), explicit: false }))
+}
+
+/// Both halves come from the same place: half a key of one storage and half of another would be a
+/// riddle.
+fn storage_key(env: &Environment, config: &ConfigFile) -> Result<Option<(String, Source)>> {
+    for (id, secret) in
+        [("AGENT_BACKUP_KEY_ID", "AGENT_BACKUP_SECRET_KEY"), ("B2_KEY_ID", "B2_APPLICATION_KEY")]
+    {
+        let missing = |is: &str, not: &str| Error::Credentials {
+            what: format!("{is} is set and {not} is not: a storage key has two halves"),
+        };
+        match (env.text(id)?, env.text(secret)?) {
+            (Some(key_id), Some(value)) => {
+                let how = How::Value(value.to_owned().into());
+                return Ok(Some((key_id.to_owned(), Source::new(secret, how))));
+            }
+            (Some(_), None) => return Err(missing(id, secret)),
+            (None, Some(_)) => return Err(missing(secret, id)),
+            (None, None) => {}
+        }
+    }
+    let (Some(key_id), Some(secret)) = (&config.key_id, &config.secret_key) else {
+        return Ok(None);
+    };
+    let how = match &secret.how {
+        How::File(path) => How::File(env.open_tilde(&path.to_string_lossy())?),
+        other => other.clone(),
+    };
+    Ok(Some((key_id.clone(), Source::new(secret.from.clone(), how))))
+}
+
+/// Variables of agent-backup-core that have no effect here, and why.
+fn notes(env: &Environment) -> Vec<String> {
+    let known = [
+        (
+            "B2_KEEP_SNAPSHOTS",
+            "agent-backup deletes no snapshot by itself; old ones cost little, their content is shared",
+        ),
+        ("B2_SCHEDULE", "push runs once; start it from cron or a timer"),
+    ];
+    known
+        .iter()
+        .filter(|(name, _)| env.vars.contains_key(*name))
+        .map(|(name, why)| format!("{name} has no effect: {why}"))
+        .collect()
+}

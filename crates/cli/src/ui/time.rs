@@ -1,0 +1,70 @@
+//! Times of snapshots and files for people (local time) and for programs (RFC 3339, UTC).
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Nanoseconds since 1970 as local time, to the second.
+pub(crate) fn show_nanos(nanos: i64) -> String {
+    show(Timestamp::from_nanosecond(i128::from(nanos)).ok())
+}
+
+/// Seconds since 1970 as local time, to the second.
+pub(crate) fn show_secs(secs: i64) -> String {
+    show(Timestamp::from_second(secs).ok())
+}
+
+fn show(time: Option<Timestamp>) -> String {
+    let Some(time) = time else { return "?".to_owned() };
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Nanoseconds since 1970 as RFC 3339; none for a time that no calendar has.
+pub(crate) fn rfc3339_nanos(nanos: i64) -> Option<String> {
+    Timestamp::from_nanosecond(i128::from(nanos)).ok().map(|time| time.to_string())
+}
+
+/// Seconds and nanoseconds since 1970 as RFC 3339; none for a time that no calendar has.
+pub(crate) fn rfc3339(secs: i64, nanos: u32) -> Option<String> {
+    let time = i128::from(secs) * 1_000_000_000 + i128::from(nanos);
+    Timestamp::from_nanosecond(time).ok().map(|time| time.to_string())
+}
+
+/// A stretch of time: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+pub(crate) fn show_span(nanos: i64) -> String {
+    let tenths = nanos.max(0) / 100_000_000;
+    let secs = tenths / 10;
+    match secs {
+        0..10 => format!("{secs}.{} s", tenths % 10),
+        10..60 => format!("{secs} s"),
+        60..3600 => format!("{} min {} s", secs / 60, secs % 60),
+        _ => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_get_utc_and_odd_times_do_not_panic() {
+        assert_eq!(rfc3339_nanos(0).unwrap(), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(-1, 500_000_000).unwrap(), "1969-12-31T23:59:59.5Z");
+        assert_eq!(rfc3339(i64::MAX, 0), None);
+        assert_eq!(show_secs(i64::MIN), "?");
+        assert!(rfc3339_nanos(i64::MIN).is_some());
+    }
+
+    #[test]
+    fn spans_use_the_unit_a_person_would_choose() {
+        let second = 1_000_000_000;
+        for (nanos, shown) in [
+            (-5, "0.0 s"),
+            (450_000_000, "0.4 s"),
+            (12 * second, "12 s"),
+            (200 * second, "3 min 20 s"),
+            (7500 * second, "2 h 5 min"),
+        ] {
+            assert_eq!(show_span(nanos), shown);
+        }
+    }
+}
