@@ -40,7 +40,7 @@ impl Look {
     /// A change after the look may have left the same times: the file was written within the
     /// resolution of its file system's clock before we looked (git calls this racily clean). Times
     /// without a fraction come from file systems that count in seconds, two at the worst.
-    fn racy(&self, seen_nanos: i64) -> bool {
+    pub(super) fn racy(&self, seen_nanos: i64) -> bool {
         let coarse = self.mtime.1 == 0 && self.ctime.1 == 0;
         let resolution = if coarse { 2_000_000_000 } else { 20_000_000 };
         [self.mtime, self.ctime].iter().any(|(secs, nanos)| {

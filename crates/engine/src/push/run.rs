@@ -208,6 +208,7 @@ pub(super) fn run(
         dirs: &dirs,
         cutter: &cutter,
         clock: session.clock.clone(),
+        database_wait: options.database_wait,
         out: out.clone(),
         stop: &stop,
         bytes_read: &counts.bytes_read,
