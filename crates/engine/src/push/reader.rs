@@ -64,7 +64,7 @@ const IDLE: Duration = Duration::from_millis(200);
 pub(super) struct Context<'a> {
     pub(super) dedup: &'a Dedup,
     pub(super) fates: &'a Fates,
-    pub(super) roots: &'a [SourceRoot],
+    pub(super) roots: &'a [Option<SourceRoot>],
     pub(super) dirs: &'a [PathBuf],
     pub(super) cutter: &'a Cutter,
     pub(super) clock: Arc<dyn Clock>,
@@ -187,7 +187,10 @@ impl<'a> FileReader<'a> {
         let mut again_soon = false;
         for attempt in 1.. {
             let seen_nanos = self.cx.clock.now_nanos();
-            let mut file = match self.cx.roots[job.root].open(&job.rel, &job.stat) {
+            let Some(root) = &self.cx.roots[job.root] else {
+                return self.gone(&job, "its root cannot be opened");
+            };
+            let mut file = match root.open(&job.rel, &job.stat) {
                 Ok(file) => file,
                 Err(OpenProblem::Replaced) if attempt < TRIES_MAX => match self.look_again(&job) {
                     Some(stat) => {

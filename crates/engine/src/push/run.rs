@@ -180,10 +180,9 @@ pub(super) fn run(
     let cutter = Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes)));
     let scan_roots: Vec<ScanRoot> = roots.iter().map(|r| r.scan.clone()).collect();
     let dirs: Vec<PathBuf> = scan_roots.iter().map(|r| r.dir.clone()).collect();
-    let sources = dirs
-        .iter()
-        .map(|dir| SourceRoot::open_dir(dir).map_err(|e| Error::local("open", dir, e)))
-        .collect::<Result<Vec<_>>>()?;
+    // a root that cannot be opened is reported by the scan; the others go on
+    let sources: Vec<Option<SourceRoot>> =
+        dirs.iter().map(|dir| SourceRoot::open_dir(dir).ok()).collect();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.sealers)
         .thread_name(|n| format!("seal-{n}"))
@@ -325,7 +324,7 @@ impl Counts {
 struct Scanning<'a> {
     session: &'a Session,
     roots: &'a [ScanRoot],
-    sources: &'a [SourceRoot],
+    sources: &'a [Option<SourceRoot>],
     options: &'a PushOptions,
     cancel: &'a AtomicBool,
     stop: &'a AtomicBool,
@@ -477,8 +476,9 @@ impl<'a> Scanning<'a> {
         let mut head = [0; 100];
         let rel = found.rel(&self.roots[found.root]);
         self.sources[found.root]
-            .open(rel, &found.stat)
-            .is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut head).is_ok())
+            .as_ref()
+            .and_then(|root| root.open(rel, &found.stat).ok())
+            .is_some_and(|mut file| std::io::Read::read_exact(&mut file, &mut head).is_ok())
             && sqlite::page_size(&head).is_some()
     }
 }
