@@ -105,6 +105,16 @@ impl Bench {
         Tree::read(&target.join("files")).unwrap()
     }
 
+    /// The files of a snapshot, read by a machine that has no cache.
+    pub fn held(&self, store: Arc<dyn Store>, id: &repo::OpId) -> Vec<(String, Vec<u8>)> {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let dirs = Dirs { state: self.dirs().state, cache: elsewhere.path().join("cache") };
+        let session = open_with(store, &dirs, self.clock.clone()).unwrap();
+        let mut files = contents(&session, &session.snapshot(id).unwrap().tree);
+        files.sort();
+        files
+    }
+
     pub fn tree(&self) -> Tree {
         Tree::read(&self.source()).unwrap()
     }
@@ -135,9 +145,27 @@ impl Bench {
     }
 }
 
-fn open_with(store: Arc<dyn Store>, dirs: &Dirs, clock: Arc<TestClock>) -> engine::Result<Session> {
+pub fn open_with(
+    store: Arc<dyn Store>,
+    dirs: &Dirs,
+    clock: Arc<dyn Clock>,
+) -> engine::Result<Session> {
     let none = |_: &repo::config::Config| Ok::<Option<SecretInput>, engine::Error>(None);
     Session::open(store, none, dirs, machine(), clock)
+}
+
+/// Every file of a directory as [`contents`] gives those of its snapshot.
+pub fn files_below(source: &Path) -> Vec<(String, Vec<u8>)> {
+    let tree = Tree::read(source).unwrap();
+    let files =
+        tree.entries.iter().filter(|(_, e)| matches!(e.kind, testkit::tree::Kind::File { .. }));
+    let mut out: Vec<_> = files
+        .map(|(path, _)| {
+            (format!("files/{}", path.display()), std::fs::read(source.join(path)).unwrap())
+        })
+        .collect();
+    out.sort();
+    out
 }
 
 /// Pulls a whole snapshot to `target/<label>`; every problem fails the test.
