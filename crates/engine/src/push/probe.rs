@@ -1,5 +1,6 @@
 //! The probe: is there anything to do? A scan against the cache that writes nothing.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 
@@ -41,12 +42,13 @@ pub(super) fn probe(
     std::thread::scope(|scope| -> Result<()> {
         let mut rows = Rows::start(scope, session, false);
         let mut owners = Owners::new();
-        let mut companions = Companions::default();
+        let companions = RefCell::new(Companions::default());
         scan::scan(
             &scan_roots,
             &options.scan,
             cancel,
             &mut |found| {
+                let mut companions = companions.borrow_mut();
                 if companions.is_left_out(&found) || is_bare_root(&found, &scan_roots) {
                     return ControlFlow::Continue(());
                 }
@@ -75,7 +77,11 @@ pub(super) fn probe(
                     }
                 }
             },
-            &mut |problem| problems.push(problem),
+            &mut |problem| {
+                if !companions.borrow().expects(&problem) {
+                    problems.push(problem);
+                }
+            },
         )?;
         Ok(())
     })?;

@@ -184,7 +184,7 @@ impl<'a> FileReader<'a> {
     }
 
     fn file(&mut self, mut job: Job) -> Outcome {
-        let mut again_soon = false;
+        let (mut again_soon, mut raw) = (false, 0);
         for attempt in 1.. {
             let seen_nanos = self.cx.clock.now_nanos();
             let Some(root) = &self.cx.roots[job.root] else {
@@ -209,7 +209,7 @@ impl<'a> FileReader<'a> {
                 Err(e) => self.problem(&job.path, format!("its attributes: {e}"), false),
             }
             set_times(&mut job.entry, &before);
-            job.entry.flags = if file.sparse_hint() { flag::SPARSE } else { 0 };
+            job.entry.flags = raw | if file.sparse_hint() { flag::SPARSE } else { 0 };
             if job.sqlite {
                 drop(file); // SQLite must be the only one that has it open
                 match self.database(&job, &before, seen_nanos) {
@@ -220,7 +220,7 @@ impl<'a> FileReader<'a> {
                         // without a row the next push tries again to capture it
                         again_soon = e.kind() == io::ErrorKind::ResourceBusy;
                         job.sqlite = false;
-                        job.entry.flags |= flag::SQLITE_RAW;
+                        raw = flag::SQLITE_RAW;
                         continue;
                     }
                 }

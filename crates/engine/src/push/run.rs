@@ -1,6 +1,7 @@
 //! One run of the pipeline under an announced operation: scan, readers, sealers, collector,
 //! uploaders. First error wins; everybody else stops.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -98,13 +99,19 @@ impl Companions {
 
     /// The database this is a side file of.
     fn database<'p>(&self, found: &'p Found) -> Option<(&'p [u8], Captured)> {
-        if found.kind != Kind::File {
-            return None;
-        }
+        if found.kind == Kind::File { self.base(&found.path) } else { None }
+    }
+
+    fn base<'p>(&self, path: &'p [u8]) -> Option<(&'p [u8], Captured)> {
         SIDE_FILES.iter().find_map(|suffix| {
-            let base = found.path.strip_suffix(suffix.as_bytes())?;
+            let base = path.strip_suffix(suffix.as_bytes())?;
             Some((base, *self.databases.get(base)?))
         })
+    }
+
+    /// Side files of a live database come and go: one that vanished is no problem.
+    pub(super) fn expects(&self, problem: &scan::Problem) -> bool {
+        matches!(problem.what, scan::Trouble::Vanished) && self.base(&problem.path).is_some()
     }
 
     /// True for side files that are left out of the snapshot. Shared memory is rebuilt from the log.
@@ -343,13 +350,14 @@ impl<'a> Scanning<'a> {
         'a: 'scope,
     {
         let mut rows = Rows::start(scope, self.session, self.options.reread);
-        let (mut owners, mut companions) = (Owners::new(), Companions::default());
+        let (mut owners, companions) = (Owners::new(), RefCell::new(Companions::default()));
         let mut place = 0;
         let scanned = scan::scan(
             self.roots,
             &self.options.scan,
             self.cancel,
             &mut |found| {
+                let companions = &mut *companions.borrow_mut();
                 if companions.is_left_out(&found) {
                     self.lost(&found);
                     return ControlFlow::Continue(());
@@ -359,11 +367,14 @@ impl<'a> Scanning<'a> {
                 }
                 self.window.wait_for_room(place, self.stop);
                 let row = rows.find(&found.path);
-                let flow = self.entry(place, found, row, &mut owners, &mut companions);
+                let flow = self.entry(place, found, row, &mut owners, companions);
                 place += 1;
                 flow
             },
             &mut |p| {
+                if companions.borrow().expects(&p) {
+                    return;
+                }
                 let (what, notice) = (p.to_string(), p.is_notice());
                 (self.problem)(Problem { path: p.path, what, notice });
             },
