@@ -358,10 +358,7 @@ fn agents(reader: &Reader<'_>, snapshots: &[Snapshot]) -> Result<Vec<AgentStats>
 }
 
 /// Entries and bytes of each agent in one snapshot.
-fn count(
-    reader: &Reader<'_>,
-    snapshot: &Snapshot,
-) -> Result<HashMap<Option<String>, (u64, u64)>> {
+fn count(reader: &Reader<'_>, snapshot: &Snapshot) -> Result<HashMap<Option<String>, (u64, u64)>> {
     let mut counts: HashMap<Option<String>, (u64, u64)> = HashMap::new();
     reader.walk(&snapshot.tree, &mut |path, entry| {
         let root = snapshot.roots.iter().find(|r| below(&path, r.label.as_bytes()).is_some());
@@ -454,7 +451,11 @@ impl Globs {
                 .case_insensitive(options.ignore_case)
                 .build()
                 .map_err(bad)?;
-            if trimmed.contains('/') { paths.add(compiled) } else { names.add(compiled) };
+            if trimmed.contains('/') {
+                paths.add(compiled)
+            } else {
+                names.add(compiled)
+            };
         }
         Ok(Self { names: names.build().map_err(bad)?, paths: paths.build().map_err(bad)? })
     }

@@ -25,6 +25,8 @@ use crate::{seal, varint};
 
 const MAGIC: [u8; 8] = *b"ABPACK\0\x01";
 const TAIL_BYTES: u64 = 4;
+/// Sealed length that most blocks stay below: a pack with less room than this is full.
+const BLOCK_BYTES_USUAL: u64 = 1 << 20;
 /// Room for a full pack, its last block and its trailer.
 const PACK_CAPACITY: usize = 48 << 20;
 
@@ -182,6 +184,19 @@ impl PackWriter {
     /// Bytes so far, the table's included: with many tiny chunks it is larger than the blocks.
     pub fn bytes(&self) -> u64 {
         self.object.len() as u64 + self.table_bytes
+    }
+
+    /// True if the pack should go to the store now. A pack is closed where its padding is small: the
+    /// fuller it is, the more padding it takes; at its target it is closed whatever that costs.
+    pub fn is_full(&self) -> bool {
+        let bytes = self.bytes();
+        let room = limits::PACK_BYTES_TARGET.saturating_sub(bytes);
+        if room < BLOCK_BYTES_USUAL {
+            return true;
+        }
+        let least = limits::PACK_BYTES_TARGET * 3 / 4;
+        let padding = padded_len(bytes, limits::PACK_BYTES_FLOOR) - bytes;
+        bytes >= least && padding <= (bytes - least) / 64
     }
 
     /// True while no block is in it.
