@@ -350,7 +350,10 @@ pub(crate) fn seal_block_with(
     nonce: [u8; seal::NONCE_BYTES],
 ) -> Result<SealedBlock> {
     assert!(!plain.is_empty() && plain.len() <= limits::BLOCK_PLAIN_BYTES_MAX as usize);
-    assert!(chunks.len() <= limits::CHUNKS_PER_BLOCK_MAX, "a reader takes no more chunks");
+    if chunks.len() > limits::CHUNKS_PER_BLOCK_MAX {
+        let reason = format!("{} chunks in one block, more than a reader takes", chunks.len());
+        return Err(Error::Refused { reason });
+    }
     let plain_len = u32::try_from(plain.len()).expect("checked above");
     let id = keys.block_id(kind, plain);
     let (codec, mut sealed) = crate::codec::encode(plain, level);
