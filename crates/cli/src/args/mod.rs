@@ -14,7 +14,7 @@ use crate::ui::size;
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
 #[derive(Debug, Parser)]
 #[command(name = "agent-backup", version, after_help = examples::TOP)]
-#[command(propagate_version = true, infer_subcommands = false, max_term_width = 100)]
+#[command(max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,

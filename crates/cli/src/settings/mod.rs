@@ -102,7 +102,7 @@ impl Settings {
         };
         let config = match ConfigFile::read(&config_path)? {
             None if named.is_some() => {
-                let source = std::io::ErrorKind::NotFound.into();
+                let source = rustix::io::Errno::NOENT.into();
                 return Err(Error::ConfigRead { path: config_path, source });
             }
             config => config,
