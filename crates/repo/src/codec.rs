@@ -17,7 +17,8 @@ pub enum Codec {
 }
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> =
+    /// Context and a buffer that the longest result fits, kept for the next block.
+    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>, Vec<u8>)>> =
         const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
         const { RefCell::new(None) };
@@ -27,18 +28,25 @@ thread_local! {
 pub(crate) fn encode(plain: &[u8], level: i32) -> (Codec, Vec<u8>) {
     let worth = |packed: usize, of: usize| packed < of - of / 20;
     COMPRESSOR.with_borrow_mut(|slot| {
-        if slot.as_ref().is_none_or(|(l, _)| *l != level) {
+        if slot.as_ref().is_none_or(|(l, ..)| *l != level) {
             let mut new = zstd::bulk::Compressor::new(level).expect("zstd makes a context");
             new.include_contentsize(true).expect("zstd knows this parameter");
             new.include_checksum(false).expect("zstd knows this parameter");
-            *slot = Some((level, new));
+            *slot = Some((level, new, Vec::new()));
         }
-        let (_, compressor) = slot.as_mut().expect("made above");
-        match compressor.compress(plain) {
-            Ok(packed) if worth(packed.len(), plain.len()) => (Codec::Zstd, packed),
-            _ => (Codec::Raw, plain.to_vec()),
+        let (_, compressor, buffer) = slot.as_mut().expect("made above");
+        buffer.resize(zstd::zstd_safe::compress_bound(plain.len()), 0);
+        match compressor.compress_to_buffer(plain, buffer.as_mut_slice()) {
+            Ok(len) if worth(len, plain.len()) => (Codec::Zstd, with_room_for_tag(&buffer[..len])),
+            _ => (Codec::Raw, with_room_for_tag(plain)),
         }
     })
+}
+
+fn with_room_for_tag(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + crate::seal::TAG_BYTES);
+    out.extend_from_slice(bytes);
+    out
 }
 
 /// Decodes a block whose authenticated plaintext length is `plain_len`. Never allocates more. The

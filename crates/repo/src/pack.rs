@@ -25,6 +25,8 @@ use crate::{seal, varint};
 
 const MAGIC: [u8; 8] = *b"ABPACK\0\x01";
 const TAIL_BYTES: u64 = 4;
+/// Room for a full pack, its last block and its trailer.
+const PACK_CAPACITY: usize = 48 << 20;
 
 /// One block in a pack's table.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -161,8 +163,9 @@ impl PackTable {
 #[derive(Debug)]
 pub struct PackWriter {
     id: PackId,
-    parts: Vec<Bytes>,
-    bytes: u64,
+    /// The object so far, in one piece: sealed blocks are copied in, so that what lives long is
+    /// one large buffer and not many middling ones between which memory is lost.
+    object: Vec<u8>,
     table_bytes: u64,
     rows: Vec<BlockRow>,
 }
@@ -170,13 +173,15 @@ pub struct PackWriter {
 impl PackWriter {
     /// An empty pack.
     pub fn new(id: PackId) -> Self {
-        let parts = vec![Bytes::from_static(&MAGIC)];
-        Self { id, parts, bytes: MAGIC.len() as u64, table_bytes: 0, rows: Vec::new() }
+        // address space, not memory: pages count once they are written
+        let mut object = Vec::with_capacity(PACK_CAPACITY);
+        object.extend_from_slice(&MAGIC);
+        Self { id, object, table_bytes: 0, rows: Vec::new() }
     }
 
     /// Bytes so far, the table's included: with many tiny chunks it is larger than the blocks.
     pub fn bytes(&self) -> u64 {
-        self.bytes + self.table_bytes
+        self.object.len() as u64 + self.table_bytes
     }
 
     /// True while no block is in it.
@@ -185,23 +190,25 @@ impl PackWriter {
     }
 
     /// Adds a sealed block.
-    pub fn push(&mut self, row: BlockRow, sealed: Bytes) {
+    pub fn push(&mut self, row: BlockRow, sealed: &[u8]) {
         assert_eq!(row.stored_len as usize, sealed.len(), "the row describes these bytes");
-        self.bytes += sealed.len() as u64;
         self.table_bytes += row.coded_len_max();
-        self.parts.push(sealed);
+        self.object.extend_from_slice(sealed);
         self.rows.push(row);
     }
 
     /// Takes over the blocks of another pack, which then is not written.
     pub fn absorb(&mut self, other: Self) {
-        for (row, sealed) in other.rows.into_iter().zip(other.parts.into_iter().skip(1)) {
+        let mut rest = &other.object[MAGIC.len()..];
+        for row in other.rows {
+            let (sealed, after) = rest.split_at(row.stored_len as usize);
             self.push(row, sealed);
+            rest = after;
         }
     }
 
-    /// Pads, seals the trailer and returns the object's parts with its table.
-    pub fn finish(self, keys: &Keys, repo: &RepoId) -> (PackTable, Vec<Bytes>) {
+    /// Pads, seals the trailer and returns the object with its table.
+    pub fn finish(self, keys: &Keys, repo: &RepoId) -> (PackTable, Bytes) {
         self.finish_with(keys, repo, &crate::random::bytes())
     }
 
@@ -211,27 +218,25 @@ impl PackWriter {
         keys: &Keys,
         repo: &RepoId,
         nonce: &[u8; seal::NONCE_BYTES],
-    ) -> (PackTable, Vec<Bytes>) {
+    ) -> (PackTable, Bytes) {
         let name = self.id.object_name();
         let mut table = PackTable { op: self.id.op, n: self.id.n, bytes: 0, blocks: self.rows };
         let trailer =
             object::seal_record_with(keys, repo, ObjectKind::Trailer, &name, &table, nonce);
-        let full = self.bytes + trailer.len() as u64 + TAIL_BYTES;
+        let blocks = self.object.len();
+        let full = blocks as u64 + trailer.len() as u64 + TAIL_BYTES;
         let padded = padded_len(full, limits::PACK_BYTES_FLOOR);
         assert!(padded <= limits::PACK_BYTES_MAX, "packs are closed long before");
         let padding = usize::try_from(padded - full).expect("padding is small");
-        if padding > 0 {
-            let mut bytes = vec![0; padding];
-            mask(keys, &name).fill(&mut bytes);
-            self.parts.push(bytes.into());
-        }
+        self.object.resize(blocks + padding, 0);
+        mask(keys, &name).fill(&mut self.object[blocks..]);
         let trailer_len = u32::try_from(trailer.len()).expect("a trailer is far below 4 GiB");
-        self.parts.push(trailer.into());
+        self.object.extend_from_slice(&trailer);
         let mut tail = trailer_len.to_le_bytes();
         xor(&mut tail, mask(keys, &name).fixed());
-        self.parts.push(Bytes::copy_from_slice(&tail));
+        self.object.extend_from_slice(&tail);
         table.bytes = padded;
-        (table, self.parts)
+        (table, self.object.into())
     }
 }
 
@@ -302,7 +307,7 @@ pub struct SealedBlock {
     /// Its row.
     pub row: BlockRow,
     /// Its sealed bytes.
-    pub sealed: Bytes,
+    pub sealed: Vec<u8>,
 }
 
 /// Seals a block of plaintext, opens it again, and compares; `chunks` are the ids and lengths of a
@@ -356,7 +361,7 @@ pub(crate) fn seal_block_with(
         chunk_lens,
         chunk_ids,
     };
-    let block = SealedBlock { row, sealed: sealed.into() };
+    let block = SealedBlock { row, sealed };
     let opened = open_sealed(keys, repo, &block.row, &block.sealed)?;
     let mut at = 0;
     let chunks_same = chunks.iter().all(|(chunk, len)| {

@@ -92,6 +92,8 @@ pub(super) struct Dedup {
     pool: Arc<rayon::ThreadPool>,
     out: Sender<Message>,
     level: i32,
+    /// Buffers of blocks that are sealed, for the next ones.
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Dedup {
@@ -105,7 +107,7 @@ impl Dedup {
         let next = BlockNo::try_from(index.len()).expect("the index numbers its blocks");
         let level = repo.config().params.zstd_level;
         let flight = Mutex::new(Flight { chunks: HashMap::new(), next });
-        Self { repo, index, flight, permits, pool, out, level }
+        Self { repo, index, flight, permits, pool, out, level, spare: Arc::default() }
     }
 
     fn flight(&self) -> std::sync::MutexGuard<'_, Flight> {
@@ -116,10 +118,13 @@ impl Dedup {
     fn seal(&self, open: OpenBlock) {
         self.permits.take();
         let (repo, out, level) = (self.repo.clone(), self.out.clone(), self.level);
+        let spare = self.spare.clone();
         self.pool.spawn(move || {
-            let OpenBlock { number, plain, chunks } = open;
+            let OpenBlock { number, mut plain, chunks } = open;
             let sealed =
                 seal_block(repo.keys(), repo.id(), BlockKind::Data, &plain, &chunks, level);
+            plain.clear();
+            spare.lock().unwrap_or_else(PoisonError::into_inner).push(plain);
             // a collector that is gone has failed already and says why
             drop(out.send(match sealed {
                 Ok(block) => Message::Sealed(number, block),
@@ -176,7 +181,10 @@ impl<'a> Filler<'a> {
         let open = self.open.get_or_insert_with(|| {
             let number = flight.next;
             flight.next += 1;
-            OpenBlock { number, plain: Vec::with_capacity(self.full), chunks: Vec::new() }
+            let spare = self.dedup.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut plain = spare.unwrap_or_default();
+            plain.reserve(self.full);
+            OpenBlock { number, plain, chunks: Vec::new() }
         });
         let offset = u32::try_from(open.plain.len()).expect("a block is small");
         let piece = Piece { block: open.number, offset, len };

@@ -209,7 +209,7 @@ impl<'a> Collector<'a> {
             blocks.packs_count += 1;
             PackWriter::new(PackId { op, n })
         });
-        pack.push(block.row, block.sealed);
+        pack.push(block.row, &block.sealed);
         if pack.bytes() >= PACK_BYTES_TARGET {
             let pack = slot.take();
             self.upload(pack)?;
@@ -219,9 +219,9 @@ impl<'a> Collector<'a> {
 
     fn upload(&mut self, pack: Option<PackWriter>) -> Result<()> {
         let Some(pack) = pack else { return Ok(()) };
-        let (table, parts) = pack.finish(self.repo.keys(), self.repo.id());
+        let (table, object) = pack.finish(self.repo.keys(), self.repo.id());
         // the uploaders are gone only if they failed, and then their error is in the queue
-        self.packs.send(Pack { table, parts }).map_err(|_| Error::Cancelled)
+        self.packs.send(Pack { table, object }).map_err(|_| Error::Cancelled)
     }
 
     /// Stores a node, map or patch unless it is there already, and names it.

@@ -164,7 +164,7 @@ pub(super) fn run(
         .map_err(|e| Error::local("start", "threads", std::io::Error::other(e)))?;
     let permits = Arc::new(Permits::new(options.sealers + options.readers + 1));
     let (out, messages) = unbounded();
-    let (send_pack, packs) = bounded(1);
+    let (send_pack, packs) = bounded(0); // a pack is large: none waits between
     let (counts, window, stop) = (Counts::default(), Window::default(), AtomicBool::new(false));
     let problem = |problem: Problem| {
         counts.problems.fetch_add(u64::from(!problem.notice), Ordering::Relaxed);

@@ -18,7 +18,7 @@ use crate::error::Result;
 /// A finished pack on its way.
 pub(super) struct Pack {
     pub(super) table: PackTable,
-    pub(super) parts: Vec<Bytes>,
+    pub(super) object: Bytes,
 }
 
 /// What uploaders share.
@@ -55,7 +55,7 @@ impl<'a> Uploads<'a> {
 
     fn upload(&self, pack: Pack) -> Result<()> {
         self.op.beat(self.clock.now_secs())?;
-        self.repo.store().put(&pack.table.pack().object_name(), pack.parts)?;
+        self.repo.store().put(&pack.table.pack().object_name(), vec![pack.object])?;
         self.bytes_stored.fetch_add(pack.table.bytes, Ordering::Relaxed);
         let full = {
             let mut tables = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);

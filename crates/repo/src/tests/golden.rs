@@ -155,8 +155,8 @@ fn extents() -> (Vec<Extent>, Vec<Extent>) {
     (old, new)
 }
 
-/// Where a tree of these paths is cut: the items of each leaf.
-fn cuts() -> Vec<usize> {
+/// Trees of `count` FIFOs: the items of each leaf, and the root.
+fn tree(count: usize) -> Value {
     let mut leaves = Vec::new();
     let mut builder = TreeBuilder::new(keys().tree_key());
     let mut sink = |plain: Vec<u8>| {
@@ -166,23 +166,22 @@ fn cuts() -> Vec<usize> {
         }
         Ok(id)
     };
-    for n in 0..500 {
-        builder
-            .push(format!("agent/{n:03}").as_bytes(), &Entry::new(Kind::Fifo), &mut sink)
-            .unwrap();
+    for n in 0..count {
+        let path = format!("agent/{n:05}");
+        builder.push(path.as_bytes(), &Entry::new(Kind::Fifo), &mut sink).unwrap();
     }
-    builder.finish(&mut sink).unwrap();
-    leaves
+    let root = builder.finish(&mut sink).unwrap();
+    json!({ "entries": count, "leaves": leaves, "root": hex(root.id.0) })
 }
 
 fn table() -> (PackTable, Vec<u8>) {
     let mut pack = PackWriter::new(PackId { op: OP, n: 3 });
     for (_, kind) in KINDS {
         let block = sealed(kind, PLAIN);
-        pack.push(block.row, block.sealed);
+        pack.push(block.row, &block.sealed);
     }
     let (table, parts) = pack.finish_with(&keys(), &REPO, &NONCE);
-    (table, parts.concat())
+    (table, parts.to_vec())
 }
 
 fn objects() -> Value {
@@ -260,7 +259,7 @@ fn computed() -> Value {
         "repository": hex(REPO.0),
         "chunk_id": { "plain": hex(PLAIN), "id": hex(keys().chunk_id(PLAIN).0) },
         "tree_key": hex(keys().tree_key()),
-        "tree_cuts": cuts(),
+        "trees": [tree(0), tree(1), tree(500), tree(9_000)],
         "blocks": blocks(),
         "block_zstd": compressed(),
         "pack": {

@@ -95,14 +95,14 @@ impl<'r> Blocks<'r> {
             at += len;
         }
         let block = seal_block(keys, self.repo.id(), kind, plain, &chunks, LEVEL)?;
-        self.writer.push(block.row.clone(), block.sealed);
+        self.writer.push(block.row.clone(), &block.sealed);
         Ok(block.row.id)
     }
 
     /// Uploads the pack and returns its table.
     fn put(self) -> Result<crate::PackTable> {
         let (table, parts) = self.writer.finish(self.repo.keys(), self.repo.id());
-        self.repo.store().put(&table.pack().object_name(), parts)?;
+        self.repo.store().put(&table.pack().object_name(), vec![parts])?;
         Ok(table)
     }
 }

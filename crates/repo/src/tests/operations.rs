@@ -10,7 +10,9 @@ use crate::keys::BlockKind;
 use crate::limits::HEARTBEAT_SECS;
 use crate::object::{self, ObjectKind};
 use crate::repository::CondemnedList;
-use crate::{BlockId, Commit, Ended, OpId, OpKind, Operation, PackId, Repository, end_stale};
+use crate::{
+    BlockId, Commit, Ended, OpId, OpKind, Operation, PackId, Repository, Snapshot, end_stale,
+};
 
 const OTHER: OpId = OpId([0x50; 16]);
 const NOW_SECS: i64 = 1_700_000_000;
@@ -313,4 +315,55 @@ fn an_index_object_larger_than_any_is_refused_before_it_is_read() {
     recorder.take();
     assert!(repo.load_index(None, false).is_err());
     assert_eq!(recorder.count(Verb::Get), 0);
+}
+
+#[test]
+fn a_doubtful_snapshot_is_recorded_as_forgotten_before_it_goes() {
+    let (store, repo) = fresh();
+    push(&repo, OP).unwrap();
+    let before = repo.snapshot(None, &OP).unwrap().0;
+    let recorder = Arc::new(RecordingStore::new(Arc::new(store.clone())));
+    let repo = open(Arc::clone(&recorder) as Arc<dyn Store>).unwrap();
+    recorder.take();
+    repo.withdraw(&OP).unwrap();
+    let calls: Vec<String> =
+        recorder.take().iter().map(|c| format!("{} {}", c.verb, c.name)).collect();
+    let expected =
+        [format!("get snap/{OP}"), format!("put forgot/{OP}"), format!("delete snap/{OP}")];
+    assert_eq!(calls, expected);
+    let name = format!("forgot/{OP}");
+    let kept: Snapshot = object::open_record(
+        repo.keys(),
+        repo.id(),
+        ObjectKind::Snapshot,
+        &name,
+        &store.get(&name).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(kept, before);
+    repo.withdraw(&OP).unwrap(); // again after a crash: nothing to do
+}
+
+#[test]
+fn an_index_object_that_was_merged_away_meanwhile_is_passed_over() {
+    let (store, repo) = fresh();
+    push(&repo, OP).unwrap();
+    let faulty = FaultStore::new(Arc::new(store), |call| {
+        (call.verb == Verb::Get && call.name.starts_with("index/"))
+            .then_some(Fault::Fail(Failure::NotFound))
+    });
+    let repo = open(Arc::new(faulty)).unwrap();
+    assert!(repo.load_index(None, true).unwrap().is_empty());
+}
+
+#[test]
+fn names_that_no_operation_makes_are_damage() {
+    let names = ["index/x", "index/0-40-0", "dead/x", "snap/x", "gc/bad-x", "index/00-4-0"];
+    for name in names {
+        let (store, repo) = fresh();
+        store.put(name, vec![b"".as_slice().into()]).unwrap();
+        let pushed = announce(&repo, OP).survey(None).map(|_| ());
+        let listed = repo.snapshot_ids().map(|_| ());
+        assert!(pushed.and(listed).is_err(), "{name}");
+    }
 }

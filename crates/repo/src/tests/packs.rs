@@ -161,9 +161,9 @@ fn a_block_that_gc_moved_is_found_after_one_look_at_the_index() {
     let object = store.get(&old.pack().object_name()).unwrap();
     let (offset, row) = old.placed().next().unwrap();
     let offset = usize::try_from(offset).unwrap();
-    copy.push(row.clone(), object.slice(offset..offset + row.stored_len as usize));
+    copy.push(row.clone(), &object[offset..offset + row.stored_len as usize]);
     let (new, parts) = copy.finish(repo.keys(), repo.id());
-    store.put(&new.pack().object_name(), parts).unwrap();
+    store.put(&new.pack().object_name(), vec![parts]).unwrap();
     let gc = crate::Operation::announce(
         &repo,
         crate::OpId([9; 16]),
@@ -208,10 +208,10 @@ fn many_tiny_chunks_close_a_pack_before_its_table_is_larger_than_a_reader_takes(
     let block = seal_block(repo.keys(), repo.id(), BlockKind::Data, &plain, &chunks, 3).unwrap();
     let mut pack = PackWriter::new(PackId { op: OP, n: 0 });
     while pack.bytes() < limits::PACK_BYTES_TARGET {
-        pack.push(block.row.clone(), block.sealed.clone());
+        pack.push(block.row.clone(), &block.sealed);
     }
     let (table, parts) = pack.finish(repo.keys(), repo.id());
-    let object = parts.concat();
+    let object = parts.to_vec();
     repo.store().put(&table.pack().object_name(), vec![object.into()]).unwrap();
     assert_eq!(trailer_of(&repo, table.pack()).unwrap(), table);
 }
