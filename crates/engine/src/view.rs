@@ -117,6 +117,19 @@ pub enum Change {
     Metadata,
 }
 
+/// One difference.
+#[derive(Debug, Clone, Copy)]
+pub struct Difference<'e> {
+    /// Of what sort it is.
+    pub change: Change,
+    /// Full path.
+    pub path: &'e [u8],
+    /// As the older snapshot has it.
+    pub old: Option<&'e Entry>,
+    /// As the newer snapshot has it.
+    pub new: Option<&'e Entry>,
+}
+
 /// Counts of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffTotals {
@@ -141,7 +154,7 @@ pub fn diff(
     session: &Session,
     old: &Snapshot,
     new: &Snapshot,
-    visit: &mut dyn FnMut(Change, &[u8], Option<&Entry>, Option<&Entry>),
+    visit: &mut dyn FnMut(Difference<'_>),
 ) -> Result<DiffTotals> {
     let reader = open(session)?;
     let mut totals = DiffTotals::default();
@@ -156,7 +169,7 @@ pub fn diff(
         };
         *count += 1;
         *bytes += size;
-        visit(change, path, old, new);
+        visit(Difference { change, path, old, new });
         Ok(())
     })?;
     Ok(totals)

@@ -1,4 +1,5 @@
 //! Looking at snapshots: what is listed, read, found and compared is what was pushed.
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected panics")]
 
 mod support;
 
@@ -143,10 +144,10 @@ fn a_comparison_tells_content_from_metadata() {
     std::fs::set_permissions(&moded, std::fs::Permissions::from_mode(0o600)).unwrap();
     let new = push_both(&bench, &session);
     let mut changes = Vec::new();
-    let totals = view::diff(&session, &old, &new, &mut |change, path, old, new| {
-        assert_eq!(old.is_some(), change != Change::Added);
-        assert_eq!(new.is_some(), change != Change::Removed);
-        changes.push((change, String::from_utf8(path.to_vec()).unwrap()));
+    let totals = view::diff(&session, &old, &new, &mut |one| {
+        assert_eq!(one.old.is_some(), one.change != Change::Added);
+        assert_eq!(one.new.is_some(), one.change != Change::Removed);
+        changes.push((one.change, String::from_utf8(one.path.to_vec()).unwrap()));
     })
     .unwrap();
     changes.retain(|(_, path)| path.ends_with(".jsonl"));
@@ -161,7 +162,7 @@ fn a_comparison_tells_content_from_metadata() {
     );
     assert_eq!((totals.added, totals.removed, totals.content), (1, 1, 1));
     assert_eq!((totals.bytes_added, totals.bytes_removed, totals.bytes_changed), (5, 4, 9));
-    let none = view::diff(&session, &new, &new, &mut |_, _, _, _| panic!("nothing differs"));
+    let none = view::diff(&session, &new, &new, &mut |_| panic!("nothing differs"));
     assert_eq!(none.unwrap(), view::DiffTotals::default());
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let session = &connection.session;
     let (spec, path) = split_spec(&args.snapshot);
     let snapshot = session.select(spec, args.agent.as_deref(), args.host.as_deref())?;
-    let (roots, mut globs) = wanted(&snapshot, path, args)?;
+    let (roots, mut globs) = wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
     let here = snapshot.machine == *session.machine_id();
     let to = match &args.to {
@@ -111,9 +111,9 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
 fn wanted<'s>(
     snapshot: &'s Snapshot,
     path: &str,
-    args: &Pull,
+    agent: Option<&str>,
+    has_globs: bool,
 ) -> Result<(Vec<&'s RootRecord>, Vec<String>)> {
-    let agent = args.agent.as_deref();
     let mut roots: Vec<&RootRecord> = snapshot
         .roots
         .iter()
@@ -132,7 +132,7 @@ fn wanted<'s>(
         roots.retain(below);
         return Ok((roots, Vec::new()));
     }
-    if !args.paths.is_empty() {
+    if has_globs {
         return Err(Usage("give SNAPSHOT:PATH or --path, not both".into()).into());
     }
     roots.retain(|root| is_below(path.as_bytes(), root.label.as_bytes()));
@@ -399,6 +399,59 @@ mod tests {
         assert!(is_below(b"codex/home", b"codex"));
         assert!(is_below(b"codex", b"codex"));
         assert!(!is_below(b"codex-2/home", b"codex"));
+    }
+
+    fn snapshot() -> Snapshot {
+        let root = |label: &str, agent: Option<&str>| RootRecord {
+            label: label.into(),
+            agent: agent.map(str::to_owned),
+            dir: b"/home/me/there".to_vec(),
+        };
+        Snapshot {
+            id: repo::OpId([7; 16]),
+            machine: repo::MachineId([1; 16]),
+            host: "h".into(),
+            user: "u".into(),
+            started_nanos: 0,
+            finished_nanos: 0,
+            counter: 1,
+            previous: None,
+            previous_hash: None,
+            roots: vec![
+                root("codex/home", Some("codex")),
+                root("codex/state", Some("codex")),
+                root("notes", None),
+            ],
+            tree: BlockId([0; 32]),
+            stats: repo::PushStats::default(),
+            program: String::new(),
+            tags: Vec::new(),
+            os: "linux".into(),
+            home: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_path_takes_whole_roots_or_a_part_of_one_and_nothing_beside_it() {
+        let snapshot = snapshot();
+        let take = |path: &str, agent: Option<&str>| {
+            wanted(&snapshot, path, agent, false).map(|(roots, globs)| {
+                (roots.iter().map(|r| r.label.as_str()).collect::<Vec<_>>(), globs)
+            })
+        };
+        let all = vec!["codex/home", "codex/state", "notes"];
+        assert_eq!(take("", None).unwrap(), (all, vec![]));
+        assert_eq!(take("", Some("codex")).unwrap().0, ["codex/home", "codex/state"]);
+        assert_eq!(take("codex", None).unwrap(), (vec!["codex/home", "codex/state"], vec![]));
+        assert_eq!(take("notes", None).unwrap(), (vec!["notes"], vec![]));
+        let part = take("codex/home/a*b", None).unwrap();
+        assert_eq!(part, (vec!["codex/home"], vec!["codex/home/a[*]b".to_owned()]));
+        for (path, agent) in [("note", None), ("", Some("goose")), ("notes", Some("codex"))] {
+            assert!(take(path, agent).is_err(), "{path} {agent:?}");
+        }
+        assert!(wanted(&snapshot, "notes/x", None, true).is_err(), "two ways to say which part");
+        assert!(wanted(&snapshot, "notes", None, true).is_ok());
     }
 
     #[test]

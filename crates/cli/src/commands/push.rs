@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     let chosen = roots::choose(args, settings)?;
     let meter = Meter::new(screen);
     for refused in &chosen.refused {
-        meter.tell(refused.path.as_os_str().as_encoded_bytes(), &refused.why, true);
+        let notice = !chosen.roots.is_empty();
+        meter.tell(refused.path.as_os_str().as_encoded_bytes(), &refused.why, notice);
     }
     for agent in &chosen.absent {
         meter.tell(agent.as_bytes(), "nothing of this agent is on this machine", false);
