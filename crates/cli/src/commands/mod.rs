@@ -32,7 +32,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Opens the repository, for reading.
+    /// Opens the repository for somebody who waits.
     fn open(&self) -> Result<Connection> {
         let wanted = Wanted { cancel: self.signals.flag(), ..Wanted::default() };
         connect::open(&self.settings, wanted, self.screen)

@@ -18,6 +18,7 @@ use store::Address;
 use crate::args::{Overwrite, Pull};
 use crate::commands::Context;
 use crate::commands::snapshots::short_id;
+use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::{Settings, absolute};
 use crate::ui::progress::{Meter, Told, records};
@@ -63,11 +64,14 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
 
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
-    let connection = context.open()?;
+    let wanted_store =
+        Wanted { patient: true, cancel: context.signals.flag(), ..Wanted::default() };
+    let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
     let (spec, path) = split_spec(&args.snapshot);
     let snapshot = session.select(spec, args.agent.as_deref(), args.host.as_deref())?;
-    let (roots, mut globs) = wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
+    let (roots, mut globs) =
+        wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
     let here = snapshot.machine == *session.machine_id();
     let to = match &args.to {

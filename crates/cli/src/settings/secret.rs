@@ -58,7 +58,8 @@ impl Source {
     }
 
     fn run(&self, command: &str) -> Result<Zeroizing<String>> {
-        let mut child = shell(command).spawn().map_err(|e| self.failed(format!("cannot start: {e}")))?;
+        let mut child =
+            shell(command).spawn().map_err(|e| self.failed(format!("cannot start: {e}")))?;
         let stdout = child.stdout.take().expect("it is piped");
         let read = read_limited(stdout);
         let status = child.wait().map_err(|e| self.failed(e.to_string()))?;
