@@ -73,7 +73,6 @@ pub(crate) fn store(
         upload_bytes_per_second: wanted.limit_upload,
         cancel: Cancel::from_flag(wanted.cancel),
         create: wanted.create,
-        ..store::Options::default()
     };
     Ok(address.open(options)?)
 }
