@@ -100,7 +100,7 @@ impl<'a> FileReader<'a> {
                 Ok(job) => {
                     let place = job.place;
                     let message = match self.file(job) {
-                        Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(file))),
+                        Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(*file))),
                         Outcome::Gone => Message::Gone(place),
                         Outcome::Stopped => return,
                     };
