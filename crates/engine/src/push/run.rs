@@ -1,6 +1,7 @@
 //! One run of the pipeline under an announced operation: scan, readers, sealers, collector,
 //! uploaders. First error wins; everybody else stops.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use repo::{Entry, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag}
 
 use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
+use super::fates::{Bond, Fates};
 use super::reader::{Context, FileReader, Job, os_path};
 use super::rows::{NewRows, Row, Rows};
 use super::upload::Uploads;
@@ -67,35 +69,60 @@ pub(super) fn decide(
     }
 }
 
-/// Side files of databases that are captured as images: they are part of the image.
+/// What is known of a database when its side files come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Captured {
+    /// It is an image: its side files are part of it.
+    Image,
+    /// It was copied as it lay, and means nothing without its log and journal.
+    Raw,
+    /// A reader is at it.
+    Pending,
+}
+
+/// Databases met so far. Their side files come later in tree order.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
-    databases: Vec<Vec<u8>>,
+    databases: HashMap<Vec<u8>, Captured>,
 }
 
 impl Companions {
-    /// Remembers a database.
+    /// Remembers a database by the flags of its entry.
     pub(super) fn note(&mut self, found: &Found, flags: u32) {
         if flags & flag::SQLITE != 0 {
-            let parent =
-                |path: &[u8]| path.iter().rposition(|b| *b == b'/').map(|at| path[..at].to_vec());
-            if self.databases.last().is_some_and(|last| parent(last) != parent(&found.path)) {
-                self.databases.clear();
-            }
-            self.databases.push(found.path.clone());
+            self.databases.insert(found.path.clone(), Captured::Image);
+        } else if flags & flag::SQLITE_RAW != 0 {
+            self.databases.insert(found.path.clone(), Captured::Raw);
         }
     }
 
-    /// True for the side files of a remembered database.
-    pub(super) fn is_companion(&self, found: &Found) -> bool {
-        found.kind == Kind::File
-            && ["-wal", "-shm", "-journal"].iter().any(|suffix| {
-                found
-                    .path
-                    .strip_suffix(suffix.as_bytes())
-                    .is_some_and(|base| self.databases.iter().any(|db| db == base))
-            })
+    /// The database this is a side file of.
+    fn database<'p>(&self, found: &'p Found) -> Option<(&'p [u8], Captured)> {
+        if found.kind != Kind::File {
+            return None;
+        }
+        SIDE_FILES.iter().find_map(|suffix| {
+            let base = found.path.strip_suffix(suffix.as_bytes())?;
+            Some((base, *self.databases.get(base)?))
+        })
     }
+
+    /// True for side files that are left out of the snapshot. Shared memory is rebuilt from the log.
+    pub(super) fn is_left_out(&self, found: &Found) -> bool {
+        self.database(found).is_some_and(|(_, captured)| {
+            captured == Captured::Image || found.path.ends_with(SHARED_MEMORY.as_bytes())
+        })
+    }
+}
+
+/// Suffix of a database's shared memory.
+const SHARED_MEMORY: &str = "-shm";
+/// Suffixes of the files SQLite keeps beside a database.
+const SIDE_FILES: [&str; 3] = ["-wal", SHARED_MEMORY, "-journal"];
+
+/// The directory of a root of named files: it is not ours to describe.
+pub(super) fn is_bare_root(found: &Found, roots: &[ScanRoot]) -> bool {
+    roots[found.root].files.is_some() && found.rel(&roots[found.root]).is_empty()
 }
 
 /// Counts shared by all threads of a run.
@@ -183,8 +210,10 @@ pub(super) fn run(
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(repo, op, session.clock.clone());
+    let fates = Fates::default();
     let context = Context {
         dedup: &dedup,
+        fates: &fates,
         roots: &sources,
         dirs: &dirs,
         cutter: &cutter,
@@ -245,6 +274,7 @@ pub(super) fn run(
             index: &index,
             window,
             counts,
+            fates: &fates,
             problem: &problem,
         };
         let scanned = scope.spawn(move || scanning.run(scope)).join();
@@ -318,6 +348,7 @@ struct Scanning<'a> {
     index: &'a Index,
     window: &'a Window,
     counts: &'a Counts,
+    fates: &'a Fates,
     problem: &'a (dyn Fn(Problem) + Sync),
 }
 
@@ -334,7 +365,11 @@ impl<'a> Scanning<'a> {
             &self.options.scan,
             self.cancel,
             &mut |found| {
-                if companions.is_companion(&found) || self.is_bare_root(&found) {
+                if companions.is_left_out(&found) {
+                    self.lost(&found);
+                    return ControlFlow::Continue(());
+                }
+                if is_bare_root(&found, self.roots) {
                     return ControlFlow::Continue(());
                 }
                 self.window.wait_for_room(place, self.stop);
@@ -366,9 +401,23 @@ impl<'a> Scanning<'a> {
         }
     }
 
-    /// The directory of a root of named files: it is not ours to describe.
-    fn is_bare_root(&self, found: &Found) -> bool {
-        self.roots[found.root].files.is_some() && found.rel(&self.roots[found.root]).is_empty()
+    /// A file that is left out: further names of it must be read by themselves.
+    fn lost(&self, found: &Found) {
+        if found.kind == Kind::File && found.stat.nlink > 1 {
+            self.fates.announce(Bond::Name, &found.path);
+            self.fates.settle(Bond::Name, &found.path, false);
+        }
+    }
+
+    /// What the entry depends on, if a reader has not told yet how that ended, or that it is lost.
+    fn bond(&self, found: &Found, companions: &Companions) -> Option<(Bond, Vec<u8>)> {
+        if let Some(first) = &found.link {
+            return self.fates.knows(Bond::Name, first).then(|| (Bond::Name, first.clone()));
+        }
+        match companions.database(found) {
+            Some((base, Captured::Pending)) => Some((Bond::Database, base.to_vec())),
+            _ => None,
+        }
     }
 
     fn entry(
@@ -384,13 +433,16 @@ impl<'a> Scanning<'a> {
         }
         self.counts.files_found.fetch_add(1, Ordering::Relaxed);
         self.counts.bytes_found.fetch_add(found.stat.size, Ordering::Relaxed);
+        let bond = self.bond(&found, companions);
         let old = match decide(&found, row, self.roots, owners) {
-            Decide::Ready(entry) => return self.ready(place, found.path, *entry),
+            Decide::Ready(entry) if bond.is_none() => return self.ready(place, found.path, *entry),
+            Decide::Ready(_) => None,
             // unchanged, and all it needs may be reused
             Decide::Same(row)
-                if row
-                    .blocks()
-                    .is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some())) =>
+                if bond.is_none()
+                    && row
+                        .blocks()
+                        .is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some())) =>
             {
                 companions.note(&found, row.entry.flags);
                 self.counts.bytes_same.fetch_add(found.stat.size, Ordering::Relaxed);
@@ -400,9 +452,13 @@ impl<'a> Scanning<'a> {
             Decide::Read(row) => row,
         };
         self.counts.changed.fetch_add(1, Ordering::Relaxed);
-        let sqlite = self.is_database(&found);
+        let sqlite = bond.is_none() && self.is_database(&found);
         if sqlite {
-            companions.note(&found, flag::SQLITE);
+            companions.databases.insert(found.path.clone(), Captured::Pending);
+            self.fates.announce(Bond::Database, &found.path);
+        }
+        if found.link.is_none() && found.stat.nlink > 1 {
+            self.fates.announce(Bond::Name, &found.path);
         }
         let job = Job {
             place,
@@ -413,6 +469,7 @@ impl<'a> Scanning<'a> {
             path: found.path,
             old,
             sqlite,
+            bond,
         };
         flow(self.jobs.send(job).is_ok())
     }
