@@ -259,7 +259,7 @@ impl<'a> Collector<'a> {
                 self.push_entry(&path, &entry)?;
                 if let Some(look) = look {
                     let extents = Row::extents_of(&entry, &extents);
-                    let log = log.as_ref().map(Look::of);
+                    let log = log.as_ref().map(Look::of_log);
                     self.rows
                         .push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
                 }

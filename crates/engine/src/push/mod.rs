@@ -20,6 +20,7 @@ mod run;
 mod upload;
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use repo::{Commit, Ended, OpId, OpKind, Operation, PushStats, RootRecord, Snapshot, end_stale};
 
@@ -59,6 +60,8 @@ pub struct PushOptions {
     pub sealers: usize,
     /// Packs uploaded at the same time.
     pub uploads: usize,
+    /// How long a locked database is waited for before it is copied as it lies.
+    pub database_wait: Duration,
 }
 
 impl Default for PushOptions {
@@ -74,6 +77,7 @@ impl Default for PushOptions {
             readers: cores.clamp(1, 4),
             sealers: cores,
             uploads: 2,
+            database_wait: Duration::from_secs(5),
         }
     }
 }

@@ -194,10 +194,9 @@ pub(super) fn run(
     let cutter = cutter(repo)?;
     let scan_roots: Vec<ScanRoot> = roots.iter().map(|r| r.scan.clone()).collect();
     let dirs: Vec<PathBuf> = scan_roots.iter().map(|r| r.dir.clone()).collect();
-    let sources = dirs
-        .iter()
-        .map(|dir| SourceRoot::open_dir(dir).map_err(|e| Error::local("open", dir, e)))
-        .collect::<Result<Vec<_>>>()?;
+    // a root that cannot be opened is reported by the scan; the others go on
+    let sources: Vec<Option<SourceRoot>> =
+        dirs.iter().map(|dir| SourceRoot::open_dir(dir).ok()).collect();
     let pool = sealers(options.sealers)?;
     let permits = Arc::new(Permits::new(options.sealers + options.readers + 1));
     let (out, messages) = unbounded();
@@ -218,6 +217,7 @@ pub(super) fn run(
         dirs: &dirs,
         cutter: &cutter,
         clock: session.clock.clone(),
+        database_wait: options.database_wait,
         out: out.clone(),
         stop: &stop,
         bytes_read: &counts.bytes_read,
@@ -339,7 +339,7 @@ fn flow(sent: bool) -> ControlFlow<()> {
 struct Scanning<'a> {
     session: &'a Session,
     roots: &'a [ScanRoot],
-    sources: &'a [SourceRoot],
+    sources: &'a [Option<SourceRoot>],
     options: &'a PushOptions,
     cancel: &'a AtomicBool,
     stop: &'a AtomicBool,
@@ -487,8 +487,9 @@ impl<'a> Scanning<'a> {
         let mut head = [0; 100];
         let rel = found.rel(&self.roots[found.root]);
         self.sources[found.root]
-            .open(rel, &found.stat)
-            .is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut head).is_ok())
+            .as_ref()
+            .and_then(|root| root.open(rel, &found.stat).ok())
+            .is_some_and(|mut file| std::io::Read::read_exact(&mut file, &mut head).is_ok())
             && sqlite::page_size(&head).is_some()
     }
 }
