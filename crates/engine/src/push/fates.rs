@@ -19,10 +19,13 @@ pub(super) enum Bond {
     Database,
 }
 
+/// For each file that something depends on: how it ended, `None` while a reader is at it.
+type Known = HashMap<(Bond, Vec<u8>), Option<bool>>;
+
 /// Files others depend on, and how reading them ended: kept or not, `None` while it is open.
 #[derive(Debug, Default)]
 pub(super) struct Fates {
-    fates: Mutex<HashMap<(Bond, Vec<u8>), Option<bool>>>,
+    fates: Mutex<Known>,
     settled: Condvar,
 }
 
@@ -30,7 +33,7 @@ pub(super) struct Fates {
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
 impl Fates {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Bond, Vec<u8>), Option<bool>>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.fates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -54,7 +54,7 @@ pub(super) fn probe(
                 }
                 let row = rows.find(&found.path);
                 let entry = match decide(&found, row, &scan_roots, &mut owners) {
-                    Decide::Ready(entry) => entry,
+                    Decide::Ready(entry) => *entry,
                     Decide::Same(row) => row.entry,
                     Decide::Read(_) => {
                         clean = false;

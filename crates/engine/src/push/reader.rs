@@ -151,7 +151,7 @@ impl<'a> FileReader<'a> {
             self.cx.fates.settle(Bond::Database, &path, image);
         }
         let message = match outcome {
-            Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(file))),
+            Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(*file))),
             Outcome::Link(path, entry) => {
                 Message::Entry(place, Box::new(Item::Ready(path, *entry)))
             }
@@ -412,13 +412,13 @@ impl<'a> FileReader<'a> {
             }
             let read = self.image(job, &path, how);
             let after = DatabaseLook::of(&path);
-            if how == How::Closed && before != after {
+            if how == How::Closed && !before.same(&after) {
                 continue; // opened by its owner meanwhile: what was read without locks may be torn
             }
             let Some(Content { size, hash, pieces }) = read? else { return Ok(Outcome::Stopped) };
             let entry = Entry { flags: flag::SQLITE, size, hash, ..job.entry.clone() };
             // a live database that moved meanwhile is read again next time; this image is consistent
-            let look = before.main.filter(|_| before == after).as_ref().map(Look::of);
+            let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
             self.cx.files_read.fetch_add(1, Ordering::Relaxed);
             return Ok(Outcome::Read(Box::new(ReadFile {
                 path: job.path.clone(),
@@ -488,6 +488,13 @@ impl DatabaseLook {
             log: look(&sqlite::side_file(path, "-wal")),
             journal: look(&sqlite::side_file(path, "-journal")),
         }
+    }
+
+    /// True if both show the same content; a reader may move the log's time of change.
+    fn same(&self, other: &Self) -> bool {
+        self.main == other.main
+            && self.log.as_ref().map(Look::of_log) == other.log.as_ref().map(Look::of_log)
+            && self.journal == other.journal
     }
 
     fn is_closed(&self) -> bool {

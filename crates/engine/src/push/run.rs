@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use chunker::{Cutter, Gear, Sizes};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use repo::{Entry, Index, Kind, Operation, PushStats, TreeRoot, flag};
+use repo::{Entry, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag};
 
 use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
@@ -39,7 +39,7 @@ const WINDOW: u64 = 1 << 16;
 /// What the scan makes of an entry.
 pub(super) enum Decide {
     /// It has no content.
-    Ready(Entry),
+    Ready(Box<Entry>),
     /// It is what it was.
     Same(Box<Row>),
     /// It must be read; its row before, if there is one.
@@ -54,7 +54,7 @@ pub(super) fn decide(
     owners: &mut Owners,
 ) -> Decide {
     if found.kind != Kind::File || found.link.is_some() {
-        return Decide::Ready(scan::entry_metadata(found, owners));
+        return Decide::Ready(Box::new(scan::entry_metadata(found, owners)));
     }
     if found.stat.size == 0 && row.is_none() {
         return Decide::Read(None);
@@ -170,7 +170,23 @@ impl Window {
     }
 }
 
+fn cutter(repo: &Repository) -> Result<Cutter> {
+    let params = repo.config().params;
+    let sizes = Sizes::new(params.chunk_bytes_min, params.chunk_bytes_avg, params.chunk_bytes_max)
+        .map_err(|e| repo::Error::Refused { reason: format!("sizes in config: {e}") })?;
+    Ok(Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes))))
+}
+
+fn sealers(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|n| format!("seal-{n}"))
+        .build()
+        .map_err(|e| Error::local("start", "threads", std::io::Error::other(e)))
+}
+
 /// Runs the pipeline.
+#[expect(clippy::too_many_lines, reason = "the stages and who talks to whom, on one page")]
 pub(super) fn run(
     session: &Session,
     op: &Operation<'_>,
@@ -182,19 +198,13 @@ pub(super) fn run(
     let index = Arc::new(op.survey(session.cache.as_ref())?.index);
     let repo = &session.repo;
     let params = repo.config().params;
-    let sizes = Sizes::new(params.chunk_bytes_min, params.chunk_bytes_avg, params.chunk_bytes_max)
-        .map_err(|e| repo::Error::Refused { reason: format!("sizes in config: {e}") })?;
-    let cutter = Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes)));
+    let cutter = cutter(repo)?;
     let scan_roots: Vec<ScanRoot> = roots.iter().map(|r| r.scan.clone()).collect();
     let dirs: Vec<PathBuf> = scan_roots.iter().map(|r| r.dir.clone()).collect();
     // a root that cannot be opened is reported by the scan; the others go on
     let sources: Vec<Option<SourceRoot>> =
         dirs.iter().map(|dir| SourceRoot::open_dir(dir).ok()).collect();
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.sealers)
-        .thread_name(|n| format!("seal-{n}"))
-        .build()
-        .map_err(|e| Error::local("start", "threads", std::io::Error::other(e)))?;
+    let pool = sealers(options.sealers)?;
     let permits = Arc::new(Permits::new(options.sealers + options.readers + 1));
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
@@ -308,7 +318,7 @@ fn first_error(collected: Result<Collected>, messages: &Receiver<Message>) -> Re
         _ => None,
     });
     match (collected, failure) {
-        (Err(Error::Cancelled), Some(e)) | (Ok(_), Some(e)) => Err(e),
+        (Err(Error::Cancelled) | Ok(_), Some(e)) => Err(e),
         (collected, _) => collected,
     }
 }
@@ -325,6 +335,11 @@ impl Counts {
             bytes_stored: load(&uploads.bytes_stored),
         }
     }
+}
+
+/// A stage that nobody listens to has nothing more to do.
+fn flow(sent: bool) -> ControlFlow<()> {
+    if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// The scan of a run.
@@ -431,7 +446,7 @@ impl<'a> Scanning<'a> {
         self.counts.bytes_found.fetch_add(found.stat.size, Ordering::Relaxed);
         let bond = self.bond(&found, companions);
         let old = match decide(&found, row, self.roots, owners) {
-            Decide::Ready(entry) if bond.is_none() => return self.ready(place, found.path, entry),
+            Decide::Ready(entry) if bond.is_none() => return self.ready(place, found.path, *entry),
             Decide::Ready(_) => None,
             // unchanged, and all it needs may be reused
             Decide::Same(row)
@@ -467,16 +482,12 @@ impl<'a> Scanning<'a> {
             sqlite,
             bond,
         };
-        self.flow(self.jobs.send(job).is_ok())
+        flow(self.jobs.send(job).is_ok())
     }
 
     fn ready(&self, place: u64, path: Vec<u8>, entry: Entry) -> ControlFlow<()> {
         let item = Box::new(Item::Ready(path, entry));
-        self.flow(self.out.send(Message::Entry(place, item)).is_ok())
-    }
-
-    fn flow(&self, sent: bool) -> ControlFlow<()> {
-        if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        flow(self.out.send(Message::Entry(place, item)).is_ok())
     }
 
     /// Looks at the first bytes; a SQLite database is a whole number of 512-byte pieces.

@@ -1,5 +1,10 @@
 //! A repository in memory, a machine and a manual clock for tests of the verbs.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail where it stands; its numbers are small"
+)]
 
 pub mod text;
 
