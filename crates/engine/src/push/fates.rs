@@ -22,7 +22,10 @@ pub(super) enum Bond {
 /// For each file that something depends on: how it ended, `None` while a reader is at it.
 type Known = HashMap<(Bond, Vec<u8>), Option<bool>>;
 
-/// Files others depend on, and how reading them ended: kept or not, `None` while it is open.
+/// By path: kept or not, `None` while a reader is at it.
+type Settled = HashMap<(Bond, Vec<u8>), Option<bool>>;
+
+/// Files others depend on, and how reading them ended.
 #[derive(Debug, Default)]
 pub(super) struct Fates {
     fates: Mutex<Known>,
