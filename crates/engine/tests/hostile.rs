@@ -90,7 +90,8 @@ fn plain_entry(kind: Kind, mode: u32) -> Entry {
 impl<'s> Forger<'s> {
     fn new(session: &'s Session) -> Self {
         let id = OpId::random();
-        let op = Operation::announce(session.repo(), id, OpKind::Push, MachineId([7; 16]), 0).unwrap();
+        let op =
+            Operation::announce(session.repo(), id, OpKind::Push, MachineId([7; 16]), 0).unwrap();
         let mut forger = Self {
             session,
             op,
@@ -463,7 +464,10 @@ const CASES: &[Case] = &[
             let user = Xattr { name: format!("user.{evil}\0").into(), value: vec![] };
             f.file("r/attributes", b"a").xattrs = Some(vec![attr, user]);
         },
-        &["r/\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}\r\n\u{9b}31m", "r/z\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}\r\n\u{9b}31m"],
+        &[
+            "r/\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}\r\n\u{9b}31m",
+            "r/z\u{1b}[2J\u{1b}]0;owned\u{7}\u{202e}\r\n\u{9b}31m",
+        ],
     ),
 ];
 
@@ -516,8 +520,20 @@ fn whole_refusal(ground: &Ground, session: &Session, snapshot: &Snapshot) -> Str
 #[test]
 fn paths_that_are_none_make_no_tree() {
     let names: &[&[u8]] = &[
-        b"..", b"../outside/sentinel", b"/etc/passwd", b"r/../../outside/sentinel", b"r/..", b"r/.",
-        b"", b"/", b"r//a", b"r/a/", b"./r", b"r/a\0b", b"\0", b"r/./a",
+        b"..",
+        b"../outside/sentinel",
+        b"/etc/passwd",
+        b"r/../../outside/sentinel",
+        b"r/..",
+        b"r/.",
+        b"",
+        b"/",
+        b"r//a",
+        b"r/a/",
+        b"./r",
+        b"r/a\0b",
+        b"\0",
+        b"r/./a",
     ];
     for name in names {
         // first, so that the order of paths is not what is wrong with it

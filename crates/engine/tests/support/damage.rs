@@ -16,7 +16,9 @@ use engine::push::{PushOptions, Pushed};
 use engine::{Dirs, Session};
 use repo::config::Params;
 use repo::keys::{self, BlockKind, Kdf, MachineKey, Note, RecoveryCode, SecretInput};
-use repo::{BlockId, Entry, Kind, MachineId, OpId, OpKind, Operation, Reader, Repository, Snapshot};
+use repo::{
+    BlockId, Entry, Kind, MachineId, OpId, OpKind, Operation, Reader, Repository, Snapshot,
+};
 use store::{MemoryStore, Store};
 use testkit::{Failure, Fault, FaultStore, Plant, Verb};
 
@@ -25,7 +27,7 @@ use crate::support::{Bench, machine};
 /// Length of a cell of the patched file: the largest chunk, so each cell is an extent of its own.
 const CELL_BYTES: usize = 2048;
 /// Cells of the patched file: too many for a map in the entry.
-const CELLS: usize = 260;
+const CELLS: usize = 300;
 
 /// Small chunks, so that a few KB of content have maps like those of large files.
 const PARAMS: Params = Params {
@@ -84,7 +86,7 @@ fn cells(round: usize) -> Vec<u8> {
     let letter = |cell: usize| match cell {
         100..=103 if round > 0 => b'x',
         200 if round > 1 => b'y',
-        _ => b'a' + u8::try_from(cell * cell % 5).unwrap(),
+        _ => b'a' + blake3::hash(&cell.to_le_bytes()).as_bytes()[0] % 7,
     };
     (0..CELLS).flat_map(|cell| [letter(cell); CELL_BYTES]).collect()
 }
@@ -166,14 +168,14 @@ impl Specimen {
         let source = self.bench.source();
         self.take(&PushOptions::default());
         self.early = self.store.fork();
-        fs::write(source.join("cells"), cells(1)).unwrap();
-        self.take(&PushOptions::default());
         // nothing changed, but every file is read: an operation that ends without a snapshot
         let session = self.bench.open().unwrap();
         let reread = PushOptions { reread: true, ..PushOptions::default() };
         let pushed = self.bench.push_with(&session, &reread).unwrap();
         assert!(matches!(pushed, Pushed::Unchanged(..)));
         drop(session);
+        fs::write(source.join("cells"), cells(1)).unwrap();
+        self.take(&PushOptions::default());
         // one that dies with its packs and its index written; the next push builds on them
         fs::write(source.join("cells"), cells(2)).unwrap();
         fs::write(source.join("new.md"), text(3, 1500)).unwrap();
@@ -184,7 +186,8 @@ impl Specimen {
         let session = self.bench.open_on(Arc::new(dies)).unwrap();
         self.bench.push(&session).unwrap_err();
         drop(session);
-        fs::write(source.join("deep/er/log.jsonl"), [text(2, 2500), text(4, 700)].concat()).unwrap();
+        fs::write(source.join("deep/er/log.jsonl"), [text(2, 2500), text(4, 700)].concat())
+            .unwrap();
         self.take(&PushOptions::default());
         let dead: Vec<_> = self.store.list("dead/").unwrap();
         self.dead = OpId::from_hex(dead[0].name.strip_prefix("dead/").unwrap()).unwrap();
@@ -201,7 +204,11 @@ impl Specimen {
             Ok(())
         };
         reader.walk(&snapshot.tree, &mut { all }).unwrap();
-        self.taken.push(Taken { snapshot: *snapshot, entries, files: files_at(&self.bench.source()) });
+        self.taken.push(Taken {
+            snapshot: *snapshot,
+            entries,
+            files: files_at(&self.bench.source()),
+        });
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -273,9 +280,11 @@ impl Specimen {
             for place in &places {
                 let needed = places.len() == 1 && used.contains(&place.row.id);
                 let range = place.range();
-                out.entry(place.pack.object_name())
-                    .or_default()
-                    .push((range.start, range.end, needed));
+                out.entry(place.pack.object_name()).or_default().push((
+                    range.start,
+                    range.end,
+                    needed,
+                ));
             }
         }
         out
@@ -294,7 +303,8 @@ impl Specimen {
         }
         // nodes: a push writes none that its tree does not reach, but a dead push does
         let node = BlockKind::Node;
-        let live = index.blocks().iter().filter(|at| at.row.kind == node && at.pack.op != self.dead);
+        let live =
+            index.blocks().iter().filter(|at| at.row.kind == node && at.pack.op != self.dead);
         used.extend(live.map(|at| at.row.id));
         used
     }
