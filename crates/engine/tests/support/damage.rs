@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use engine::push::{PushOptions, Pushed};
 use engine::{Dirs, Session};
-use repo::config::Params;
-use repo::keys::{self, BlockKind, Kdf, MachineKey, Note, RecoveryCode, SecretInput};
+use repo::config::{Config, Params};
+use repo::keys::{self, Epoch, Kdf, Keyring, MachineKey, Note, RecoveryCode, Secret, SecretInput};
 use repo::{
-    BlockId, Entry, Kind, MachineId, OpId, OpKind, Operation, Reader, Repository, Snapshot,
+    BlockId, Entry, Kind, MachineId, OpId, OpKind, Operation, Reader, RepoId, Repository, Snapshot,
 };
 use store::{MemoryStore, Store};
 use testkit::{Failure, Fault, FaultStore, Plant, Verb};
@@ -145,10 +145,11 @@ pub fn is_damage(error: &repo::Error) -> bool {
 }
 
 impl Specimen {
-    pub fn new() -> Self {
+    /// Specimens of the same seed have the same keys, so their trees and cuts are the same.
+    pub fn new(seed: u8) -> Self {
         let store = MemoryStore::new();
         let bench = Bench::new(Arc::new(store.clone()));
-        let (machine, passphrase, recovery) = create(&bench);
+        let (machine, passphrase, recovery) = create(&bench, seed);
         plant(&bench.source());
         let mut specimen = Self {
             bench,
@@ -166,16 +167,16 @@ impl Specimen {
 
     fn push_all(&mut self) {
         let source = self.bench.source();
-        self.take(&PushOptions::default());
+        self.take();
         self.early = self.store.fork();
         // nothing changed, but every file is read: an operation that ends without a snapshot
         let session = self.bench.open().unwrap();
-        let reread = PushOptions { reread: true, ..PushOptions::default() };
+        let reread = PushOptions { reread: true, ..one_thread() };
         let pushed = self.bench.push_with(&session, &reread).unwrap();
         assert!(matches!(pushed, Pushed::Unchanged(..)));
         drop(session);
         fs::write(source.join("cells"), cells(1)).unwrap();
-        self.take(&PushOptions::default());
+        self.take();
         // one that dies with its packs and its index written; the next push builds on them
         fs::write(source.join("cells"), cells(2)).unwrap();
         fs::write(source.join("new.md"), text(3, 1500)).unwrap();
@@ -184,18 +185,18 @@ impl Specimen {
             commits.then_some(Fault::Fail(Failure::Unavailable))
         });
         let session = self.bench.open_on(Arc::new(dies)).unwrap();
-        self.bench.push(&session).unwrap_err();
+        self.bench.push_with(&session, &one_thread()).unwrap_err();
         drop(session);
         fs::write(source.join("deep/er/log.jsonl"), [text(2, 2500), text(4, 700)].concat())
             .unwrap();
-        self.take(&PushOptions::default());
+        self.take();
         let dead: Vec<_> = self.store.list("dead/").unwrap();
         self.dead = OpId::from_hex(dead[0].name.strip_prefix("dead/").unwrap()).unwrap();
     }
 
-    fn take(&mut self, options: &PushOptions) {
+    fn take(&mut self) {
         let session = self.bench.open().unwrap();
-        let pushed = self.bench.push_with(&session, options).unwrap();
+        let pushed = self.bench.push_with(&session, &one_thread()).unwrap();
         let Pushed::Made(snapshot) = pushed else { panic!("something changed") };
         let reader = Reader::open(session.repo(), None).unwrap();
         let mut entries = Vec::new();
@@ -292,8 +293,7 @@ impl Specimen {
 
     /// Every block that a restore of all snapshots reads.
     fn used_blocks(&self, repo: &Repository) -> BTreeSet<BlockId> {
-        let index = repo.load_index(None, false).unwrap();
-        let reader = Reader::new(repo, None, repo.load_index(None, false).unwrap());
+        let reader = Reader::open(repo, None).unwrap();
         let mut used = BTreeSet::new();
         for taken in &self.taken {
             for (_, entry) in &taken.entries {
@@ -301,11 +301,12 @@ impl Specimen {
                 used.extend(reader.extents(&entry.map).unwrap().iter().map(|e| e.block));
             }
         }
-        // nodes: a push writes none that its tree does not reach, but a dead push does
-        let node = BlockKind::Node;
-        let live =
-            index.blocks().iter().filter(|at| at.row.kind == node && at.pack.op != self.dead);
-        used.extend(live.map(|at| at.row.id));
+        let mut nodes: Vec<BlockId> = self.taken.iter().map(|t| t.snapshot.tree).collect();
+        while let Some(node) = nodes.pop() {
+            if used.insert(node) {
+                nodes.extend(children(&reader.read(&node).unwrap()));
+            }
+        }
         used
     }
 
@@ -321,7 +322,7 @@ impl Specimen {
     }
 
     pub fn session(&self, store: MemoryStore, dirs: &Dirs) -> engine::Result<Session> {
-        let none = |_: &repo::config::Config| Ok::<Option<SecretInput>, engine::Error>(None);
+        let none = |_: &Config| Ok::<Option<SecretInput>, engine::Error>(None);
         Session::open(Arc::new(store), none, dirs, machine(), self.bench.clock.clone())
     }
 }
@@ -376,6 +377,38 @@ impl Look {
     }
 }
 
+/// The children that an inner node names; see the table in `docs/FORMAT.md`, section 14.
+fn children(node: &[u8]) -> Vec<BlockId> {
+    let [1, level, rest @ ..] = node else { panic!("a node of version 1") };
+    if *level == 0 {
+        return Vec::new();
+    }
+    let mut rest = rest;
+    let mut varint = |skip: usize| {
+        rest = &rest[skip..];
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, after) = rest.split_first().unwrap();
+            value |= u64::from(byte & 0x7f) << shift;
+            rest = after;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        (usize::try_from(value).unwrap(), rest)
+    };
+    let (count, _) = varint(0);
+    let mut out = Vec::new();
+    for _ in 0..count {
+        varint(0); // shared with the path before
+        let (path_bytes, rest) = varint(0);
+        out.push(BlockId::from_slice(&rest[path_bytes..path_bytes + BlockId::LEN]).unwrap());
+        varint(path_bytes + BlockId::LEN); // entries below
+        varint(0); // bytes below
+    }
+    out
+}
+
 /// Reads a file; `None` if one of its blocks failed for another file already.
 pub fn read_file(
     reader: &Reader<'_>,
@@ -406,8 +439,18 @@ pub fn read_file(
 }
 
 /// A repository with three slots and small chunks, as `init` makes one.
-fn create(bench: &Bench) -> (SecretInput, SecretInput, SecretInput) {
-    let repo = Repository::create(bench.store.clone(), PARAMS, 1_700_000_000).unwrap();
+fn create(bench: &Bench, seed: u8) -> (SecretInput, SecretInput, SecretInput) {
+    let secret = |n: u8| Secret::new([seed ^ n; 32]);
+    let keyring = Keyring {
+        ids: secret(1),
+        chunker: secret(2),
+        control: secret(3),
+        epochs: vec![Epoch { meta: secret(4), data: secret(5) }],
+    };
+    let config = Config::new(RepoId([seed; 16]), PARAMS, 1_700_000_000).unwrap();
+    bench.store.put("config", vec![config.encode(&keyring).into()]).unwrap();
+    let config = Repository::read_config(bench.store.as_ref()).unwrap();
+    let repo = Repository::open(bench.store.clone(), config, keyring).unwrap();
     let key = MachineKey::random(*repo.id());
     let path = bench.dirs().state.join("repos").join(repo.id().hex()).join("machine.key");
     key.write(&path).unwrap();
@@ -419,8 +462,12 @@ fn create(bench: &Bench) -> (SecretInput, SecretInput, SecretInput) {
         let keyring = repo.keys().keyring();
         keys::add(repo.store(), repo.id(), keyring, secret, &note, Kdf::for_tests()).unwrap();
     }
-    repo.publish().unwrap();
     (machine, passphrase, recovery)
+}
+
+/// A push whose blocks do not depend on which thread was faster.
+pub fn one_thread() -> PushOptions {
+    PushOptions { readers: 1, sealers: 1, uploads: 1, ..PushOptions::default() }
 }
 
 fn copy_tree(from: &Path, to: &Path) {
