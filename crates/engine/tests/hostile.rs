@@ -4,6 +4,8 @@
 //! the bad entry is named and the honest ones beside it come back, or the tree as a whole is
 //! refused before anything is written: a node that breaks a rule of the format is no node.
 
+#[path = "support/forger.rs"]
+mod forger;
 mod support;
 
 use std::collections::BTreeMap;
@@ -15,192 +17,14 @@ use std::sync::atomic::AtomicBool;
 
 use engine::pull::{Options, Overwrite, Placement, Report, SnapshotContent, pull};
 use engine::{Session, view};
+use forger::{Forger, HONEST, extent, inner, leaf, plain_entry, varints};
 use repo::keys::BlockKind;
-use repo::{
-    BlockId, Commit, Entry, Extent, Kind, MachineId, Map, OpId, OpKind, Operation, PackId,
-    PackTable, PackWriter, PushStats, RootRecord, Snapshot, Xattr, encode_extents, path_order,
-    seal_block,
-};
+use repo::{BlockId, Extent, Kind, Map, Snapshot, Xattr, encode_extents, path_order};
 use store::MemoryStore;
 use support::Bench;
 
-const HONEST: &[u8] = b"an honest file";
 /// Plaintext of the largest block there is.
 const BLOCK_BYTES_MAX: usize = 8 << 20;
-
-/// Writes a repository by hand.
-struct Forger<'s> {
-    session: &'s Session,
-    op: Operation<'s>,
-    writer: PackWriter,
-    tables: Vec<PackTable>,
-    entries: Vec<(Vec<u8>, Entry)>,
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
-        value >>= 7;
-    }
-    out.push(u8::try_from(value).unwrap());
-}
-
-fn varints(values: &[u64]) -> Vec<u8> {
-    let mut out = Vec::new();
-    values.iter().for_each(|value| varint(&mut out, *value));
-    out
-}
-
-/// A leaf with these entries, whatever their paths are and in whatever order.
-fn leaf(entries: &[(Vec<u8>, Entry)]) -> Vec<u8> {
-    let mut out = vec![1, 0];
-    varint(&mut out, entries.len() as u64);
-    for (path, entry) in entries {
-        let coded = minicbor::to_vec(entry).unwrap();
-        out.extend(varints(&[0, path.len() as u64]));
-        out.extend_from_slice(path);
-        varint(&mut out, coded.len() as u64);
-        out.extend_from_slice(&coded);
-    }
-    out
-}
-
-/// An inner node over children, each with its first path.
-fn inner(level: u8, children: &[(&str, BlockId)]) -> Vec<u8> {
-    let mut out = vec![1, level];
-    varint(&mut out, children.len() as u64);
-    for (path, id) in children {
-        out.extend(varints(&[0, path.len() as u64]));
-        out.extend_from_slice(path.as_bytes());
-        out.extend_from_slice(&id.0);
-        out.extend(varints(&[u64::MAX, u64::MAX])); // what lies below, it says
-    }
-    out
-}
-
-fn extent(block: BlockId, offset: u32, len: u32) -> Extent {
-    Extent { block, offset, len }
-}
-
-fn plain_entry(kind: Kind, mode: u32) -> Entry {
-    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    Entry { mode, mtime_secs: 1_700_000_000, uid, gid, ..Entry::new(kind) }
-}
-
-impl<'s> Forger<'s> {
-    fn new(session: &'s Session) -> Self {
-        let id = OpId::random();
-        let op =
-            Operation::announce(session.repo(), id, OpKind::Push, MachineId([7; 16]), 0).unwrap();
-        let mut forger = Self {
-            session,
-            op,
-            writer: PackWriter::new(PackId { op: id, n: 0 }),
-            tables: Vec::new(),
-            entries: Vec::new(),
-        };
-        forger.entry("r", plain_entry(Kind::Dir, 0o755));
-        forger.file("r/!honest", HONEST);
-        forger.file("r/~honest", HONEST);
-        forger
-    }
-
-    fn block(&mut self, kind: BlockKind, plain: &[u8]) -> BlockId {
-        let repo = self.session.repo();
-        let block = seal_block(repo.keys(), repo.id(), kind, plain, &[], 1).unwrap();
-        self.writer.push(block.row.clone(), &block.sealed);
-        block.row.id
-    }
-
-    fn data(&mut self, plain: &[u8]) -> BlockId {
-        self.block(BlockKind::Data, plain)
-    }
-
-    fn entry(&mut self, path: impl AsRef<[u8]>, entry: Entry) -> &mut Entry {
-        self.entries.push((path.as_ref().to_vec(), entry));
-        &mut self.entries.last_mut().unwrap().1
-    }
-
-    fn dir(&mut self, path: impl AsRef<[u8]>) -> &mut Entry {
-        self.entry(path, plain_entry(Kind::Dir, 0o755))
-    }
-
-    fn symlink(&mut self, path: &str, target: &str) -> &mut Entry {
-        let target = Some(target.as_bytes().to_vec());
-        self.entry(path, Entry { target, ..plain_entry(Kind::Symlink, 0o777) })
-    }
-
-    fn hard_link(&mut self, path: &str, first: &str) -> &mut Entry {
-        let link = Some(first.as_bytes().to_vec());
-        self.entry(path, Entry { link, ..plain_entry(Kind::File, 0o644) })
-    }
-
-    fn file(&mut self, path: impl AsRef<[u8]>, content: &[u8]) -> &mut Entry {
-        let block = self.data(content);
-        let len = u32::try_from(content.len()).unwrap();
-        self.mapped(path, content, &[extent(block, 0, len)])
-    }
-
-    /// A file that says it has `content` and has these extents.
-    fn mapped(&mut self, path: impl AsRef<[u8]>, content: &[u8], extents: &[Extent]) -> &mut Entry {
-        let map = Map { inline: encode_extents(extents), ..Map::default() };
-        self.with_map(path, content, map)
-    }
-
-    fn with_map(&mut self, path: impl AsRef<[u8]>, content: &[u8], map: Map) -> &mut Entry {
-        let (size, hash) = (content.len() as u64, *blake3::hash(content).as_bytes());
-        self.entry(path, Entry { size, hash, map, ..plain_entry(Kind::File, 0o644) })
-    }
-
-    /// Commits a snapshot of the entries.
-    fn commit(mut self) -> Snapshot {
-        self.entries.sort_by(|a, b| path_order(&a.0, &b.0));
-        let root = leaf(&std::mem::take(&mut self.entries));
-        self.commit_node(&root)
-    }
-
-    /// Commits a snapshot whose root is this node.
-    fn commit_node(mut self, root: &[u8]) -> Snapshot {
-        let tree = self.block(BlockKind::Node, root);
-        self.commit_tree(tree, |_| {})
-    }
-
-    fn commit_tree(mut self, tree: BlockId, change: impl FnOnce(&mut Snapshot)) -> Snapshot {
-        let repo = self.session.repo();
-        let (table, object) = self.writer.finish(repo.keys(), repo.id());
-        repo.store().put(&table.pack().object_name(), vec![object]).unwrap();
-        self.tables.push(table);
-        self.op.put_index(self.tables).unwrap();
-        let mut snapshot = snapshot(self.op.id(), tree);
-        change(&mut snapshot);
-        let (commit, _) = self.op.commit(&snapshot).unwrap();
-        assert!(matches!(commit, Commit::Acknowledged(_)));
-        snapshot
-    }
-}
-
-fn snapshot(id: OpId, tree: BlockId) -> Snapshot {
-    let dir = b"/home/me/r".to_vec();
-    Snapshot {
-        id,
-        machine: MachineId([7; 16]),
-        host: "there".into(),
-        user: "somebody".into(),
-        started_nanos: 1,
-        finished_nanos: 2,
-        counter: 1,
-        previous: None,
-        previous_hash: None,
-        roots: vec![RootRecord { label: "r".into(), agent: None, dir }],
-        tree,
-        stats: PushStats::default(),
-        program: "0".into(),
-        tags: Vec::new(),
-        os: "linux".into(),
-        home: None,
-        reason: None,
-    }
-}
 
 /// A repository, a target, and a tree beside it that nobody may touch.
 struct Ground {
@@ -733,6 +557,26 @@ fn little_stored_never_becomes_much_memory() {
         },
         &["r/m0", "r/m1", "r/m2", "r/m3"],
     );
-    println!("peak grew by {bombs}, {spread}, {maps} MiB");
-    assert!(bombs < 200 && spread < 200 && maps < 300, "{bombs}, {spread}, {maps} MiB");
+    // patches that each add as much again, of the same few stored bytes
+    let patches = growth(
+        "a map that its patches unfold",
+        &|f| {
+            let block = f.data(b"ab");
+            let ids = [&varints(&[1])[..], &block.0].concat();
+            let count = (BLOCK_BYTES_MAX - 64) as u64 / 3;
+            let extents = [0, 0, 1].repeat(usize::try_from(count).unwrap());
+            let fill = [ids, varints(&[count]), extents].concat();
+            let base = f.block(BlockKind::Map, &fill);
+            let patches = (1..12).map(|n| {
+                let head = varints(&[(n + 1) * count, 1, n * count, count]);
+                f.block(BlockKind::Patch, &[&head[..], &fill].concat())
+            });
+            let map = Map { base: Some(base), patches: Some(patches.collect()), ..Map::default() };
+            f.with_map("r/p", b"a", map);
+        },
+        &["r/p"],
+    );
+    println!("peak grew by {bombs}, {spread}, {maps}, {patches} MiB");
+    assert!(bombs < 200 && spread < 200, "{bombs}, {spread} MiB");
+    assert!(maps < 300 && patches < 600, "{maps}, {patches} MiB");
 }

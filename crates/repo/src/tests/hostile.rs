@@ -379,3 +379,17 @@ fn a_block_sealed_under_the_id_of_another_one_is_refused() {
     crate::seal::seal(&key, &row.nonce, &aad, &mut sealed);
     assert_eq!(crate::open_block(&keys, &REPO, &row, &sealed).unwrap(), plain);
 }
+
+#[test]
+fn a_snapshot_that_says_it_is_another_one_is_refused() {
+    let (_, repo) = fresh();
+    super::push(&repo, OP).unwrap();
+    let other = crate::OpId([0x77; 16]);
+    let (snapshot, _) = repo.snapshot(None, &OP).unwrap();
+    let name = Snapshot::object_name(&other);
+    let object =
+        object::seal_record(repo.keys(), repo.id(), ObjectKind::Snapshot, &name, &snapshot);
+    repo.store().put(&name, vec![object.into()]).unwrap();
+    assert!(matches!(repo.snapshot(None, &other), Err(Error::Corrupt { .. })));
+    assert_eq!(repo.snapshot(None, &OP).unwrap().0, snapshot);
+}
