@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
-use repo::limits::{PACK_BYTES_TARGET, PACK_MIXED_BYTES_MAX};
+use repo::limits::PACK_MIXED_BYTES_MAX;
 use repo::{
     BlockId, BlockNo, Entry, Extent, Index, Layout, Map, OpId, PackId, PackWriter, Repository,
     SealedBlock, TreeBuilder, TreeRoot, layout, push_extent, seal_block,
@@ -45,7 +45,7 @@ pub(super) enum Item {
     /// Complete: not read, or without content.
     Ready(Vec<u8>, Entry),
     /// Read: its content is in pieces.
-    Read(Box<ReadFile>),
+    Read(ReadFile),
 }
 
 /// A file that was read.
@@ -210,7 +210,7 @@ impl<'a> Collector<'a> {
             PackWriter::new(PackId { op, n })
         });
         pack.push(block.row, &block.sealed);
-        if pack.bytes() >= PACK_BYTES_TARGET {
+        if pack.is_full() {
             let pack = slot.take();
             self.upload(pack)?;
         }
@@ -249,7 +249,7 @@ impl<'a> Collector<'a> {
         match item {
             Item::Ready(path, entry) => self.push_entry(&path, &entry),
             Item::Read(file) => {
-                let ReadFile { path, mut entry, pieces, old, look, log, seen_nanos } = *file;
+                let ReadFile { path, mut entry, pieces, old, look, log, seen_nanos } = file;
                 let mut extents = Vec::with_capacity(pieces.len());
                 for Piece { block, offset, len } in pieces {
                     let block = self.id_of(block).expect("the head is ready");
@@ -259,7 +259,7 @@ impl<'a> Collector<'a> {
                 self.push_entry(&path, &entry)?;
                 if let Some(look) = look {
                     let extents = Row::extents_of(&entry, &extents);
-                    let log = log.as_ref().map(Look::of);
+                    let log = log.as_ref().map(Look::of_log);
                     self.rows
                         .push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
                 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,8 +16,9 @@ use repo::{BlockNo, Entry, Index, Xattr, flag};
 
 use super::blocks::{Dedup, Filler, Piece, push_piece};
 use super::collect::{Item, Message, ReadFile};
+use super::fates::{Bond, Fates};
 use super::rows::{Look, Row};
-use crate::capture::sqlite;
+use crate::capture::sqlite::{self, How, Image};
 use crate::clock::Clock;
 use crate::monitor::Problem;
 use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
@@ -38,6 +39,8 @@ pub(super) struct Job {
     pub(super) old: Option<Box<Row>>,
     /// It begins like a SQLite database.
     pub(super) sqlite: bool,
+    /// What becomes of it depends on what became of this path.
+    pub(super) bond: Option<(Bond, Vec<u8>)>,
 }
 
 /// Tries at a file that moves while it is read.
@@ -50,16 +53,22 @@ const SMALL_TAIL_BYTES: u32 = 64 << 10;
 const SMALL_TAILS_MAX: usize = 64;
 /// A file up to this size is read as one piece.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
+/// A database's bytes are hashed in runs of about this many.
+const HASH_RUN_BYTES: usize = 64 << 10;
+/// How long to wait at a time until a database was not written just now.
+const SETTLE: Duration = Duration::from_millis(5);
 /// An idle reader sends its open block on after this long, so that no entry waits for it.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// What all readers share.
 pub(super) struct Context<'a> {
     pub(super) dedup: &'a Dedup,
-    pub(super) roots: &'a [SourceRoot],
+    pub(super) fates: &'a Fates,
+    pub(super) roots: &'a [Option<SourceRoot>],
     pub(super) dirs: &'a [PathBuf],
     pub(super) cutter: &'a Cutter,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) database_wait: Duration,
     pub(super) out: Sender<Message>,
     pub(super) stop: &'a AtomicBool,
     pub(super) bytes_read: &'a AtomicU64,
@@ -71,6 +80,8 @@ pub(super) struct Context<'a> {
 /// How reading a file ended.
 enum Outcome {
     Read(Box<ReadFile>),
+    /// A further name of a file that is in the snapshot.
+    Link(Vec<u8>, Box<Entry>),
     Gone,
     Stopped,
 }
@@ -93,28 +104,74 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    /// Reads files until there are no more.
+    /// Reads files until there are no more. One that depends on a file another reader is at waits
+    /// aside.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut aside: Vec<Job> = Vec::new();
         loop {
             match jobs.recv_timeout(IDLE) {
-                Ok(job) => {
-                    let place = job.place;
-                    let message = match self.file(job) {
-                        Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(file))),
-                        Outcome::Gone => Message::Gone(place),
-                        Outcome::Stopped => return,
-                    };
-                    if self.cx.out.send(message).is_err() {
-                        return;
-                    }
-                }
+                Ok(job) => aside.push(job),
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            for job in std::mem::take(&mut aside) {
+                if self.must_wait(&job) {
+                    aside.push(job);
+                } else if self.take(job).is_none() {
+                    return;
+                }
+            }
+        }
+        for job in aside {
+            if self.take(job).is_none() {
+                return;
             }
         }
         self.flush();
         let new = self.files.bytes_new + self.pages.bytes_new;
         self.cx.bytes_new.fetch_add(new, Ordering::Relaxed);
+    }
+
+    fn must_wait(&self, job: &Job) -> bool {
+        job.bond.as_ref().is_some_and(|(bond, path)| self.cx.fates.ask(*bond, path).is_none())
+    }
+
+    /// Reads one file and tells everybody who waits for it; `None` if the run is over.
+    fn take(&mut self, job: Job) -> Option<()> {
+        let (place, path, sqlite) = (job.place, job.path.clone(), job.sqlite);
+        let outcome = self.bonded(job);
+        let (named, image) = match &outcome {
+            Outcome::Read(file) => (true, file.entry.flags & flag::SQLITE != 0),
+            Outcome::Link(..) => (true, false),
+            Outcome::Gone => (false, false),
+            Outcome::Stopped => return None,
+        };
+        self.cx.fates.settle(Bond::Name, &path, named);
+        if sqlite {
+            self.cx.fates.settle(Bond::Database, &path, image);
+        }
+        let message = match outcome {
+            Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(*file))),
+            Outcome::Link(path, entry) => {
+                Message::Entry(place, Box::new(Item::Ready(path, *entry)))
+            }
+            Outcome::Gone | Outcome::Stopped => Message::Gone(place),
+        };
+        self.cx.out.send(message).ok()
+    }
+
+    /// Reads a file, unless what it depends on stands for it.
+    fn bonded(&mut self, mut job: Job) -> Outcome {
+        let Some((bond, path)) = job.bond.take() else { return self.file(job) };
+        match (self.cx.fates.wait(bond, &path, self.cx.stop), bond) {
+            (None, _) => Outcome::Stopped,
+            (Some(true), Bond::Name) => Outcome::Link(job.path, Box::new(job.entry)),
+            (Some(true), Bond::Database) => Outcome::Gone, // part of the image
+            (Some(false), _) => {
+                job.entry.link = None;
+                self.file(job)
+            }
+        }
     }
 
     fn flush(&mut self) {
@@ -127,12 +184,18 @@ impl<'a> FileReader<'a> {
     }
 
     fn file(&mut self, mut job: Job) -> Outcome {
+        let mut again_soon = false;
         for attempt in 1.. {
             let seen_nanos = self.cx.clock.now_nanos();
-            let mut file = match self.cx.roots[job.root].open(&job.rel, &job.stat) {
+            let Some(root) = &self.cx.roots[job.root] else {
+                return self.gone(&job, "its root cannot be opened");
+            };
+            let mut file = match root.open(&job.rel, &job.stat) {
                 Ok(file) => file,
                 Err(OpenProblem::Replaced) if attempt < TRIES_MAX => match self.look_again(&job) {
                     Some(stat) => {
+                        // further names of the file that was scanned are not names of this one
+                        self.cx.fates.settle(Bond::Name, &job.path, false);
                         job.stat = stat;
                         continue;
                     }
@@ -149,11 +212,13 @@ impl<'a> FileReader<'a> {
             job.entry.flags = if file.sparse_hint() { flag::SPARSE } else { 0 };
             if job.sqlite {
                 drop(file); // SQLite must be the only one that has it open
-                match self.database(&job, seen_nanos) {
+                match self.database(&job, &before, seen_nanos) {
                     Ok(outcome) => return outcome,
                     Err(e) => {
                         let what = format!("copied as it lay, maybe inconsistent: {e}");
                         self.problem(&job.path, what, false);
+                        // without a row the next push tries again to capture it
+                        again_soon = e.kind() == io::ErrorKind::ResourceBusy;
                         job.sqlite = false;
                         job.entry.flags |= flag::SQLITE_RAW;
                         continue;
@@ -179,6 +244,7 @@ impl<'a> FileReader<'a> {
                     look = None;
                 }
             }
+            let look = look.filter(|_| !again_soon);
             return self.done(job, read, look, None, seen_nanos);
         }
         unreachable!("the last try returns")
@@ -218,19 +284,16 @@ impl<'a> FileReader<'a> {
         file: &mut OpenedFile,
         size: u64,
     ) -> io::Result<Option<Content>> {
-        let mut hasher = blake3::Hasher::new();
         let mut avoid = HashSet::new();
         if let Some(known) = Known::of(job.old.as_deref(), size, &self.cx.dedup.index) {
-            let prefix = verified_prefix(file, known.size, &known.hash, &mut hasher)?;
-            if matches!(prefix, Prefix::Same) {
-                self.cx.bytes_read.fetch_add(known.size, Ordering::Relaxed);
-                return self.tail(file, size, hasher, known);
-            }
-            hasher = blake3::Hasher::new();
-            file.file().seek(SeekFrom::Start(0))?;
+            match self.grown(file, size, &known)? {
+                Grown::Read(content) => return Ok(Some(content)),
+                Grown::Stopped => return Ok(None),
+                Grown::Differs => file.file().seek(SeekFrom::Start(0))?,
+            };
             avoid = known.sparse_blocks;
         }
-        let mut pieces = Vec::new();
+        let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
         let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
         Ok(length.map(|length| Content {
             size: length,
@@ -239,37 +302,37 @@ impl<'a> FileReader<'a> {
         }))
     }
 
-    /// A file that is still what it was up to its old length: only the tail is new.
-    fn tail(
-        &mut self,
-        file: &mut OpenedFile,
-        size: u64,
-        mut hasher: blake3::Hasher,
-        known: Known,
-    ) -> io::Result<Option<Content>> {
-        let Known { mut pieces, size: mut at, .. } = known;
-        let mut avoid = HashSet::new();
-        let small = pieces.iter().rev().take_while(|p| p.len < SMALL_TAIL_BYTES).count();
-        if small > SMALL_TAILS_MAX && size > at {
-            // many small tails become one: read them again and put them into new blocks
-            let tails = pieces.split_off(pieces.len() - small);
-            let again: u64 = tails.iter().map(|p| u64::from(p.len)).sum();
-            avoid.extend(tails.iter().map(|p| p.block));
-            at -= again;
-            file.file().seek(SeekFrom::Start(at))?;
-            let mut unhashed = Vec::new();
-            if self.cut_into(&mut file.take(again), None, &avoid, &mut unhashed)?.is_none() {
-                return Ok(None);
+    /// A file that is still what it was up to its old length: only the tail is new. Every byte is
+    /// read once, so that pieces and hash are of the same bytes whoever writes meanwhile.
+    fn grown(&mut self, file: &mut OpenedFile, size: u64, known: &Known) -> io::Result<Grown> {
+        let mut pieces = known.pieces.clone();
+        let tails = if size > known.size { take_small_tails(&mut pieces) } else { Vec::new() };
+        let again: u64 = tails.iter().map(|p| u64::from(p.len)).sum();
+        let mut hasher = blake3::Hasher::new();
+        if again == 0 {
+            let prefix = verified_prefix(file, known.size, &known.hash, &mut hasher)?;
+            if !matches!(prefix, Prefix::Same) {
+                return Ok(Grown::Differs);
             }
-            for piece in unhashed {
-                push_piece(&mut pieces, piece);
+        } else {
+            // many small tails become one: they are put into new blocks
+            hasher.update_reader(file.take(known.size - again))?;
+            let avoid = tails.iter().map(|p| p.block).collect();
+            let mut tail = file.take(again);
+            if self.cut_into(&mut tail, Some(&mut hasher), &avoid, &mut pieces)?.is_none() {
+                return Ok(Grown::Stopped);
             }
-            at += again;
+            if *hasher.finalize().as_bytes() != known.hash {
+                return Ok(Grown::Differs);
+            }
         }
-        let Some(tail) = self.cut(file, size - at, &mut hasher, &avoid, &mut pieces)? else {
-            return Ok(None);
+        self.cx.bytes_read.fetch_add(known.size - again, Ordering::Relaxed);
+        let rest = size - known.size;
+        let Some(tail) = self.cut(file, rest, &mut hasher, &HashSet::new(), &mut pieces)? else {
+            return Ok(Grown::Stopped);
         };
-        Ok(Some(Content { size: at + tail, hash: *hasher.finalize().as_bytes(), pieces }))
+        let hash = *hasher.finalize().as_bytes();
+        Ok(Grown::Read(Content { size: known.size + tail, hash, pieces }))
     }
 
     fn cut(
@@ -334,29 +397,70 @@ impl<'a> FileReader<'a> {
         Ok(Some(length))
     }
 
-    /// Captures a SQLite database as a consistent image, page by page.
-    fn database(&mut self, job: &Job, seen_nanos: i64) -> io::Result<Outcome> {
+    /// Captures a SQLite database as a consistent image. `seen` is the file that was scanned.
+    fn database(&mut self, job: &Job, seen: &Stat, seen_nanos: i64) -> io::Result<Outcome> {
         let path = self.cx.dirs[job.root].join(os_path(&job.rel));
-        let log_path = sqlite::side_file(&path, "-wal");
-        let stat_of =
-            |path: &PathBuf| std::fs::symlink_metadata(path).ok().map(|m| Stat::of_metadata(&m));
-        let before = (stat_of(&path), stat_of(&log_path));
-        let mut image = sqlite::Image::open(&path)?;
+        for attempt in 1.. {
+            let before = DatabaseLook::of(&path);
+            if !before.main.is_some_and(|main| main.same_file(seen)) {
+                return Err(io::Error::other("it was replaced meanwhile"));
+            }
+            let how =
+                if before.is_closed() && attempt < TRIES_MAX { How::Closed } else { How::Live };
+            if how == How::Closed {
+                self.let_settle(&before);
+            }
+            let read = self.image(job, &path, how);
+            let after = DatabaseLook::of(&path);
+            if how == How::Closed && !before.same(&after) {
+                continue; // opened by its owner meanwhile: what was read without locks may be torn
+            }
+            let Some(Content { size, hash, pieces }) = read? else { return Ok(Outcome::Stopped) };
+            let entry = Entry { flags: flag::SQLITE, size, hash, ..job.entry.clone() };
+            // a live database that moved meanwhile is read again next time; this image is consistent
+            let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
+            self.cx.files_read.fetch_add(1, Ordering::Relaxed);
+            return Ok(Outcome::Read(Box::new(ReadFile {
+                path: job.path.clone(),
+                entry,
+                pieces,
+                old: job.old.clone(),
+                look,
+                log: before.log,
+                seen_nanos,
+            })));
+        }
+        unreachable!("a live database is not tried twice")
+    }
+
+    /// Waits until a write from now on shows in the file's times.
+    fn let_settle(&self, look: &DatabaseLook) {
+        let look = look.main.as_ref().map(Look::of);
+        while look.is_some_and(|look| look.racy(self.cx.clock.now_nanos()))
+            && !self.cx.stop.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(SETTLE);
+        }
+    }
+
+    /// Cuts an image page by page; `None` if the run was stopped.
+    fn image(&mut self, job: &Job, path: &Path, how: How) -> io::Result<Option<Content>> {
+        let mut image = Image::open(path, how, self.cx.database_wait)?;
         let page_size = image.page_size;
         let known = Known::of(job.old.as_deref(), u64::MAX, &self.cx.dedup.index);
         let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
         let mut chunks = Chunks::pages(&mut image, page_size as usize);
         let (mut hasher, mut pieces, mut size) = (blake3::Hasher::new(), Vec::new(), 0_u64);
-        let mut run = Vec::with_capacity(64 << 10);
+        let mut run = Vec::with_capacity(HASH_RUN_BYTES);
         while let Some(page) = chunks.next()? {
             if self.cx.stop.load(Ordering::Relaxed) {
-                return Ok(Outcome::Stopped);
+                return Ok(None);
             }
             push_piece(&mut pieces, self.pages.add(page, &avoid));
             size += page.len() as u64;
             // the hash is many times faster on long runs than on single pages
             run.extend_from_slice(page);
-            if run.len() >= 64 << 10 {
+            if run.len() >= HASH_RUN_BYTES {
                 hasher.update(&run);
                 self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
                 run.clear();
@@ -364,25 +468,53 @@ impl<'a> FileReader<'a> {
         }
         hasher.update(&run);
         self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
-        drop(chunks);
-        drop(image);
-        let read = Content { size, hash: *hasher.finalize().as_bytes(), pieces };
-        let entry = Entry { flags: flag::SQLITE, ..job.entry.clone() };
-        // a database that moved meanwhile is read again next time; this image is consistent
-        let still = before == (stat_of(&path), stat_of(&log_path));
-        let look = before.0.as_ref().filter(|_| still).map(Look::of);
-        let done = ReadFile {
-            path: job.path.clone(),
-            entry: Entry { size: read.size, hash: read.hash, ..entry },
-            pieces: read.pieces,
-            old: job.old.clone(),
-            look,
-            log: before.1,
-            seen_nanos,
-        };
-        self.cx.files_read.fetch_add(1, Ordering::Relaxed);
-        Ok(Outcome::Read(Box::new(done)))
+        Ok(Some(Content { size, hash: *hasher.finalize().as_bytes(), pieces }))
     }
+}
+
+/// How a database and its side files look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DatabaseLook {
+    main: Option<Stat>,
+    log: Option<Stat>,
+    journal: Option<Stat>,
+}
+
+impl DatabaseLook {
+    fn of(path: &Path) -> Self {
+        let look = |path: &Path| Some(Stat::of_metadata(&std::fs::symlink_metadata(path).ok()?));
+        Self {
+            main: look(path),
+            log: look(&sqlite::side_file(path, "-wal")),
+            journal: look(&sqlite::side_file(path, "-journal")),
+        }
+    }
+
+    /// True if both show the same content; a reader may move the log's time of change.
+    fn same(&self, other: &Self) -> bool {
+        self.main == other.main
+            && self.log.as_ref().map(Look::of_log) == other.log.as_ref().map(Look::of_log)
+            && self.journal == other.journal
+    }
+
+    fn is_closed(&self) -> bool {
+        self.log.is_none() && self.journal.is_none()
+    }
+}
+
+/// What a file with a known beginning turned out to be.
+enum Grown {
+    /// It begins so.
+    Read(Content),
+    /// It does not.
+    Differs,
+    Stopped,
+}
+
+/// Takes the small pieces at the end away if they are too many.
+fn take_small_tails(pieces: &mut Vec<Piece>) -> Vec<Piece> {
+    let small = pieces.iter().rev().take_while(|p| p.len < SMALL_TAIL_BYTES).count();
+    if small > SMALL_TAILS_MAX { pieces.split_off(pieces.len() - small) } else { Vec::new() }
 }
 
 /// What was read of a file.

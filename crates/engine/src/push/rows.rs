@@ -37,10 +37,16 @@ impl Look {
         }
     }
 
+    /// A write-ahead log: without the time of change, which moves when a reader with the right to
+    /// does so sets the log's owner. Every write to the log moves the other time.
+    pub(super) fn of_log(stat: &Stat) -> Self {
+        Self { ctime: (0, 0), ..Self::of(stat) }
+    }
+
     /// A change after the look may have left the same times: the file was written within the
     /// resolution of its file system's clock before we looked (git calls this racily clean). Times
     /// without a fraction come from file systems that count in seconds, two at the worst.
-    fn racy(&self, seen_nanos: i64) -> bool {
+    pub(super) fn racy(&self, seen_nanos: i64) -> bool {
         let coarse = self.mtime.1 == 0 && self.ctime.1 == 0;
         let resolution = if coarse { 2_000_000_000 } else { 20_000_000 };
         [self.mtime, self.ctime].iter().any(|(secs, nanos)| {
@@ -93,7 +99,7 @@ impl Row {
     /// since then would show.
     pub(super) fn is_current(&self, stat: &Stat, log: Option<&Stat>) -> bool {
         self.look == Look::of(stat)
-            && self.log == log.map(Look::of)
+            && self.log == log.map(Look::of_log)
             && !self.look.racy(self.seen_nanos)
             && !self.log.is_some_and(|log| log.racy(self.seen_nanos))
     }

@@ -1,0 +1,22 @@
+//! A server that answers as B2's S3 API does, for trials by hand:
+//!
+//!     cargo run --release -p agent-backup-testkit --example b2-server -- BODIES-DIR
+//!
+//! Bodies lie in the directory. Prints the settings of a client, then serves until it is killed.
+
+use std::path::PathBuf;
+
+use testkit::server::{Config, Server};
+
+#[allow(clippy::print_stdout, reason = "what it prints is what it is for")]
+fn main() -> std::io::Result<()> {
+    let bodies = std::env::args_os().nth(1).map(PathBuf::from);
+    let server = Server::start(Config { bodies, ..Config::default() })?;
+    let Config { bucket, region, key_id, secret, .. } = server.config();
+    println!("export S3_TEST_ENDPOINT={}", server.url());
+    println!("export S3_TEST_BUCKET={bucket} S3_TEST_REGION={region}");
+    println!("export S3_TEST_KEY_ID={key_id} S3_TEST_SECRET={secret}");
+    loop {
+        std::thread::park();
+    }
+}
