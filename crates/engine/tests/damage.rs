@@ -5,6 +5,7 @@
 //! an error, and why. Every byte of objects up to 512 bytes is tried, of others a fixed part (the
 //! matrix of the `repo` crate tries them all, on blocks and records); `AGENT_BACKUP_DAMAGE=all`
 //! tries every bit of every byte of every object, and every length, in some ten minutes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
 
 #[path = "support/damage.rs"]
 mod specimen;
@@ -315,7 +316,7 @@ fn objects_that_nobody_wrote_are_left_alone_or_named() {
 fn an_older_heartbeat_changes_nothing() {
     let specimen = shared();
     let store = specimen.store.fork();
-    let repo = specimen.open(store.clone(), &specimen.machine).unwrap();
+    let repo = Specimen::open(store.clone(), &specimen.machine).unwrap();
     let (name, older) = heartbeat(&repo);
     let look = specimen.look(store.fork(), "a heartbeat");
     store.put(&name, vec![older.into()]).unwrap();
@@ -329,7 +330,7 @@ fn a_damaged_slot_stops_its_own_secret_and_no_other() {
     let specimen = shared();
     let secrets = [&specimen.machine, &specimen.passphrase, &specimen.recovery];
     let opens = |store: &MemoryStore| {
-        secrets.map(|secret| match specimen.open(store.clone(), secret) {
+        secrets.map(|secret| match Specimen::open(store.clone(), secret) {
             Ok(_) => true,
             Err(error) => {
                 assert!(is_damage(&error), "{error}");
@@ -436,7 +437,7 @@ fn restores(
     id: &OpId,
     files: &Files,
 ) -> repo::Result<()> {
-    let repo = specimen.open(store.fork(), &specimen.machine)?;
+    let repo = Specimen::open(store.fork(), &specimen.machine)?;
     let (snapshot, _) = repo.snapshot(None, id)?;
     let reader = Reader::open(&repo, None)?;
     let (mut entries, mut blocks) = (Vec::new(), HashMap::new());
@@ -488,7 +489,7 @@ fn a_push_after_the_damage_acknowledges_only_what_restores() {
         .map(|((name, how, bytes), cached)| {
             let told = format!("{name} {how}, {}", if cached { "cached" } else { "no cache" });
             let store = specimen.with(name, bytes.clone());
-            push_after(&specimen, store, name, cached, &files, &told)
+            push_after(&specimen, &store, name, cached, &files, &told)
         })
         .collect();
     let sum = |n: usize| counts.iter().map(|count| count[n]).sum::<usize>();
@@ -499,7 +500,7 @@ fn a_push_after_the_damage_acknowledges_only_what_restores() {
 /// was damaged before.
 fn push_after(
     specimen: &Specimen,
-    store: MemoryStore,
+    store: &MemoryStore,
     name: &str,
     cached: bool,
     files: &Files,
@@ -521,7 +522,7 @@ fn push_after(
         }
         Err(other) => panic!("{told}: {other}"),
     };
-    let Err(error) = restores(specimen, &store, &snapshot.id, files) else { return [0, 1, 0] };
+    let Err(error) = restores(specimen, store, &snapshot.id, files) else { return [0, 1, 0] };
     let unseen = UNSEEN_BY_A_PUSH.iter().any(|(prefix, _)| name.starts_with(prefix));
     assert!(unseen && is_damage(&error), "{told}: acknowledged, but: {error}");
     let same_length = store.get(name).is_ok_and(|now| now.len() == specimen.bytes(name).len());
@@ -536,7 +537,7 @@ fn push_after(
         let session = specimen.session(store.clone(), &dirs).unwrap();
         let options = PushOptions { always: true, ..one_thread() };
         let again = specimen.bench.push_with(&session, &options).unwrap();
-        restores(specimen, &store, &again.snapshot().id, files).unwrap();
+        restores(specimen, store, &again.snapshot().id, files).unwrap();
     }
     [0, 0, 1]
 }
@@ -562,6 +563,6 @@ fn a_store_that_was_rolled_back_is_refused_by_a_client_that_saw_more() {
         assert_eq!(session.snapshots().unwrap().len(), 2);
     }
     // a client that never saw more takes it for what it is: an older state, whole
-    let repo = specimen.open(specimen.early.fork(), &specimen.passphrase).unwrap();
+    let repo = Specimen::open(specimen.early.fork(), &specimen.passphrase).unwrap();
     assert_eq!(repo.snapshots(None).unwrap(), [specimen.taken[0].snapshot.clone()]);
 }

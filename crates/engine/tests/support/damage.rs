@@ -5,6 +5,7 @@
 //! snapshot, and one that died after its packs and index were there. [`Specimen::look`] opens a
 //! copy, lists, walks every snapshot and reads every file: what it gets is right, or is an error.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -77,7 +78,9 @@ pub struct Look {
 fn text(seed: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
-    out.iter_mut().for_each(|byte| *byte = b'a' + *byte % 26);
+    for byte in &mut out {
+        *byte = b'a' + *byte % 26;
+    }
     out
 }
 
@@ -231,7 +234,7 @@ impl Specimen {
     }
 
     /// Opens a copy with one of the secrets.
-    pub fn open(&self, store: MemoryStore, secret: &SecretInput) -> repo::Result<Repository> {
+    pub fn open(store: MemoryStore, secret: &SecretInput) -> repo::Result<Repository> {
         let config = Repository::read_config(&store)?;
         let (keyring, _) = keys::open_any(&store, &config.repo, secret)?;
         Repository::open(Arc::new(store), config, keyring)
@@ -241,7 +244,7 @@ impl Specimen {
     /// error that is not about damage.
     pub fn look(&self, store: MemoryStore, told: &str) -> Look {
         let mut look = Look::default();
-        let repo = match self.open(store, &self.machine) {
+        let repo = match Self::open(store, &self.machine) {
             Ok(repo) => repo,
             Err(error) => {
                 let gone = matches!(error, repo::Error::NoRepository { .. });
@@ -272,7 +275,7 @@ impl Specimen {
 
     /// Blocks of the index and how many places each has: offset and length by pack.
     pub fn reachable(&self) -> BTreeMap<String, Vec<(u64, u64, bool)>> {
-        let repo = self.open(self.store.clone(), &self.machine).unwrap();
+        let repo = Self::open(self.store.clone(), &self.machine).unwrap();
         let index = repo.load_index(None, false).unwrap();
         let used = self.used_blocks(&repo);
         let mut out: BTreeMap<String, Vec<(u64, u64, bool)>> = BTreeMap::new();

@@ -1,6 +1,7 @@
 //! Writes repositories by hand: trees, maps and snapshots that no push would make, sealed with the
 //! right keys.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
 
 use engine::Session;
 use repo::keys::BlockKind;
@@ -31,7 +32,9 @@ pub fn varint(out: &mut Vec<u8>, mut value: u64) {
 
 pub fn varints(values: &[u64]) -> Vec<u8> {
     let mut out = Vec::new();
-    values.iter().for_each(|value| varint(&mut out, *value));
+    for value in values {
+        varint(&mut out, *value);
+    }
     out
 }
 
