@@ -29,6 +29,9 @@ pub const CHUNKS_PER_BLOCK_MAX: usize = 1 << 16;
 pub const MAP_INLINE_BYTES_MAX: usize = 1 << 10;
 /// Patches over a base map, at most: a restore reads one base and this many small blocks.
 pub const MAP_PATCHES_MAX: usize = 32;
+/// Extents of one map once its patches are applied, at most: more than a base block can code, and
+/// what a restore holds in memory for one file.
+pub const MAP_EXTENTS_MAX: usize = 1 << 22;
 /// Depth of a tree of nodes: 64^8 entries are more than there are.
 pub const TREE_LEVELS_MAX: u8 = 8;
 /// Items of one node, at most: bounds what decoding allocates.

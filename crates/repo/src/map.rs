@@ -20,7 +20,9 @@ use minicbor::{Decode, Encode};
 
 use crate::error::{Error, Result};
 use crate::id::BlockId;
-use crate::limits::{BLOCK_PLAIN_BYTES_MAX, MAP_INLINE_BYTES_MAX, MAP_PATCHES_MAX};
+use crate::limits::{
+    BLOCK_PLAIN_BYTES_MAX, MAP_EXTENTS_MAX, MAP_INLINE_BYTES_MAX, MAP_PATCHES_MAX,
+};
 use crate::varint;
 
 /// A stretch of bytes in a block.
@@ -74,6 +76,9 @@ impl Map {
         for id in patches {
             extents = apply_patch(&extents, &read(id)?)
                 .ok_or_else(|| bad(id, "the patch does not fit its map"))?;
+            if extents.len() > MAP_EXTENTS_MAX {
+                return Err(bad(id, "more extents than a map may have"));
+            }
         }
         Ok(extents)
     }

@@ -104,7 +104,9 @@ impl Repository {
             let read = |bytes: &[u8]| {
                 object::open_record(&self.keys, self.id(), ObjectKind::Index, &item.name, bytes)
             };
+            // another length in the store is another object, damaged or not: it is read again
             if let Some(bytes) = cache.and_then(|c| c.object(&item.name))
+                && bytes.len() as u64 == item.size
                 && let Ok(object) = read(&bytes)
             {
                 out.push(object);

@@ -35,6 +35,7 @@ fn limits() -> BTreeMap<&'static str, u64> {
         CHUNKS_PER_BLOCK_MAX,
         MAP_INLINE_BYTES_MAX,
         MAP_PATCHES_MAX,
+        MAP_EXTENTS_MAX,
         TREE_LEVELS_MAX,
         NODE_ITEMS_MAX,
         ENTRY_BYTES_MAX,

@@ -401,3 +401,40 @@ fn a_small_tree_that_unfolds_without_end_ends_at_once() {
     // 1000^7 entries in a few hundred KB
     assert!(matches!(walk_of(&repo, &nodes), Err(Error::Corrupt { .. })));
 }
+
+#[test]
+fn a_block_sealed_under_the_id_of_another_one_is_refused() {
+    // only somebody with the keys can: the seal opens, and the bytes are not those of the id
+    let keys = Keys::new(keyring());
+    let plain = b"not what the id says";
+    let id = keys.block_id(BlockKind::Data, b"what the id says");
+    let row = BlockRow { id, plain_len: 20, stored_len: 36, ..row() };
+    let key = keys.block_key(0, BlockKind::Data, &id).unwrap();
+    let aad = crate::seal::block_aad(&REPO, BlockKind::Data, Codec::Raw, 20, &id);
+    let mut sealed = plain.to_vec();
+    crate::seal::seal(&key, &row.nonce, &aad, &mut sealed);
+    let opened = crate::open_block(&keys, &REPO, &row, &sealed);
+    assert!(matches!(opened, Err(Error::Corrupt { .. })), "{opened:?}");
+    // and the same bytes under their own id are right
+    let id = keys.block_id(BlockKind::Data, plain);
+    let row = BlockRow { id, ..row };
+    let key = keys.block_key(0, BlockKind::Data, &id).unwrap();
+    let aad = crate::seal::block_aad(&REPO, BlockKind::Data, Codec::Raw, 20, &id);
+    let mut sealed = plain.to_vec();
+    crate::seal::seal(&key, &row.nonce, &aad, &mut sealed);
+    assert_eq!(crate::open_block(&keys, &REPO, &row, &sealed).unwrap(), plain);
+}
+
+#[test]
+fn a_snapshot_that_says_it_is_another_one_is_refused() {
+    let (_, repo) = fresh();
+    super::push(&repo, OP).unwrap();
+    let other = crate::OpId([0x77; 16]);
+    let (snapshot, _) = repo.snapshot(None, &OP).unwrap();
+    let name = Snapshot::object_name(&other);
+    let object =
+        object::seal_record(repo.keys(), repo.id(), ObjectKind::Snapshot, &name, &snapshot);
+    repo.store().put(&name, vec![object.into()]).unwrap();
+    assert!(matches!(repo.snapshot(None, &other), Err(Error::Corrupt { .. })));
+    assert_eq!(repo.snapshot(None, &OP).unwrap().0, snapshot);
+}

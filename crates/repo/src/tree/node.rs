@@ -192,6 +192,9 @@ impl Node {
             for _ in 0..count {
                 take_path(input, &mut path, items.is_empty())?;
                 let len = usize::try_from(varint::take(input)?).ok()?;
+                if len > ENTRY_BYTES_MAX {
+                    return None;
+                }
                 let entry = minicbor::decode(varint::take_bytes(input, len)?).ok()?;
                 items.push((path.clone(), entry));
             }
