@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use engine::{Dirs, Session, SystemClock};
@@ -27,9 +28,16 @@ impl Connection {
     }
 }
 
+/// For how long a bucket may be out of reach before somebody who waits is told.
+const RETRY_SECS_WAITING: u32 = 30;
+/// The same for work of hours.
+const RETRY_SECS_WORKING: u32 = 300;
+
 /// How the store is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
+    /// For work that may take hours.
+    pub(crate) patient: bool,
     /// Makes a missing directory.
     pub(crate) create: bool,
     /// Upload limit in bytes a second.
@@ -55,14 +63,16 @@ pub(crate) fn store(
             Some(key)
         }
     };
+    let standard = if wanted.patient { RETRY_SECS_WORKING } else { RETRY_SECS_WAITING };
+    let budget = Duration::from_secs(settings.retry_secs.unwrap_or(standard).into());
     let options = store::Options {
         credentials,
+        retry: store::Retry::with_budget(budget),
         endpoint: settings.endpoint.clone(),
         region: settings.region.clone(),
         upload_bytes_per_second: wanted.limit_upload,
         cancel: Cancel::from_flag(wanted.cancel),
         create: wanted.create,
-        ..store::Options::default()
     };
     Ok(address.open(options)?)
 }

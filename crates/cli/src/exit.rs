@@ -337,16 +337,31 @@ pub(crate) fn usage(error: &clap::Error) -> Exit {
         let _ = error.print(); // a closed pipe is no failure
         return Exit::Done;
     }
-    let json = std::env::args_os().any(|arg| arg == "--json");
-    let flags = crate::args::Global { json, ..Default::default() };
-    let screen = Screen::new(&flags);
-    if !json && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    let screen = unparsed();
+    if !screen.json() && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
     } else {
         report(&usage_failure(&error.render().to_string()), &screen);
         let _ = screen.flush();
     }
     Exit::Usage
+}
+
+/// A panic was told in one line on standard error already; a document is owed still.
+pub(crate) fn bug() -> Exit {
+    let screen = unparsed();
+    if screen.json() {
+        let message = "a bug in agent-backup; standard error says where".to_owned();
+        report(&Failure { exit: Exit::Bug, message, hint: None }, &screen);
+        let _ = screen.flush();
+    }
+    Exit::Bug
+}
+
+/// A screen for when there are no parsed arguments.
+fn unparsed() -> Screen {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    Screen::new(&crate::args::Global { json, ..Default::default() })
 }
 
 /// clap's words in the form of ours: the error, then its tip, then where the help is.

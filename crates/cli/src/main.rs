@@ -23,7 +23,7 @@ use ui::Screen;
 fn main() -> ExitCode {
     harden::no_core_files();
     harden::one_line_panics();
-    let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Bug);
+    let exit = std::panic::catch_unwind(run).unwrap_or_else(|_| exit::bug());
     ExitCode::from(exit.code())
 }
 

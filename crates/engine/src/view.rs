@@ -5,16 +5,19 @@
 //! escape before showing), file content that was checked against its hash, and counts. What two
 //! snapshots share is looked at once.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::path::Path;
+mod find;
+mod stats;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use repo::keys::BlockKind;
-use repo::{BlockId, Entry, Extent, Kind, OpId, Reader, Snapshot};
+use std::collections::HashMap;
+use std::io::Write;
+
+use repo::{BlockId, Entry, Extent, Kind, Reader, Snapshot};
 
 use crate::error::{Error, Result};
 use crate::session::Session;
+
+pub use find::{FindOptions, Match, find};
+pub use stats::{AgentStats, Stats, stats};
 
 /// Blocks that are read together while a file is written out: at most 16 MiB of plaintext.
 const BLOCKS_READ_MAX: usize = 8;
@@ -101,80 +104,6 @@ pub fn cat(
     Ok(entry)
 }
 
-/// What to search for.
-#[derive(Debug, Clone, Default)]
-pub struct FindOptions {
-    /// Globs. Without `/` they are tried on names; with `/` on the full path and on the path below
-    /// the root's label. `*` does not cross `/`, `**` does.
-    pub globs: Vec<String>,
-    /// Upper and lower case are the same.
-    pub ignore_case: bool,
-}
-
-/// An entry that was found, and where it is the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Match {
-    /// Full path.
-    pub path: Vec<u8>,
-    /// The entry.
-    pub entry: Entry,
-    /// The snapshots that have it just so, in the order given.
-    pub snapshots: Vec<OpId>,
-}
-
-/// Finds entries by name in snapshots: sorted by path, then by the first snapshot that has them.
-pub fn find(
-    session: &Session,
-    snapshots: &[Snapshot],
-    options: &FindOptions,
-) -> Result<Vec<Match>> {
-    let reader = open(session)?;
-    let globs = Globs::new(options)?;
-    let mut matches: Vec<Match> = Vec::new();
-    // matches in the tree that was looked at last, by path
-    let mut live: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-    let mut known: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-    let mut last: Option<&Snapshot> = None;
-    for snapshot in snapshots {
-        let mut changes: Vec<(Vec<u8>, Option<Entry>)> = Vec::new();
-        let labels: Vec<&str> = snapshot.roots.iter().map(|r| r.label.as_str()).collect();
-        match last {
-            None => reader.walk(&snapshot.tree, &mut |path, entry| {
-                if globs.fit(&path, &labels) {
-                    changes.push((path, Some(entry)));
-                }
-                Ok(())
-            })?,
-            Some(before) => reader.diff(&before.tree, &snapshot.tree, &mut |path, _, new| {
-                if live.contains_key(path) || globs.fit(path, &labels) {
-                    changes.push((path.to_vec(), new.cloned()));
-                }
-                Ok(())
-            })?,
-        }
-        for (path, entry) in changes {
-            let Some(entry) = entry else {
-                live.remove(&path);
-                continue;
-            };
-            let same = known.entry(path.clone()).or_default();
-            let at = same.iter().copied().find(|at| matches[*at].entry == entry);
-            let at = at.unwrap_or_else(|| {
-                matches.push(Match { path: path.clone(), entry, snapshots: Vec::new() });
-                same.push(matches.len() - 1);
-                matches.len() - 1
-            });
-            live.insert(path, at);
-        }
-        for at in live.values() {
-            matches[*at].snapshots.push(snapshot.id);
-        }
-        last = Some(snapshot);
-    }
-    matches.sort_by(|a, b| repo::path_order(&a.path, &b.path));
-    Ok(matches)
-}
-
 /// How an entry differs between two snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -186,6 +115,19 @@ pub enum Change {
     Content,
     /// Its mode, times, owner or attributes changed.
     Metadata,
+}
+
+/// One difference.
+#[derive(Debug, Clone, Copy)]
+pub struct Difference<'e> {
+    /// Of what sort it is.
+    pub change: Change,
+    /// Full path.
+    pub path: &'e [u8],
+    /// As the older snapshot has it.
+    pub old: Option<&'e Entry>,
+    /// As the newer snapshot has it.
+    pub new: Option<&'e Entry>,
 }
 
 /// Counts of a comparison.
@@ -212,7 +154,7 @@ pub fn diff(
     session: &Session,
     old: &Snapshot,
     new: &Snapshot,
-    visit: &mut dyn FnMut(Change, &[u8], Option<&Entry>, Option<&Entry>),
+    visit: &mut dyn FnMut(Difference<'_>),
 ) -> Result<DiffTotals> {
     let reader = open(session)?;
     let mut totals = DiffTotals::default();
@@ -227,7 +169,7 @@ pub fn diff(
         };
         *count += 1;
         *bytes += size;
-        visit(change, path, old, new);
+        visit(Difference { change, path, old, new });
         Ok(())
     })?;
     Ok(totals)
@@ -247,131 +189,6 @@ fn change(old: Option<&Entry>, new: Option<&Entry>) -> Option<Change> {
     // the same bytes may be stored otherwise: that is nobody's change
     let stored_alike = Entry { map: new.map.clone(), ..old.clone() };
     (stored_alike != *new).then_some(Change::Metadata)
-}
-
-/// One agent, or the plain directories, in the repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AgentStats {
-    /// Adapter id; none for directories that were named.
-    pub agent: Option<String>,
-    /// Snapshots that hold it.
-    pub snapshots: u64,
-    /// The newest of these.
-    pub newest: OpId,
-    /// Entries in that one.
-    pub entries: u64,
-    /// Bytes of files in that one.
-    pub bytes: u64,
-}
-
-/// What a repository holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
-    /// The snapshots, oldest first; each says in its own statistics what it added.
-    pub snapshots: Vec<Snapshot>,
-    /// Bytes of all files of all snapshots: what restoring each would write.
-    pub content_bytes: u64,
-    /// Bytes of content that are kept, before compression.
-    pub unique_bytes: u64,
-    /// The same, compressed and sealed.
-    pub sealed_bytes: u64,
-    /// Bytes of trees, content maps and patches, compressed and sealed.
-    pub metadata_bytes: u64,
-    /// Bytes of all objects in the store.
-    pub stored_bytes: u64,
-    /// Objects in the store.
-    pub objects: u64,
-    /// By agent, sorted; plain directories first.
-    pub agents: Vec<AgentStats>,
-}
-
-impl Stats {
-    /// How many times content is there for each time it is kept. None if nothing is.
-    pub fn dedup_ratio(&self) -> Option<f64> {
-        ratio(self.content_bytes, self.unique_bytes)
-    }
-
-    /// Bytes of content per byte that is kept of it. None if nothing is.
-    pub fn compression_ratio(&self) -> Option<f64> {
-        ratio(self.unique_bytes, self.sealed_bytes)
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a ratio for people: six digits are plenty")]
-fn ratio(of: u64, to: u64) -> Option<f64> {
-    (to > 0).then(|| of as f64 / to as f64)
-}
-
-/// Counts what a repository holds.
-pub fn stats(session: &Session) -> Result<Stats> {
-    let repo = session.repo();
-    let index = repo.load_index(session.cache(), false)?;
-    let (mut unique_bytes, mut sealed_bytes, mut metadata_bytes) = (0, 0, 0);
-    for block in index.blocks() {
-        let stored = u64::from(block.row.stored_len);
-        if block.row.kind == BlockKind::Data {
-            unique_bytes += u64::from(block.row.plain_len);
-            sealed_bytes += stored;
-        } else {
-            metadata_bytes += stored;
-        }
-    }
-    let objects = repo.store().list("")?;
-    let snapshots = session.snapshots()?;
-    let reader = Reader::new(repo, session.cache(), index);
-    Ok(Stats {
-        content_bytes: snapshots.iter().map(|s| s.stats.bytes).sum(),
-        unique_bytes,
-        sealed_bytes,
-        metadata_bytes,
-        stored_bytes: objects.iter().map(|item| item.size).sum(),
-        objects: objects.len() as u64,
-        agents: agents(&reader, &snapshots)?,
-        snapshots,
-    })
-}
-
-/// Counts entries and bytes of each agent in the newest snapshot that holds it; each such snapshot
-/// is walked once.
-fn agents(reader: &Reader<'_>, snapshots: &[Snapshot]) -> Result<Vec<AgentStats>> {
-    let mut by_agent: BTreeMap<Option<String>, (u64, &Snapshot)> = BTreeMap::new();
-    for snapshot in snapshots {
-        let mut held: Vec<&Option<String>> = snapshot.roots.iter().map(|r| &r.agent).collect();
-        held.sort_unstable();
-        held.dedup();
-        for agent in held {
-            let slot = by_agent.entry(agent.clone()).or_insert((0, snapshot));
-            *slot = (slot.0 + 1, snapshot);
-        }
-    }
-    let mut walked: HashMap<OpId, HashMap<Option<String>, (u64, u64)>> = HashMap::new();
-    for (_, snapshot) in by_agent.values() {
-        if let std::collections::hash_map::Entry::Vacant(slot) = walked.entry(snapshot.id) {
-            slot.insert(count(reader, snapshot)?);
-        }
-    }
-    let row = |(agent, (count, newest)): (Option<String>, (u64, &Snapshot))| {
-        let (entries, bytes) = walked[&newest.id].get(&agent).copied().unwrap_or_default();
-        AgentStats { agent, snapshots: count, newest: newest.id, entries, bytes }
-    };
-    Ok(by_agent.into_iter().map(row).collect())
-}
-
-/// Entries and bytes of each agent in one snapshot.
-fn count(
-    reader: &Reader<'_>,
-    snapshot: &Snapshot,
-) -> Result<HashMap<Option<String>, (u64, u64)>> {
-    let mut counts: HashMap<Option<String>, (u64, u64)> = HashMap::new();
-    reader.walk(&snapshot.tree, &mut |path, entry| {
-        let root = snapshot.roots.iter().find(|r| below(&path, r.label.as_bytes()).is_some());
-        if let Some(root) = root {
-            let slot = counts.entry(root.agent.clone()).or_default();
-            *slot = (slot.0 + 1, slot.1 + entry.size);
-        }
-        Ok(())
-    })?;
-    Ok(counts)
 }
 
 fn open(session: &Session) -> Result<Reader<'_>> {
@@ -434,41 +251,4 @@ fn batches(extents: &[Extent]) -> Vec<&[Extent]> {
     }
     out.push(&extents[start..]);
     out
-}
-
-/// Globs compiled for what they are tried on.
-struct Globs {
-    names: GlobSet,
-    paths: GlobSet,
-}
-
-impl Globs {
-    fn new(options: &FindOptions) -> Result<Self> {
-        let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-        let bad = |e: globset::Error| Error::NotFound(format!("not a pattern: {e}"));
-        for glob in &options.globs {
-            let trimmed = glob.trim_matches('/');
-            let compiled = GlobBuilder::new(trimmed)
-                .literal_separator(true)
-                .backslash_escape(true)
-                .case_insensitive(options.ignore_case)
-                .build()
-                .map_err(bad)?;
-            if trimmed.contains('/') { paths.add(compiled) } else { names.add(compiled) };
-        }
-        Ok(Self { names: names.build().map_err(bad)?, paths: paths.build().map_err(bad)? })
-    }
-
-    fn fit(&self, path: &[u8], labels: &[&str]) -> bool {
-        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
-        let rest = labels.iter().find_map(|label| below(path, label.as_bytes()));
-        self.names.is_match(as_path(name))
-            || self.paths.is_match(as_path(path))
-            || rest.is_some_and(|rest| self.paths.is_match(as_path(rest)))
-    }
-}
-
-fn as_path(bytes: &[u8]) -> &Path {
-    use std::os::unix::ffi::OsStrExt as _;
-    Path::new(std::ffi::OsStr::from_bytes(bytes))
 }

@@ -25,6 +25,8 @@ use crate::{seal, varint};
 
 const MAGIC: [u8; 8] = *b"ABPACK\0\x01";
 const TAIL_BYTES: u64 = 4;
+/// Sealed length that most blocks stay below: a pack with less room than this is full.
+const BLOCK_BYTES_USUAL: u64 = 1 << 20;
 /// Room for a full pack, its last block and its trailer.
 const PACK_CAPACITY: usize = 48 << 20;
 
@@ -184,6 +186,19 @@ impl PackWriter {
         self.object.len() as u64 + self.table_bytes
     }
 
+    /// True if the pack should go to the store now. A pack is closed where its padding is small: the
+    /// fuller it is, the more padding it takes; at its target it is closed whatever that costs.
+    pub fn is_full(&self) -> bool {
+        let bytes = self.bytes();
+        let room = limits::PACK_BYTES_TARGET.saturating_sub(bytes);
+        if room < BLOCK_BYTES_USUAL {
+            return true;
+        }
+        let least = limits::PACK_BYTES_TARGET * 3 / 4;
+        let padding = padded_len(bytes, limits::PACK_BYTES_FLOOR) - bytes;
+        bytes >= least && padding <= (bytes - least) / 64
+    }
+
     /// True while no block is in it.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -335,7 +350,10 @@ pub(crate) fn seal_block_with(
     nonce: [u8; seal::NONCE_BYTES],
 ) -> Result<SealedBlock> {
     assert!(!plain.is_empty() && plain.len() <= limits::BLOCK_PLAIN_BYTES_MAX as usize);
-    assert!(chunks.len() <= limits::CHUNKS_PER_BLOCK_MAX, "a reader takes no more chunks");
+    if chunks.len() > limits::CHUNKS_PER_BLOCK_MAX {
+        let reason = format!("{} chunks in one block, more than a reader takes", chunks.len());
+        return Err(Error::Refused { reason });
+    }
     let plain_len = u32::try_from(plain.len()).expect("checked above");
     let id = keys.block_id(kind, plain);
     let (codec, mut sealed) = crate::codec::encode(plain, level);

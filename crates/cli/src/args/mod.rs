@@ -14,7 +14,7 @@ use crate::ui::size;
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
 #[derive(Debug, Parser)]
 #[command(name = "agent-backup", version, after_help = examples::TOP)]
-#[command(propagate_version = true, infer_subcommands = false, max_term_width = 100)]
+#[command(max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -46,6 +46,9 @@ pub(crate) struct Global {
     /// Use no cache of earlier runs and leave none
     #[arg(long, global = true, conflicts_with = "cache_dir")]
     pub(crate) no_cache: bool,
+    /// Try again for so long while a bucket cannot be reached; default: 300, or 30 to look things up
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(crate) retry: Option<u32>,
     /// Print one JSON document and nothing else
     #[arg(long, global = true)]
     pub(crate) json: bool,

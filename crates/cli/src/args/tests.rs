@@ -34,7 +34,7 @@ fn check(command: &mut ClapCommand, dir: &Path, expected: &mut Vec<String>) {
     let name = command.get_display_name().unwrap_or("agent-backup").to_owned();
     let file = format!("{name}.txt");
     let text = command.render_long_help().to_string();
-    let text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let text = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n";
     let path = dir.join(&file);
     if update {
         std::fs::write(&path, &text).unwrap();

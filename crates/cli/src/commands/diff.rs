@@ -51,16 +51,17 @@ pub(crate) fn run(args: &Diff, context: &Context<'_>) -> Result<Exit> {
     let new = session.select(&args.new, None, None)?;
     let mut changes = Vec::new();
     let mut printed = Ok(());
-    let totals = view::diff(session, &old, &new, &mut |change, path, before, after| {
+    let totals = view::diff(session, &old, &new, &mut |one| {
+        let view::Difference { change, path, old, new } = one;
         if change == Change::Metadata && !args.metadata {
             return;
         }
         let (word, sign) = words(change);
         if screen.json() {
             let record = |entry| EntryRecord::new(path, entry);
-            let (old, new) = (before.map(record), after.map(record));
+            let (old, new) = (old.map(record), new.map(record));
             changes.push(ChangeRecord { change: word, old, new });
-        } else if let (Ok(()), Some(shown)) = (&printed, after.or(before)) {
+        } else if let (Ok(()), Some(shown)) = (&printed, new.or(old)) {
             printed = screen.line(format_args!("{sign} {}", entry::short(path, shown)));
         }
     })?;

@@ -70,7 +70,8 @@ pub(crate) fn make(
     limit_upload: Option<u64>,
 ) -> Result<Connection> {
     let Context { settings, screen, signals } = context;
-    let wanted = Wanted { create: true, limit_upload, cancel: signals.flag() };
+    let cancel = signals.flag();
+    let wanted = Wanted { patient: false, create: true, limit_upload, cancel };
     let store = connect::store(settings, wanted, screen)?;
     let (dirs, cache) = connect::dirs(settings)?;
     let options = InitOptions {

@@ -17,7 +17,7 @@ mod stats;
 
 use anyhow::Result;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Push};
 use crate::connect::{self, Connection, Wanted};
 use crate::exit::Exit;
 use crate::settings::{Environment, Settings};
@@ -32,7 +32,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Opens the repository, for reading.
+    /// Opens the repository for somebody who waits.
     fn open(&self) -> Result<Connection> {
         let wanted = Wanted { cancel: self.signals.flag(), ..Wanted::default() };
         connect::open(&self.settings, wanted, self.screen)
@@ -47,7 +47,10 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         _ => {}
     }
     let signals = Signals::install()?;
-    let settings = Settings::resolve(&args.global, env)?;
+    let mut settings = Settings::resolve(&args.global, env)?;
+    if let Command::Push(Push { host: Some(host), .. }) = &args.command {
+        settings.machine.host.clone_from(host);
+    }
     let context = Context { settings, signals, screen };
     match &args.command {
         Command::Init(args) => init::run(args, &context),

@@ -1,5 +1,7 @@
 //! `pull`: a snapshot becomes files again, below a directory or where each root lives here.
 
+mod report;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -7,21 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
-use engine::pull::{
-    self, Action, Content, Location, Options, Placement, Plan, Report, SnapshotContent, Visit,
-};
+use engine::pull::{self, Content, Location, Options, Placement, Plan, SnapshotContent, Visit};
 use engine::view::split_spec;
 use repo::{BlockId, Entry, Extent, RootRecord, Snapshot};
-use serde::Serialize;
 use store::Address;
 
 use crate::args::{Overwrite, Pull};
 use crate::commands::Context;
 use crate::commands::snapshots::short_id;
+use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::{Settings, absolute};
-use crate::ui::progress::{Meter, Told, records};
-use crate::ui::{count, json, sanitize, size};
+use crate::ui::progress::Meter;
+use crate::ui::{count, sanitize};
 
 /// Files written at once from a bucket: each waits for the network most of the time.
 const REMOTE_WORKERS: usize = 8;
@@ -63,11 +63,14 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
 
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
-    let connection = context.open()?;
+    let wanted_store =
+        Wanted { patient: true, cancel: context.signals.flag(), ..Wanted::default() };
+    let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
     let (spec, path) = split_spec(&args.snapshot);
     let snapshot = session.select(spec, args.agent.as_deref(), args.host.as_deref())?;
-    let (roots, mut globs) = wanted(&snapshot, path, args)?;
+    let (roots, mut globs) =
+        wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
     let here = snapshot.machine == *session.machine_id();
     let to = match &args.to {
@@ -94,26 +97,25 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         return Err(Stop::new(Exit::Failed, what, "agent-backup ls -R shows what it has").into());
     }
     if args.dry_run {
-        return dry_run(&plan, &snapshot, context);
+        return report::dry_run(&plan, &snapshot, context);
     }
     if args.to.is_none() && !args.yes {
         confirm(&plan, &snapshot, context)?;
     }
     let meter = Meter::new(screen);
     let cancel: &Arc<AtomicBool> = context.signals.graceful();
-    let report = pull::apply(&content, &plan, &options, &meter, cancel);
+    let done = pull::apply(&content, &plan, &options, &meter, cancel);
     let told = meter.finish();
-    let report = report.context("the restore stopped")?;
-    tell(&report, &told, &snapshot, context)
+    report::tell(&done.context("the restore stopped")?, &told, &snapshot, context)
 }
 
 /// The roots that are wanted, and a glob for a path inside of one.
 fn wanted<'s>(
     snapshot: &'s Snapshot,
     path: &str,
-    args: &Pull,
+    agent: Option<&str>,
+    has_globs: bool,
 ) -> Result<(Vec<&'s RootRecord>, Vec<String>)> {
-    let agent = args.agent.as_deref();
     let mut roots: Vec<&RootRecord> = snapshot
         .roots
         .iter()
@@ -132,7 +134,7 @@ fn wanted<'s>(
         roots.retain(below);
         return Ok((roots, Vec::new()));
     }
-    if !args.paths.is_empty() {
+    if has_globs {
         return Err(Usage("give SNAPSHOT:PATH or --path, not both".into()).into());
     }
     roots.retain(|root| is_below(path.as_bytes(), root.label.as_bytes()));
@@ -216,180 +218,6 @@ fn confirm(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -> Result<()
     }
 }
 
-#[derive(Serialize)]
-struct DryDocument {
-    dry_run: bool,
-    snapshot: String,
-    items: Vec<ItemRecord>,
-    totals: TotalsRecord,
-}
-
-#[derive(Serialize)]
-struct ItemRecord {
-    #[serde(flatten)]
-    path: json::Path,
-    action: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    bytes: u64,
-    fetch: u64,
-}
-
-#[derive(Serialize)]
-struct TotalsRecord {
-    create: u64,
-    replace: u64,
-    patch: u64,
-    metadata: u64,
-    leave: u64,
-    delete: u64,
-    skip: u64,
-    refuse: u64,
-    bytes: u64,
-    fetch: u64,
-}
-
-fn reason(action: &Action) -> Option<&String> {
-    match action {
-        Action::Skip(reason) | Action::Refuse(reason) => Some(reason),
-        _ => None,
-    }
-}
-
-/// Shows the plan. An entry that would not be restored makes the exit code of the real run.
-fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -> Result<Exit> {
-    let screen = context.screen;
-    let t = &plan.totals;
-    let exit = if t.refuse > 0 { Exit::Incomplete } else { Exit::Done };
-    if screen.json() {
-        let item = |item: &pull::Item| ItemRecord {
-            path: json::Path::new(&item.path),
-            action: item.action.word(),
-            reason: reason(&item.action).cloned(),
-            bytes: item.bytes,
-            fetch: item.fetch,
-        };
-        screen.document(&DryDocument {
-            dry_run: true,
-            snapshot: snapshot.id.hex(),
-            items: plan.items.iter().map(item).collect(),
-            totals: TotalsRecord {
-                create: t.create,
-                replace: t.replace,
-                patch: t.patch,
-                metadata: t.metadata,
-                leave: t.leave,
-                delete: t.delete,
-                skip: t.skip,
-                refuse: t.refuse,
-                bytes: t.bytes,
-                fetch: t.fetch,
-            },
-        })?;
-        return Ok(exit);
-    }
-    for item in &plan.items {
-        if item.action == Action::Leave && screen.verbose() == 0 {
-            continue;
-        }
-        let why = reason(&item.action).map(|why| format!(": {}", sanitize::text(why)));
-        let (word, path) = (item.action.word(), sanitize::bytes(&item.path));
-        screen.line(format_args!("{word:<8} {path}{}", why.unwrap_or_default()))?;
-    }
-    screen.note(format_args!(
-        "dry run: {} to make, {} to replace, {} to set right, {} as they should be, {} to delete; \
-         {} to write, {} of it to fetch",
-        t.create,
-        t.replace + t.patch,
-        t.metadata,
-        t.leave,
-        t.delete,
-        size::show(t.bytes),
-        size::show(t.fetch)
-    ));
-    Ok(exit)
-}
-
-#[derive(Serialize)]
-struct Document {
-    snapshot: String,
-    created: u64,
-    replaced: u64,
-    patched: u64,
-    metadata: u64,
-    left: u64,
-    deleted: u64,
-    verified: u64,
-    bytes_written: u64,
-    bytes_kept: u64,
-    bytes_fetched: u64,
-    problems: Vec<json::Problem>,
-    notices: Vec<json::Problem>,
-    skipped: Vec<json::Problem>,
-}
-
-fn tell(
-    report: &Report,
-    told: &[Told],
-    snapshot: &Snapshot,
-    context: &Context<'_>,
-) -> Result<Exit> {
-    let screen = context.screen;
-    let exit = if report.is_complete() { Exit::Done } else { Exit::Incomplete };
-    if screen.json() {
-        let problem = |one: &pull::Problem| json::Problem {
-            path: json::Path::new(&one.path),
-            what: one.reason.clone(),
-        };
-        screen.document(&Document {
-            snapshot: snapshot.id.hex(),
-            created: report.created,
-            replaced: report.replaced,
-            patched: report.patched,
-            metadata: report.metadata,
-            left: report.left,
-            deleted: report.deleted,
-            verified: report.verified,
-            bytes_written: report.bytes_written,
-            bytes_kept: report.bytes_kept,
-            bytes_fetched: report.bytes_fetched,
-            problems: report.problems.iter().map(problem).collect(),
-            notices: records(told, true),
-            skipped: report.skipped.iter().map(problem).collect(),
-        })?;
-        return Ok(exit);
-    }
-    for skipped in &report.skipped {
-        let path = sanitize::bytes(&skipped.path);
-        screen.detail(format_args!("skipped: {path}: {}", sanitize::text(&skipped.reason)));
-    }
-    let mut parts = vec![format!("{} made", report.created)];
-    for (number, word) in [
-        (report.replaced, "replaced"),
-        (report.metadata, "set right"),
-        (report.left, "as they should be"),
-        (report.deleted, "deleted"),
-        (report.skipped.len() as u64, "skipped"),
-        (report.verified, "read again and right"),
-    ] {
-        if number > 0 {
-            parts.push(format!("{number} {word}"));
-        }
-    }
-    screen.line(format_args!(
-        "restored snapshot {}: {}; {} written, {} fetched",
-        short_id(&snapshot.id),
-        parts.join(", "),
-        size::show(report.bytes_written),
-        size::show(report.bytes_fetched)
-    ))?;
-    if exit == Exit::Incomplete {
-        let items = count(report.problems.len() as u64, "item was", "items were");
-        screen.note(format_args!("{items} not restored, each named above (code 5)"));
-    }
-    Ok(exit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,6 +227,59 @@ mod tests {
         assert!(is_below(b"codex/home", b"codex"));
         assert!(is_below(b"codex", b"codex"));
         assert!(!is_below(b"codex-2/home", b"codex"));
+    }
+
+    fn snapshot() -> Snapshot {
+        let root = |label: &str, agent: Option<&str>| RootRecord {
+            label: label.into(),
+            agent: agent.map(str::to_owned),
+            dir: b"/home/me/there".to_vec(),
+        };
+        Snapshot {
+            id: repo::OpId([7; 16]),
+            machine: repo::MachineId([1; 16]),
+            host: "h".into(),
+            user: "u".into(),
+            started_nanos: 0,
+            finished_nanos: 0,
+            counter: 1,
+            previous: None,
+            previous_hash: None,
+            roots: vec![
+                root("codex/home", Some("codex")),
+                root("codex/state", Some("codex")),
+                root("notes", None),
+            ],
+            tree: BlockId([0; 32]),
+            stats: repo::PushStats::default(),
+            program: String::new(),
+            tags: Vec::new(),
+            os: "linux".into(),
+            home: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_path_takes_whole_roots_or_a_part_of_one_and_nothing_beside_it() {
+        let snapshot = snapshot();
+        let take = |path: &str, agent: Option<&str>| {
+            wanted(&snapshot, path, agent, false).map(|(roots, globs)| {
+                (roots.iter().map(|r| r.label.as_str()).collect::<Vec<_>>(), globs)
+            })
+        };
+        let all = vec!["codex/home", "codex/state", "notes"];
+        assert_eq!(take("", None).unwrap(), (all, vec![]));
+        assert_eq!(take("", Some("codex")).unwrap().0, ["codex/home", "codex/state"]);
+        assert_eq!(take("codex", None).unwrap(), (vec!["codex/home", "codex/state"], vec![]));
+        assert_eq!(take("notes", None).unwrap(), (vec!["notes"], vec![]));
+        let part = take("codex/home/a*b", None).unwrap();
+        assert_eq!(part, (vec!["codex/home"], vec!["codex/home/a[*]b".to_owned()]));
+        for (path, agent) in [("note", None), ("", Some("goose")), ("notes", Some("codex"))] {
+            assert!(take(path, agent).is_err(), "{path} {agent:?}");
+        }
+        assert!(wanted(&snapshot, "notes/x", None, true).is_err(), "two ways to say which part");
+        assert!(wanted(&snapshot, "notes", None, true).is_ok());
     }
 
     #[test]

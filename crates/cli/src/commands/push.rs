@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     let chosen = roots::choose(args, settings)?;
     let meter = Meter::new(screen);
     for refused in &chosen.refused {
-        meter.tell(refused.path.as_os_str().as_encoded_bytes(), &refused.why, true);
+        let notice = !chosen.roots.is_empty();
+        meter.tell(refused.path.as_os_str().as_encoded_bytes(), &refused.why, notice);
     }
     for agent in &chosen.absent {
         meter.tell(agent.as_bytes(), "nothing of this agent is on this machine", false);
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
 fn open(args: &Push, context: &Context<'_>) -> Result<Connection> {
     let Context { settings, screen, signals } = context;
     let limit_upload = args.limit_upload.or(settings.push.limit_upload);
-    let wanted = Wanted { create: false, limit_upload, cancel: signals.flag() };
+    let wanted = Wanted { patient: true, create: false, limit_upload, cancel: signals.flag() };
     match connect::open(settings, wanted, screen) {
         Err(error) if is_first_use(&error, &settings.which) => {
             let passphrase = settings.password.as_ref().map(|p| p.source.read()).transpose()?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adapters::{Adapter, Decision, Refused, Rules};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use engine::push::PushRoot;
 use engine::scan::{Filter, ScanRoot, Verdict};
 
@@ -17,7 +17,7 @@ use crate::settings::{Settings, absolute};
 use crate::ui::sanitize;
 
 /// Places that a message names before it says how many more there are.
-const PLACES_NAMED_MAX: usize = 6;
+const PLACES_NAMED_MAX: usize = 8;
 
 /// The roots of a push.
 #[derive(Debug, Default)]
@@ -27,8 +27,9 @@ pub(crate) struct Chosen {
     pub(crate) absent: Vec<String>,
     /// Directories that an adapter points to and that are not taken.
     pub(crate) refused: Vec<Refused>,
-    /// Where was looked in vain.
+    /// Where was looked in vain: for each agent its shortest place, and how many others there are.
     looked: Vec<PathBuf>,
+    others: usize,
 }
 
 /// An adapter's rules as the engine asks them.
@@ -63,7 +64,7 @@ pub(crate) fn choose(args: &Push, settings: &Settings) -> Result<Chosen> {
         chosen.add(adapter, settings, &excludes, !all)?;
     }
     for given in &args.paths {
-        chosen.roots.push(path_root(given, &excludes)?);
+        chosen.roots.push(path_root(given, &settings.machine.home, &excludes)?);
     }
     if !named_here {
         for (label, dir) in &settings.push.paths {
@@ -98,7 +99,9 @@ impl Chosen {
         let survey = adapter.survey(&settings.adapters_env);
         self.refused.extend(survey.refused);
         if survey.roots.is_empty() {
-            self.looked.extend(adapter.candidates(&settings.adapters_env));
+            let places = adapter.candidates(&settings.adapters_env);
+            self.others += places.len().saturating_sub(1);
+            self.looked.extend(places.into_iter().min_by_key(|path| path.as_os_str().len()));
             if named {
                 self.absent.push(adapter.id().to_owned());
             }
@@ -122,8 +125,9 @@ impl Chosen {
     pub(crate) fn nothing(&self, settings: &Settings) -> Stop {
         let home = &settings.machine.home;
         let places: Vec<String> = self.looked.iter().map(|path| shorten(path, home)).collect();
-        let more = places.len().saturating_sub(PLACES_NAMED_MAX);
-        let named = places[..places.len() - more].join(", ");
+        let hidden = places.len().saturating_sub(PLACES_NAMED_MAX);
+        let named = places[..places.len() - hidden].join(", ");
+        let more = hidden + self.others;
         let what = match (places.len(), more) {
             (0, _) => "nothing to back up".to_owned(),
             (_, 0) => format!("nothing to back up: there is nothing in {named}"),
@@ -143,11 +147,13 @@ fn with_excludes(rules: &Arc<Rules>, excludes: &[String]) -> Result<Arc<Rules>> 
 }
 
 /// `LABEL=DIR`, or a path whose own name is the label.
-fn path_root(given: &str, excludes: &[String]) -> Result<PushRoot> {
+fn path_root(given: &str, home: &Path, excludes: &[String]) -> Result<PushRoot> {
     if let Some((label, dir)) = given.split_once('=')
         && is_label(label)
     {
-        return labelled(label, Path::new(dir), excludes);
+        // no shell opens the `~` of `notes=~/notes` everywhere
+        let dir = dir.strip_prefix("~/").map_or_else(|| PathBuf::from(dir), |d| home.join(d));
+        return labelled(label, &dir, excludes);
     }
     let dir = absolute(Path::new(given))?;
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -165,7 +171,9 @@ fn labelled(label: &str, dir: &Path, excludes: &[String]) -> Result<PushRoot> {
     }
     let path = absolute(dir)?;
     let shown = sanitize::path(&path);
-    let meta = std::fs::metadata(&path).with_context(|| format!("cannot back up {shown}"))?;
+    let meta = std::fs::metadata(&path).map_err(|e| {
+        Stop::new(Exit::Failed, format!("cannot back up {shown}: {e}"), "check the path")
+    })?;
     let mut scan = ScanRoot {
         label: label.to_owned(),
         dir: path,
@@ -204,24 +212,28 @@ mod tests {
     #[test]
     fn a_path_may_bring_its_label_or_lend_its_name() {
         let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
         let notes = dir.path().join("My.notes");
         std::fs::create_dir(&notes).unwrap();
         let text = notes.to_str().unwrap();
-        let root = path_root(text, &[]).unwrap();
+        let root = path_root(text, home, &[]).unwrap();
         assert_eq!((root.scan.label.as_str(), &root.scan.dir), ("My.notes", &notes));
-        let root = path_root(&format!("n={text}"), &[]).unwrap();
+        let root = path_root(&format!("n={text}"), home, &[]).unwrap();
         assert_eq!((root.scan.label.as_str(), &root.scan.dir), ("n", &notes));
         assert!(root.agent.is_none());
+        let root = path_root("n=~/My.notes", home, &[]).unwrap();
+        assert_eq!(root.scan.dir, notes, "where no shell opened the ~");
     }
 
     #[test]
     fn an_equals_sign_in_a_directorys_name_makes_no_label() {
         let dir = tempfile::tempdir().unwrap();
+        let home = dir.path();
         let odd = dir.path().join("a=b");
         std::fs::create_dir(&odd).unwrap();
-        let root = path_root(&format!("odd={}", odd.display()), &[]).unwrap();
+        let root = path_root(&format!("odd={}", odd.display()), home, &[]).unwrap();
         assert_eq!(root.scan.dir, odd);
-        let error = path_root(odd.to_str().unwrap(), &[]).unwrap_err();
+        let error = path_root(odd.to_str().unwrap(), home, &[]).unwrap_err();
         assert!(error.to_string().contains("--path LABEL=DIR"), "{error}");
     }
 
@@ -229,14 +241,15 @@ mod tests {
     fn a_single_file_is_a_root_of_one_name() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("todo.md"), "x").unwrap();
-        let root = path_root(dir.path().join("todo.md").to_str().unwrap(), &[]).unwrap();
+        let root =
+            path_root(dir.path().join("todo.md").to_str().unwrap(), dir.path(), &[]).unwrap();
         assert_eq!(root.scan.files, Some(vec![b"todo.md".to_vec()]));
         assert_eq!(root.scan.dir, dir.path());
     }
 
     #[test]
     fn a_directory_that_is_not_there_is_an_error_and_not_an_empty_backup() {
-        let error = path_root("n=/nonexistent/dir", &[]).unwrap_err();
+        let error = path_root("n=/nonexistent/dir", Path::new("/"), &[]).unwrap_err();
         assert!(format!("{error:#}").contains("/nonexistent/dir"), "{error:#}");
         for label in ["", ".", "..", "a/b", "a b", "a\n"] {
             assert!(labelled(label, Path::new("/"), &[]).is_err(), "{label:?}");

@@ -57,6 +57,7 @@ struct RawStorage {
     secret_key_file: Option<Spanned<String>>,
     region: Option<String>,
     endpoint: Option<String>,
+    retry_secs: Option<u32>,
 }
 
 // by hand, because it may hold a secret
@@ -85,6 +86,7 @@ pub(crate) struct ConfigFile {
     pub(crate) secret_key: Option<secret::Source>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
+    pub(crate) retry_secs: Option<u32>,
 }
 
 impl ConfigFile {
@@ -159,6 +161,7 @@ impl ConfigFile {
             secret_key,
             region: storage.region,
             endpoint: storage.endpoint,
+            retry_secs: storage.retry_secs,
         };
         Ok((config, holds_secret))
     }
@@ -260,6 +263,7 @@ const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over enviro
 #secret_key_file = "~/.config/agent-backup/storage.key"
 #region = "eu-central-003"
 #endpoint = "https://s3.example.org"
+#retry_secs = 300
 "#;
 
 #[cfg(test)]

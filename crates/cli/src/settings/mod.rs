@@ -73,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) password: Option<Password>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
+    /// For how long a bucket may be out of reach, where somebody said so.
+    pub(crate) retry_secs: Option<u32>,
     pub(crate) state_dir: PathBuf,
     pub(crate) cache_dir: PathBuf,
     pub(crate) no_cache: bool,
@@ -102,7 +104,7 @@ impl Settings {
         };
         let config = match ConfigFile::read(&config_path)? {
             None if named.is_some() => {
-                let source = std::io::ErrorKind::NotFound.into();
+                let source = rustix::io::Errno::NOENT.into();
                 return Err(Error::ConfigRead { path: config_path, source });
             }
             config => config,
@@ -124,6 +126,10 @@ impl Settings {
             storage_key: storage_key(env, &config)?,
             region: text("AGENT_BACKUP_REGION")?.or(b2_region).or(config.region),
             endpoint: text("AGENT_BACKUP_ENDPOINT")?.or(config.endpoint),
+            retry_secs: flags
+                .retry
+                .map_or_else(|| retry(env), |s| Ok(Some(s)))?
+                .or(config.retry_secs),
             state_dir: dir(
                 None,
                 "AGENT_BACKUP_STATE_DIR",
@@ -172,6 +178,13 @@ impl Settings {
         let secret = store::Secret::new(std::mem::take(&mut *secret.read()?));
         Ok(Some(Credentials { key_id: key_id.clone(), secret }))
     }
+}
+
+fn retry(env: &Environment) -> Result<Option<u32>> {
+    let name = "AGENT_BACKUP_RETRY";
+    let wrong =
+        |_| Error::Value { name: name.to_owned(), what: "write a number of seconds".into() };
+    env.text(name)?.map(|text| text.parse().map_err(wrong)).transpose()
 }
 
 fn which(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Which> {

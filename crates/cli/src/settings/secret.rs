@@ -58,12 +58,8 @@ impl Source {
     }
 
     fn run(&self, command: &str) -> Result<Zeroizing<String>> {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command).stdout(Stdio::piped());
-        for name in SECRET_VARIABLES {
-            shell.env_remove(name);
-        }
-        let mut child = shell.spawn().map_err(|e| self.failed(format!("cannot start: {e}")))?;
+        let mut child =
+            shell(command).spawn().map_err(|e| self.failed(format!("cannot start: {e}")))?;
         let stdout = child.stdout.take().expect("it is piped");
         let read = read_limited(stdout);
         let status = child.wait().map_err(|e| self.failed(e.to_string()))?;
@@ -77,6 +73,16 @@ impl Source {
     fn failed(&self, what: impl Into<String>) -> Error {
         Error::Secret { from: self.from.clone(), what: what.into() }
     }
+}
+
+/// A shell that sees none of our secrets.
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(command).stdout(Stdio::piped());
+    for name in SECRET_VARIABLES {
+        shell.env_remove(name);
+    }
+    shell
 }
 
 /// First line of a private file.
@@ -167,6 +173,15 @@ mod tests {
         assert!(error.contains("--password-command") && error.contains('3'), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
         assert!(source("true").read().unwrap_err().to_string().contains("empty"));
+    }
+
+    #[test]
+    fn a_password_command_does_not_see_the_secrets_in_our_environment() {
+        let shell = shell("true");
+        let removed: Vec<_> = shell.get_envs().filter(|(_, value)| value.is_none()).collect();
+        for name in ["AGENT_BACKUP_PASSWORD", "B2_APPLICATION_KEY", "B2_ENCRYPTION_KEY"] {
+            assert!(removed.iter().any(|(gone, _)| *gone == name), "{name}");
+        }
     }
 
     #[test]

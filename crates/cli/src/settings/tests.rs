@@ -198,6 +198,18 @@ fn the_region_of_b2_is_not_given_to_another_storage() {
 }
 
 #[test]
+fn the_time_to_try_again_is_a_number_whoever_says_it() {
+    let desk = Desk::new().config("[storage]\nretry_secs = 7\n");
+    assert_eq!(desk.resolve().unwrap().retry_secs, Some(7));
+    let desk = desk.set("AGENT_BACKUP_RETRY", "0");
+    assert_eq!(desk.resolve().unwrap().retry_secs, Some(0));
+    let desk = desk.flags(|flags| flags.retry = Some(3));
+    assert_eq!(desk.resolve().unwrap().retry_secs, Some(3));
+    let error = Desk::new().set("AGENT_BACKUP_RETRY", "long").resolve().unwrap_err();
+    assert!(error.to_string().starts_with("AGENT_BACKUP_RETRY: "), "{error}");
+}
+
+#[test]
 fn an_address_that_makes_no_sense_says_who_gave_it() {
     let desk = Desk::new().set("AGENT_BACKUP_REPO", "https://id:hunter2@host/bucket");
     let error = desk.resolve().unwrap_err().to_string();

@@ -104,6 +104,7 @@ impl Screen {
     /// Something to know, on standard error.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.json && !self.quiet {
+            self.before_stderr();
             stderr_line(text);
         }
     }
@@ -111,8 +112,15 @@ impl Screen {
     /// Something to know for whoever asked with `-v`.
     pub(crate) fn detail(&self, text: impl Display) {
         if !self.json && self.verbose > 0 {
+            self.before_stderr();
             stderr_line(text);
         }
+    }
+
+    /// Keeps the order of lines where both streams end up in one place. An error comes up again
+    /// with the last flush.
+    fn before_stderr(&self) {
+        let _ = self.flush();
     }
 
     /// Asks a yes-or-no question on the terminal; none if there is no terminal to ask.

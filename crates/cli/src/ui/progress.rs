@@ -33,7 +33,7 @@ pub(crate) struct Meter {
     verbose: bool,
     tenth: AtomicU64,
     scanned: AtomicU64,
-    /// Bytes written by a pull, and of how many.
+    /// Bytes written by a pull; bytes there are to do.
     written: AtomicU64,
     total: AtomicU64,
     told: Mutex<Vec<Told>>,
@@ -72,8 +72,10 @@ impl Meter {
 
     /// The totals are not final yet.
     fn scanning(&self, message: String) {
-        if self.scanned.swap(1, Ordering::Relaxed) == 0 {
-            self.style(SPINNER);
+        match self.scanned.fetch_max(1, Ordering::Relaxed) {
+            0 => self.style(SPINNER),
+            1 => {}
+            _ => return, // a thread that was late
         }
         self.bar.set_message(message);
         self.bar.tick();
@@ -81,11 +83,11 @@ impl Meter {
 
     /// The totals are final.
     fn working(&self, done: u64, of: u64, message: String) {
+        self.bar.set_length(of);
         if self.scanned.swap(2, Ordering::Relaxed) != 2 {
             self.style(BAR);
             self.bar.reset();
         }
-        self.bar.set_length(of);
         self.bar.set_position(done.min(of));
         self.bar.set_message(message);
         let tenth = done.saturating_mul(10) / of.max(1);
@@ -109,12 +111,15 @@ impl Meter {
 
 impl engine::Monitor for Meter {
     fn progress(&self, p: &engine::Progress) {
-        if p.scanned {
-            let stored = format!("{} stored", size::show(p.bytes_stored));
-            self.working(p.bytes_done, p.bytes_found, stored);
+        let stored = format!("{} stored", size::show(p.bytes_stored));
+        // a push scans twice where it can: what the first scan found holds for the second
+        let found = self.total.fetch_max(p.bytes_found, Ordering::Relaxed).max(p.bytes_found);
+        if p.scanned || self.scanned.load(Ordering::Relaxed) == 2 {
+            self.working(p.bytes_done, found, stored);
         } else {
             let files = count(p.files_found, "file", "files");
-            self.scanning(format!("{files}, {}", size::show(p.bytes_found)));
+            let (found, done) = (size::show(found), size::show(p.bytes_done));
+            self.scanning(format!("{files} of {found} found, {done} done, {stored}"));
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 use repo::keys::BlockKind;
+use repo::limits::CHUNKS_PER_BLOCK_MAX;
 use repo::{BlockNo, ChunkId, Index, Repository, seal_block};
 
 use super::collect::Message;
@@ -173,7 +174,10 @@ impl<'a> Filler<'a> {
         if let Some(piece) = flight.chunks.get(&id) {
             return *piece;
         }
-        if self.open.as_ref().is_some_and(|b| b.plain.len() + chunk.len() > self.full) {
+        let full = |open: &OpenBlock| {
+            open.plain.len() + chunk.len() > self.full || open.chunks.len() >= CHUNKS_PER_BLOCK_MAX
+        };
+        if self.open.as_ref().is_some_and(full) {
             drop(flight);
             self.flush();
             flight = self.dedup.flight();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
-use repo::limits::{PACK_BYTES_TARGET, PACK_MIXED_BYTES_MAX};
+use repo::limits::PACK_MIXED_BYTES_MAX;
 use repo::{
     BlockId, BlockNo, Entry, Extent, Index, Layout, Map, OpId, PackId, PackWriter, Repository,
     SealedBlock, TreeBuilder, TreeRoot, layout, push_extent, seal_block,
@@ -210,7 +210,7 @@ impl<'a> Collector<'a> {
             PackWriter::new(PackId { op, n })
         });
         pack.push(block.row, &block.sealed);
-        if pack.bytes() >= PACK_BYTES_TARGET {
+        if pack.is_full() {
             let pack = slot.take();
             self.upload(pack)?;
         }

@@ -146,7 +146,7 @@ fn a_row_moved_to_another_path_or_repository_is_not_believed() {
     .unwrap();
     // a byte moved from the path to the value keeps the bytes under the check, but not its length
     db.execute(
-        "INSERT INTO file SELECT x'6100', x'62' || value, mac FROM file WHERE key = x'610062'",
+        "INSERT INTO file SELECT x'6100', CAST(x'62' || value AS BLOB), mac FROM file WHERE key = x'610062'",
         (),
     )
     .unwrap();

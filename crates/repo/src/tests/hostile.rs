@@ -112,6 +112,51 @@ fn a_payload_longer_than_its_object_is_damage() {
 }
 
 #[test]
+fn no_object_opens_under_another_name_kind_or_repository() {
+    type Opened = crate::Result<crate::index::IndexObject>;
+    let keys = Keys::new(keyring());
+    let payload = minicbor::to_vec(crate::index::IndexObject { packs: Vec::new() }).unwrap();
+    let kinds = [
+        ObjectKind::Op,
+        ObjectKind::Snapshot,
+        ObjectKind::Index,
+        ObjectKind::Mark,
+        ObjectKind::Gc,
+        ObjectKind::Trailer,
+    ];
+    for kind in kinds {
+        let object = object::seal_payload(&keys, &REPO, kind, "index/a", &payload, &[0; 12]);
+        let open =
+            |repo, kind, name| -> Opened { object::open_record(&keys, repo, kind, name, &object) };
+        assert!(open(&REPO, kind, "index/a").is_ok());
+        assert!(open(&REPO, kind, "index/b").is_err());
+        assert!(open(&REPO, kind, "").is_err());
+        assert!(open(&crate::RepoId([0x11; 16]), kind, "index/a").is_err());
+        for other in kinds.into_iter().filter(|other| *other != kind) {
+            assert!(open(&REPO, other, "index/a").is_err());
+            // nor with the kind in its head rewritten
+            let mut renamed = object.clone();
+            renamed[6] = other.code();
+            let opened: Opened = object::open_record(&keys, &REPO, other, "index/a", &renamed);
+            assert!(opened.is_err());
+        }
+    }
+}
+
+#[test]
+fn a_block_that_opens_with_other_bytes_than_those_of_its_id_is_refused() {
+    let keys = Keys::new(keyring());
+    let id = keys.block_id(BlockKind::Data, b"the right bytes");
+    let mut sealed = b"the wrong bytes".to_vec();
+    let aad = crate::seal::block_aad(&REPO, BlockKind::Data, Codec::Raw, 15, &id);
+    let key = keys.block_key(0, BlockKind::Data, &id).unwrap();
+    crate::seal::seal(&key, &[0; 12], &aad, &mut sealed);
+    let row = BlockRow { id, stored_len: 31, plain_len: 15, ..row() };
+    let opened = crate::open_block(&keys, &REPO, &row, &sealed);
+    assert!(matches!(opened, Err(Error::Corrupt { .. })));
+}
+
+#[test]
 fn only_a_higher_version_byte_is_called_newer() {
     let keys = Keys::new(keyring());
     let object = object::seal_payload(&keys, &REPO, ObjectKind::Mark, "end/x", &[0xa0], &[0; 12]);

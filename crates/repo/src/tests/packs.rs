@@ -187,6 +187,9 @@ fn a_writer_refuses_chunks_that_are_not_the_blocks_bytes() {
     assert!(seal(&[(keys.chunk_id(&plain[..4]), 4)]).is_err(), "bytes without a chunk");
     let empty = (keys.chunk_id(b""), 0);
     assert!(seal(&[empty, (keys.chunk_id(plain), len)]).is_err(), "a chunk of nothing");
+    let many = vec![(keys.chunk_id(b"s"), 1); limits::CHUNKS_PER_BLOCK_MAX + 1];
+    let plain = vec![b's'; many.len()];
+    assert!(seal_block(keys, repo.id(), BlockKind::Data, &plain, &many, 3).is_err(), "too many");
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! What a pull would do and what it did, as text and as documents.
+
+use anyhow::Result;
+use engine::pull::{self, Action, Plan, Report};
+use repo::Snapshot;
+use serde::Serialize;
+
+use crate::commands::Context;
+use crate::commands::snapshots::short_id;
+use crate::exit::Exit;
+use crate::ui::progress::{Told, records};
+use crate::ui::{count, json, sanitize, size};
+
+#[derive(Serialize)]
+struct DryDocument {
+    dry_run: bool,
+    snapshot: String,
+    items: Vec<ItemRecord>,
+    totals: TotalsRecord,
+}
+
+#[derive(Serialize)]
+struct ItemRecord {
+    #[serde(flatten)]
+    path: json::Path,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    bytes: u64,
+    fetch: u64,
+}
+
+#[derive(Serialize)]
+struct TotalsRecord {
+    create: u64,
+    replace: u64,
+    patch: u64,
+    metadata: u64,
+    leave: u64,
+    delete: u64,
+    skip: u64,
+    refuse: u64,
+    bytes: u64,
+    fetch: u64,
+}
+
+fn reason(action: &Action) -> Option<&String> {
+    match action {
+        Action::Skip(reason) | Action::Refuse(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+/// Shows the plan. An entry that would not be restored makes the exit code of the real run.
+pub(super) fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -> Result<Exit> {
+    let screen = context.screen;
+    let t = &plan.totals;
+    let exit = if t.refuse > 0 { Exit::Incomplete } else { Exit::Done };
+    if screen.json() {
+        let item = |item: &pull::Item| ItemRecord {
+            path: json::Path::new(&item.path),
+            action: item.action.word(),
+            reason: reason(&item.action).cloned(),
+            bytes: item.bytes,
+            fetch: item.fetch,
+        };
+        screen.document(&DryDocument {
+            dry_run: true,
+            snapshot: snapshot.id.hex(),
+            items: plan.items.iter().map(item).collect(),
+            totals: TotalsRecord {
+                create: t.create,
+                replace: t.replace,
+                patch: t.patch,
+                metadata: t.metadata,
+                leave: t.leave,
+                delete: t.delete,
+                skip: t.skip,
+                refuse: t.refuse,
+                bytes: t.bytes,
+                fetch: t.fetch,
+            },
+        })?;
+        return Ok(exit);
+    }
+    for item in &plan.items {
+        if item.action == Action::Leave && screen.verbose() == 0 {
+            continue;
+        }
+        let why = reason(&item.action).map(|why| format!(": {}", sanitize::text(why)));
+        let (word, path) = (item.action.word(), sanitize::bytes(&item.path));
+        screen.line(format_args!("{word:<8} {path}{}", why.unwrap_or_default()))?;
+    }
+    screen.note(format_args!(
+        "dry run: {} to make, {} to replace, {} to set right, {} as they should be, {} to delete; \
+         {} to write, {} of it to fetch",
+        t.create,
+        t.replace + t.patch,
+        t.metadata,
+        t.leave,
+        t.delete,
+        size::show(t.bytes),
+        size::show(t.fetch)
+    ));
+    Ok(exit)
+}
+
+#[derive(Serialize)]
+struct Document {
+    snapshot: String,
+    created: u64,
+    replaced: u64,
+    patched: u64,
+    metadata: u64,
+    left: u64,
+    deleted: u64,
+    verified: u64,
+    bytes_written: u64,
+    bytes_kept: u64,
+    bytes_fetched: u64,
+    problems: Vec<json::Problem>,
+    notices: Vec<json::Problem>,
+    skipped: Vec<json::Problem>,
+}
+
+/// Tells what was done.
+pub(super) fn tell(
+    report: &Report,
+    told: &[Told],
+    snapshot: &Snapshot,
+    context: &Context<'_>,
+) -> Result<Exit> {
+    let screen = context.screen;
+    let exit = if report.is_complete() { Exit::Done } else { Exit::Incomplete };
+    if screen.json() {
+        let problem = |one: &pull::Problem| json::Problem {
+            path: json::Path::new(&one.path),
+            what: one.reason.clone(),
+        };
+        screen.document(&Document {
+            snapshot: snapshot.id.hex(),
+            created: report.created,
+            replaced: report.replaced,
+            patched: report.patched,
+            metadata: report.metadata,
+            left: report.left,
+            deleted: report.deleted,
+            verified: report.verified,
+            bytes_written: report.bytes_written,
+            bytes_kept: report.bytes_kept,
+            bytes_fetched: report.bytes_fetched,
+            problems: report.problems.iter().map(problem).collect(),
+            notices: records(told, true),
+            skipped: report.skipped.iter().map(problem).collect(),
+        })?;
+        return Ok(exit);
+    }
+    for skipped in &report.skipped {
+        let path = sanitize::bytes(&skipped.path);
+        screen.detail(format_args!("skipped: {path}: {}", sanitize::text(&skipped.reason)));
+    }
+    let mut parts = vec![format!("{} made", report.created)];
+    for (number, word) in [
+        (report.replaced, "replaced"),
+        (report.metadata, "set right"),
+        (report.left, "as they should be"),
+        (report.deleted, "deleted"),
+        (report.skipped.len() as u64, "skipped"),
+        (report.verified, "read again and right"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{number} {word}"));
+        }
+    }
+    screen.line(format_args!(
+        "restored snapshot {}: {}; {} written, {} fetched",
+        short_id(&snapshot.id),
+        parts.join(", "),
+        size::show(report.bytes_written),
+        size::show(report.bytes_fetched)
+    ))?;
+    if exit == Exit::Incomplete {
+        let items = count(report.problems.len() as u64, "item was", "items were");
+        screen.note(format_args!("{items} not restored, each named above (code 5)"));
+    }
+    Ok(exit)
+}
