@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use testkit::assert_same;
+use testkit::tree::assert_same;
 
 use crate::desk::{BINARY, Desk, Ran, recovery_code};
 use crate::state::Random;
