@@ -75,7 +75,8 @@ impl Desk {
     /// State directory of the only repository this desk knows.
     pub(crate) fn repo_state(&self) -> PathBuf {
         let repos = self.home().join(".local/state/agent-backup/repos");
-        let mut dirs: Vec<PathBuf> = fs::read_dir(repos).unwrap().map(|d| d.unwrap().path()).collect();
+        let mut dirs: Vec<PathBuf> =
+            fs::read_dir(repos).unwrap().map(|d| d.unwrap().path()).collect();
         assert_eq!(dirs.len(), 1, "one repository: {dirs:?}");
         dirs.remove(0)
     }
@@ -146,8 +147,10 @@ impl Desk {
         let error = &document["error"];
         assert_eq!(error["code"], code, "{document}");
         assert_eq!(error["name"], name, "{document}");
-        let told: String =
-            ["message", "repository", "hint"].iter().filter_map(|key| error[key].as_str()).collect();
+        let told: String = ["message", "repository", "hint"]
+            .iter()
+            .filter_map(|key| error[key].as_str())
+            .collect();
         for word in words {
             assert!(told.contains(word), "no '{word}' in {document}");
         }
@@ -216,7 +219,12 @@ impl Ran {
     #[track_caller]
     pub(crate) fn is_an_error(&self, code: i32, name: &str, words: &[&str]) {
         let lines: Vec<&str> = self.err.lines().collect();
-        assert!((2..=3).contains(&lines.len()), "{}: three lines at most:\n{}", self.what, self.err);
+        assert!(
+            (2..=3).contains(&lines.len()),
+            "{}: three lines at most:\n{}",
+            self.what,
+            self.err
+        );
         assert!(lines[0].starts_with("agent-backup: "), "{}", self.err);
         assert!(lines[1].ends_with(&format!("code: {code} {name}")), "{}", self.err);
         if let Some(hint) = lines.get(2) {

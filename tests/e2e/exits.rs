@@ -153,9 +153,8 @@ fn damage_is_found_and_named_and_other_snapshots_are_whole() {
     }
     fs::write(second, damaged).unwrap();
 
-    let name = second.file_name().unwrap().to_str().unwrap();
     let args = ["cat", "latest:src/more-3"];
-    desk.fails(4, "damage-found", &args, &[name, "damaged"]);
+    desk.fails(4, "damage-found", &args, &["block ", "damaged", repo.to_str().unwrap()]);
     let to = desk.pull(&source.trees[0].0, "old");
     assert_equal(&source.trees[0].1, &Tree::read(&to.join("src")).unwrap());
     let torn = desk.beside("torn");
@@ -324,7 +323,8 @@ fn a_storage_that_went_back_in_time_is_not_written_to() {
     fs::remove_file(&snapshot).unwrap();
     let before = Tree::read(&repo).unwrap();
     source.change();
-    let words = ["rolled back", "--accept-rollback", snapshot.file_name().unwrap().to_str().unwrap()];
+    let words =
+        ["rolled back", "--accept-rollback", snapshot.file_name().unwrap().to_str().unwrap()];
     source.push_fails(&desk, 17, "stopped-for-safety", &words);
     assert_equal(&before, &Tree::read(&repo).unwrap());
     fs::write(&snapshot, bytes).unwrap();

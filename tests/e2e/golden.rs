@@ -95,7 +95,9 @@ fn a_repository_of_version_1_restores_and_goes_on() {
     let path = format!("data={}", desk.beside("out-1/data").display());
     let pushed = desk.json(&["push", "--path", &path]);
     let new = pushed["stats"]["bytes_new"].as_u64().unwrap();
-    assert_eq!((&pushed["result"], new), (&"made".into(), 0), "all of it is known: {pushed}");
+    assert_eq!(pushed["result"], "made");
+    // a file that grew is cut anew where it grew: one chunk
+    assert!(new < 20_000, "nearly all of it is known: {pushed}");
     let again = desk.pull("latest", "again");
     testkit::tree::assert_same(&desk.beside("out-1"), &again);
     assert_eq!(desk.snapshots().len(), 3);

@@ -35,11 +35,18 @@ fn push_without_any_setting_and_pull_give_back_the_same_state() {
     let rows = state::rows(&live);
     assert_eq!(rows.last().unwrap(), "801|only in the log|");
     assert_eq!(state::rows(&state::restored_database(&to)), rows);
-    assert_eq!(state::files_with(&desk.embedded(), b"sk-ant-LOGIN"), Vec::<std::path::PathBuf>::new());
+    assert_eq!(
+        state::files_with(&desk.embedded(), b"sk-ant-LOGIN"),
+        Vec::<std::path::PathBuf>::new()
+    );
 
     // what is there already is left alone
     let again = desk.json(&["pull", "--to", text(&to)]);
-    assert_eq!((&again["created"], &again["replaced"]), (&Value::from(0), &Value::from(0)), "{again}");
+    assert_eq!(
+        (&again["created"], &again["replaced"]),
+        (&Value::from(0), &Value::from(0)),
+        "{again}"
+    );
 
     // the agent goes on
     live.execute("INSERT INTO thread(title) VALUES('later')", []).unwrap();
@@ -85,7 +92,9 @@ fn another_machine_restores_with_the_recovery_code_and_with_the_passphrase() {
     desk.ok(&["push"]);
     let (expected, rows) = (state::expected(&desk.home()), state::rows(&live));
 
-    for (n, secret) in [PASSPHRASE, code.as_str(), &code.to_lowercase().replace('-', " ")].iter().enumerate() {
+    for (n, secret) in
+        [PASSPHRASE, code.as_str(), &code.to_lowercase().replace('-', " ")].iter().enumerate()
+    {
         let mut other = Desk::new();
         other.set("AGENT_BACKUP_REPO", text(&repo));
         other.fails(12, "wrong-key", &["snapshots"], &["no key", "--password-file"]);
@@ -118,7 +127,10 @@ fn every_command_has_a_screen_and_a_document() {
     for (args, words) in [
         (vec!["snapshots"], vec![&id[..12], "second", "claude-code, codex"]),
         (vec!["ls"], vec!["claude-code"]),
-        (vec!["ls", "-l", "latest:claude-code/home"], vec!["settings.json", "dangling -> /nowhere/at all"]),
+        (
+            vec!["ls", "-l", "latest:claude-code/home"],
+            vec!["settings.json", "dangling -> /nowhere/at all"],
+        ),
         (vec!["ls", "-R", "latest~1:codex"], vec!["codex/home/sessions/2026/11/rollout-1.jsonl"]),
         (vec!["cat", &file], vec!["{\"model\":\"opus\"}"]),
         (vec!["find", "settings.json"], vec!["claude-code/home/settings.json"]),

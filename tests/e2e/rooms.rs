@@ -37,7 +37,8 @@ fn namespace() -> Option<Vec<&'static str>> {
 fn in_a_room(desk: &Desk, script: &str) -> bool {
     let Some(way) = namespace() else {
         // not println: that is shown for failed tests alone
-        let told = writeln!(std::io::stderr(), "SKIPPED: full disks: nobody here may mount a tmpfs");
+        let told =
+            writeln!(std::io::stderr(), "SKIPPED: full disks: nobody here may mount a tmpfs");
         told.unwrap();
         return false;
     };

@@ -209,10 +209,8 @@ fn no_object_in_the_bucket_holds_a_secret() {
     bucket.look(0, &["push", "--path", &path]);
     let config = bucket.server.config();
     let address = format!("s3:{}/{}/agents", bucket.server.url(), config.bucket);
-    let credentials = Credentials {
-        key_id: config.key_id.clone(),
-        secret: Secret::new(config.secret.clone()),
-    };
+    let credentials =
+        Credentials { key_id: config.key_id.clone(), secret: Secret::new(config.secret.clone()) };
     let region = Some(config.region.clone());
     let options = Options { credentials: Some(credentials), region, ..Options::default() };
     let store = Address::parse(&address).unwrap().open(options).unwrap();

@@ -93,7 +93,7 @@ pub(crate) fn agents(home: &Path) -> Connection {
         (".codex/bin/run", 0o755),
         (".claude/CLAUDE.md", 0o444),
         (".claude/agents", 0o700),
-        (".claude/todos", 0o2750),
+        (".claude/todos", 0o1750),
     ] {
         plant.mode(name, mode).unwrap();
     }
@@ -131,8 +131,11 @@ pub(crate) fn database(path: &Path) -> Connection {
 pub(crate) fn rows(db: &Connection) -> Vec<String> {
     let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
-    let mut statement =
-        db.prepare("SELECT id || '|' || title || '|' || hex(coalesce(body, '')) FROM thread ORDER BY id").unwrap();
+    let mut statement = db
+        .prepare(
+            "SELECT id || '|' || title || '|' || hex(coalesce(body, '')) FROM thread ORDER BY id",
+        )
+        .unwrap();
     statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
@@ -144,7 +147,11 @@ pub(crate) fn expected(home: &Path) -> Tree {
     for (path, mut entry) in tree.entries {
         let renamed = PLACES.iter().find_map(|(from, to)| {
             let rest = path.strip_prefix(from).ok()?;
-            Some(if rest.as_os_str().is_empty() { PathBuf::from(to) } else { Path::new(to).join(rest) })
+            Some(if rest.as_os_str().is_empty() {
+                PathBuf::from(to)
+            } else {
+                Path::new(to).join(rest)
+            })
         });
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let left_out = ["auth.json", ".credentials.json"].contains(&name.as_str());
@@ -164,7 +171,10 @@ pub(crate) fn restored(to: &Path) -> Tree {
     let mut tree = Tree::read(to).unwrap();
     let database = PLACES[2].1.to_owned() + DATABASE.strip_prefix(PLACES[2].0).unwrap();
     tree.entries.retain(|path, _| {
-        *path != Path::new(&database) && !["claude-code", "claude-code/dot", "codex"].iter().any(|top| *path == Path::new(top))
+        *path != Path::new(&database)
+            && !["claude-code", "claude-code/dot", "codex"]
+                .iter()
+                .any(|top| *path == Path::new(top))
     });
     tree
 }

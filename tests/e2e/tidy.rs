@@ -108,7 +108,9 @@ fn every_source_file_opens_with_what_it_is_and_is_short_enough_to_read() {
                 wrong.push(format!("{path}:{}: not ASCII", n + 1));
             }
             // in pieces, or this file would find itself
-            for word in [concat!("to", "do!("), concat!("db", "g!("), concat!("unimpl", "emented!(")] {
+            for word in
+                [concat!("to", "do!("), concat!("db", "g!("), concat!("unimpl", "emented!(")]
+            {
                 if line.contains(word) {
                     wrong.push(format!("{path}:{}: {word}", n + 1));
                 }
