@@ -5,15 +5,17 @@ use std::fs;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::server::Fault;
 use testkit::tree::assert_equal;
 use testkit::{Server, Tree};
 
-use crate::desk::{Desk, end, recovery_code};
+use crate::desk::{Desk, Ran, end, recovery_code};
 use crate::gate::{Gate, bucket, point_to, uploads_a_pack};
-use crate::state::Random;
+use crate::state::{Random, files_with};
 
 /// A source of a few small files, backed up as `src` by [`push`].
 struct Source {
@@ -362,6 +364,17 @@ fn wrong_settings_are_named_with_their_line() {
     source.is_unharmed(&desk);
 }
 
+/// Starts a run, waits until it is at the gate, signals it; the gate opens after its end.
+fn signalled(desk: &Desk, args: &[&str], signal: Signal, gate: Gate) -> Ran {
+    let child = desk.start(args);
+    gate.wait();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+    let ran = end(child);
+    drop(gate);
+    ran
+}
+
 #[test]
 fn a_signal_ends_a_push_cleanly_even_while_the_storage_is_silent() {
     for (signal, code, name, json) in
@@ -373,12 +386,7 @@ fn a_signal_ends_a_push_cleanly_even_while_the_storage_is_silent() {
         let arg = source.arg();
         let mut args = vec!["push", "--path", &arg];
         args.extend(json.then_some("--json"));
-        let child = desk.start(&args);
-        gate.wait();
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-        let ran = end(child);
-        drop(gate);
+        let ran = signalled(&desk, &args, signal, gate);
         ran.ended(code);
         if json {
             assert_eq!(ran.document()["error"]["code"], code);
@@ -388,4 +396,36 @@ fn a_signal_ends_a_push_cleanly_even_while_the_storage_is_silent() {
         server.heal();
         source.is_unharmed(&desk);
     }
+}
+
+#[test]
+fn a_signal_ends_a_pull_and_leaves_no_half_of_a_file() {
+    let (server, desk, mut source) = remote();
+    source.change();
+    source.push(&desk);
+    // what a pull reads last: content, after index and tree
+    let gets = Arc::new(AtomicUsize::new(0));
+    let to = desk.beside("to");
+    let args = ["pull", "--to", to.to_str().unwrap()];
+    let gate = {
+        let gets = Arc::clone(&gets);
+        Gate::at(&server, move |request| {
+            let fits = request.method == "GET" && request.key.contains("packs/");
+            fits && gets.fetch_add(1, Ordering::SeqCst) == 1
+        })
+    };
+    let ran = signalled(&desk, &args, Signal::INT, gate);
+    ran.ended(130);
+    ran.is_an_error(130, "interrupted", &["agents"]);
+    let files: Vec<PathBuf> = files_with(&to, b"");
+    let whole = Tree::read(&source.dir).unwrap();
+    for file in files {
+        let name = file.strip_prefix(to.join("src")).unwrap();
+        assert!(whole.entries.contains_key(name), "left behind: {}", file.display());
+        assert_eq!(fs::read(&file).unwrap(), fs::read(source.dir.join(name)).unwrap());
+    }
+    server.heal();
+    desk.ok(&args);
+    assert_equal(&whole, &Tree::read(&to.join("src")).unwrap());
+    source.is_unharmed(&desk);
 }

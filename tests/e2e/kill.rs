@@ -2,7 +2,7 @@
 //! no help, and nothing is left lying about, least of all plaintext.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -197,21 +197,27 @@ fn killed_at_a_hundred_moments_nothing_acknowledged_is_lost() {
     }
     assert!(world.struck > ROUNDS / 10, "only {} kills met a running process", world.struck);
 
+    eprintln!(
+        "struck {} doubtful {} acked {}",
+        world.struck,
+        world.doubtful.len(),
+        world.acknowledged.len()
+    );
     let listed = world.desk.snapshots();
+    eprintln!("listed {}", listed.len());
     for (id, _) in &world.acknowledged {
         assert!(listed.contains(id), "acknowledged and gone: {id}");
     }
     for id in &listed {
-        match world.acknowledged.iter().position(|(known, _)| known == id) {
-            Some(n) => world.pull(n),
-            None => {
-                // committed, then killed before it could say so
-                end(world.start(&world.pull_args(id))).ended(0);
-                let tree = Tree::read(&world.target.join("src")).unwrap();
-                assert!(world.doubtful.contains(&tree), "a snapshot of what never was: {id}");
-            }
+        if let Some(n) = world.acknowledged.iter().position(|(known, _)| known == id) {
+            world.pull(n);
+        } else {
+            // committed, then killed before it could say so
+            end(world.start(&world.pull_args(id))).ended(0);
+            let tree = Tree::read(&world.target.join("src")).unwrap();
+            assert!(world.doubtful.contains(&tree), "a snapshot of what never was: {id}");
         }
     }
-    let store = files_with(Path::new(&world.desk.beside("repo")), CANARY);
+    let store = files_with(&world.desk.beside("repo"), CANARY);
     assert!(store.is_empty(), "plaintext in the store: {store:?}");
 }

@@ -87,7 +87,7 @@ fn is_empty(dir: &Path) -> bool {
 fn a_push_to_a_full_disk_says_so_and_loses_nothing() {
     let desk = Desk::new();
     let source = source(&desk);
-    let script = r#"
+    let script = r"
         run init init -r room/repo --no-passphrase
         run first push --path src=src
         cp -a src before
@@ -100,7 +100,7 @@ fn a_push_to_a_full_disk_says_so_and_loses_nothing() {
         run after push --path src=src
         run all pull --to out-2
         run old pull latest~1 --to out-3
-    "#;
+    ";
     if !in_a_room(&desk, script) {
         return;
     }
@@ -120,7 +120,7 @@ fn a_push_to_a_full_disk_says_so_and_loses_nothing() {
 fn a_pull_to_a_full_disk_says_so_and_can_go_on_later() {
     let desk = Desk::new();
     let source = source(&desk);
-    let script = r#"
+    let script = r"
         mv big src/big
         run init init -r repo --no-passphrase
         run first push --path src=src
@@ -132,7 +132,7 @@ fn a_pull_to_a_full_disk_says_so_and_can_go_on_later() {
         run after pull --to room/out
         cp -a room/out out
         run again push --path src=src
-    "#;
+    ";
     if !in_a_room(&desk, script) {
         return;
     }

@@ -10,8 +10,8 @@ use store::{Address, Credentials, Options, Secret};
 use testkit::Server;
 use testkit::server::{Config, Fault};
 
-use crate::desk::{Desk, Ran, end, private_file, recovery_code};
-use crate::gate::{Gate, point_to, uploads_a_pack};
+use crate::desk::{Desk, Ran, private_file, recovery_code};
+use crate::gate::point_to;
 use crate::state::{contains, files_with};
 
 const PASSPHRASE: &str = "canary-passphrase-zQ7 vu\u{e9}";
@@ -225,6 +225,9 @@ fn no_object_in_the_bucket_holds_a_secret() {
 #[cfg(target_os = "linux")]
 #[test]
 fn no_argument_of_a_running_process_holds_a_secret() {
+    use crate::desk::end;
+    use crate::gate::{Gate, uploads_a_pack};
+
     let bucket = Bucket::new();
     // the command waits for us, with its parent, then the upload does
     let go = bucket.desk.beside("go");
@@ -235,9 +238,10 @@ fn no_argument_of_a_running_process_holds_a_secret() {
     );
     let gate = Gate::at(&bucket.server, uploads_a_pack);
     let args = ["push", "--path", &bucket.path, "--password-command", &command];
-    let child = bucket.desk.start(&args);
+    let mut child = bucket.desk.start(&args);
     let asked = bucket.desk.beside("go.asked");
     while !asked.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it asked");
         std::thread::yield_now();
     }
     let shell = look_at_arguments(&bucket.canaries, &command);

@@ -189,7 +189,7 @@ pub(crate) fn restored_database(to: &Path) -> Connection {
     Connection::open(path).unwrap()
 }
 
-/// Every file below `root` that holds `bytes` somewhere, or has them in its path.
+/// Every file below `root` that holds `bytes`; with no bytes, every file.
 pub(crate) fn files_with(root: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(listing) = fs::read_dir(root) else { return found };
@@ -205,9 +205,32 @@ pub(crate) fn files_with(root: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     found
 }
 
-/// Whether `needle` stands in `hay`.
+/// Whether `needle` stands in `hay`; nothing stands everywhere.
 pub(crate) fn contains(hay: &[u8], needle: &[u8]) -> bool {
-    let (Some(first), true) = (needle.first(), hay.len() >= needle.len()) else { return false };
-    let starts = hay[..=hay.len() - needle.len()].iter().enumerate();
-    starts.filter(|(_, byte)| *byte == first).any(|(at, _)| hay[at..].starts_with(needle))
+    let Some(first) = needle.first() else { return true };
+    let Some(last) = hay.len().checked_sub(needle.len()) else { return false };
+    let mut starts = hay[..=last].iter().enumerate().filter(|(_, byte)| *byte == first);
+    starts.any(|(at, _)| hay[at..].starts_with(needle))
+}
+
+/// The canaries of these tests are worth what this is worth.
+#[test]
+fn what_stands_in_bytes_is_found() {
+    for (hay, needle, found) in [
+        ("abcab", "ab", true),
+        ("abcab", "cab", true),
+        ("abcab", "abcab", true),
+        ("abcab", "abd", false),
+        ("ab", "abc", false),
+        ("", "a", false),
+        ("ab", "", true),
+    ] {
+        assert_eq!(contains(hay.as_bytes(), needle.as_bytes()), found, "{needle} in {hay}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("below")).unwrap();
+    fs::write(dir.path().join("below/file"), "xx canary xx").unwrap();
+    assert_eq!(files_with(dir.path(), b"canary"), [dir.path().join("below/file")]);
+    assert_eq!(files_with(dir.path(), b"").len(), 1);
+    assert!(files_with(dir.path(), b"canarY").is_empty());
 }
