@@ -197,14 +197,7 @@ fn killed_at_a_hundred_moments_nothing_acknowledged_is_lost() {
     }
     assert!(world.struck > ROUNDS / 10, "only {} kills met a running process", world.struck);
 
-    eprintln!(
-        "struck {} doubtful {} acked {}",
-        world.struck,
-        world.doubtful.len(),
-        world.acknowledged.len()
-    );
     let listed = world.desk.snapshots();
-    eprintln!("listed {}", listed.len());
     for (id, _) in &world.acknowledged {
         assert!(listed.contains(id), "acknowledged and gone: {id}");
     }
