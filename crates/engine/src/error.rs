@@ -23,7 +23,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another agent-backup works on this repository here.
-    #[error("another agent-backup is working on this repository here{}", holder_text(.holder))]
+    #[error("another agent-backup is working on this repository here{}", holder_text(*.holder))]
     Busy {
         /// Process id of the holder, if it says.
         holder: Option<u32>,
@@ -39,7 +39,7 @@ pub enum Error {
     NotFound(String),
 }
 
-fn holder_text(holder: &Option<u32>) -> String {
+fn holder_text(holder: Option<u32>) -> String {
     holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 

@@ -106,12 +106,11 @@ impl Session {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let config = Repository::read_config(store.as_ref())?;
-        let secret = match secret(&config)? {
-            Some(secret) => secret,
-            None => {
-                let path = StateDir::machine_key(&dirs.state, &config.repo);
-                SecretInput::Machine(MachineKey::read(&path, &config.repo)?)
-            }
+        let secret = if let Some(secret) = secret(&config)? {
+            secret
+        } else {
+            let path = StateDir::machine_key(&dirs.state, &config.repo);
+            SecretInput::Machine(MachineKey::read(&path, &config.repo)?)
         };
         let (keyring, _) = keys::open_any(store.as_ref(), &config.repo, &secret)?;
         let repo = Repository::open(store, config, keyring)?;

@@ -83,13 +83,11 @@ impl Image {
 impl Read for Image {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.at == self.piece.len() {
-            match self.pieces.recv() {
-                Ok(piece) => (self.piece, self.at) = (piece?, 0),
-                Err(_) => {
-                    let panicked = self.thread.take().is_some_and(|t| t.join().is_err());
-                    return if panicked { Err(io::Error::other("capture failed")) } else { Ok(0) };
-                }
-            }
+            let Ok(piece) = self.pieces.recv() else {
+                let panicked = self.thread.take().is_some_and(|t| t.join().is_err());
+                return if panicked { Err(io::Error::other("capture failed")) } else { Ok(0) };
+            };
+            (self.piece, self.at) = (piece?, 0);
         }
         let len = buf.len().min(self.piece.len() - self.at);
         buf[..len].copy_from_slice(&self.piece[self.at..self.at + len]);
@@ -98,6 +96,7 @@ impl Read for Image {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn sql(e: rusqlite::Error) -> io::Error {
     io::Error::other(format!("SQLite: {e}"))
 }
@@ -125,7 +124,10 @@ fn uri_path(path: &Path) -> String {
             b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
                 out.push(char::from(*byte));
             }
-            _ => out.push_str(&format!("%{byte:02X}")),
+            _ => {
+                out.push('%');
+                out.push_str(&data_encoding::HEXUPPER.encode(&[*byte]));
+            }
         }
     }
     out

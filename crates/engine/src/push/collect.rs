@@ -45,7 +45,7 @@ pub(super) enum Item {
     /// Complete: not read, or without content.
     Ready(Vec<u8>, Entry),
     /// Read: its content is in pieces.
-    Read(Box<ReadFile>),
+    Read(ReadFile),
 }
 
 /// A file that was read.
@@ -249,7 +249,7 @@ impl<'a> Collector<'a> {
         match item {
             Item::Ready(path, entry) => self.push_entry(&path, &entry),
             Item::Read(file) => {
-                let ReadFile { path, mut entry, pieces, old, look, log, seen_nanos } = *file;
+                let ReadFile { path, mut entry, pieces, old, look, log, seen_nanos } = file;
                 let mut extents = Vec::with_capacity(pieces.len());
                 for Piece { block, offset, len } in pieces {
                     let block = self.id_of(block).expect("the head is ready");

@@ -12,6 +12,7 @@
 
 mod blocks;
 mod collect;
+mod fates;
 mod probe;
 mod reader;
 mod rows;
@@ -120,7 +121,10 @@ pub fn push(
     finish_unfinished(session, &mut state)?;
     let mut roots = roots.to_vec();
     roots.sort_by(|a, b| repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes()));
-    let set = set_key(&roots);
+    let set =
+        set_key(roots.iter().map(|root| {
+            (root.scan.label.as_bytes(), root.scan.dir.as_os_str().as_encoded_bytes())
+        }));
     let current = state.sets.get(&set).and_then(Current::ids);
     if let Some((id, tree)) = current
         && !options.always
@@ -195,6 +199,9 @@ fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
         state.counter = state.counter.max(snapshot.counter);
         state.previous =
             Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+        let roots = snapshot.roots.iter().map(|r| (r.label.as_bytes(), r.dir.as_slice()));
+        let current = Current { snapshot: old.hex(), tree: snapshot.tree.hex() };
+        state.sets.insert(set_key(roots), current);
     }
     state.unfinished = None;
     session.state.save(state)
@@ -224,11 +231,11 @@ fn refuse_rollback(session: &Session, state: &State, options: &PushOptions) -> R
     }))
 }
 
-/// Names a set of roots: labels and directories.
-fn set_key(roots: &[PushRoot]) -> String {
+/// Names a set of roots by labels and directories.
+fn set_key<'a>(roots: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for root in roots {
-        for part in [root.scan.label.as_bytes(), root.scan.dir.as_os_str().as_encoded_bytes()] {
+    for (label, dir) in roots {
+        for part in [label, dir] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
     }

@@ -7,7 +7,7 @@ use repo::keys::BlockKind;
 use repo::{BlockId, PushStats, TreeBuilder};
 
 use super::rows::Rows;
-use super::run::{Companions, Decide, decide};
+use super::run::{Companions, Decide, decide, is_bare_root};
 use super::{PushOptions, PushRoot};
 use crate::error::Result;
 use crate::monitor::{Monitor, Problem, Progress};
@@ -47,12 +47,12 @@ pub(super) fn probe(
             &options.scan,
             cancel,
             &mut |found| {
-                if companions.is_companion(&found) {
+                if companions.is_left_out(&found) || is_bare_root(&found, &scan_roots) {
                     return ControlFlow::Continue(());
                 }
                 let row = rows.find(&found.path);
                 let entry = match decide(&found, row, &scan_roots, &mut owners) {
-                    Decide::Ready(entry) => entry,
+                    Decide::Ready(entry) => *entry,
                     Decide::Same(row) => row.entry,
                     Decide::Read(_) => {
                         clean = false;

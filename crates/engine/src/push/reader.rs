@@ -16,6 +16,7 @@ use repo::{BlockNo, Entry, Index, Xattr, flag};
 
 use super::blocks::{Dedup, Filler, Piece, push_piece};
 use super::collect::{Item, Message, ReadFile};
+use super::fates::{Bond, Fates};
 use super::rows::{Look, Row};
 use crate::capture::sqlite;
 use crate::clock::Clock;
@@ -38,6 +39,8 @@ pub(super) struct Job {
     pub(super) old: Option<Box<Row>>,
     /// It begins like a SQLite database.
     pub(super) sqlite: bool,
+    /// What becomes of it depends on what became of this path.
+    pub(super) bond: Option<(Bond, Vec<u8>)>,
 }
 
 /// Tries at a file that moves while it is read.
@@ -56,6 +59,7 @@ const IDLE: Duration = Duration::from_millis(200);
 /// What all readers share.
 pub(super) struct Context<'a> {
     pub(super) dedup: &'a Dedup,
+    pub(super) fates: &'a Fates,
     pub(super) roots: &'a [SourceRoot],
     pub(super) dirs: &'a [PathBuf],
     pub(super) cutter: &'a Cutter,
@@ -71,6 +75,8 @@ pub(super) struct Context<'a> {
 /// How reading a file ended.
 enum Outcome {
     Read(Box<ReadFile>),
+    /// A further name of a file that is in the snapshot.
+    Link(Vec<u8>, Box<Entry>),
     Gone,
     Stopped,
 }
@@ -93,28 +99,74 @@ impl<'a> FileReader<'a> {
         }
     }
 
-    /// Reads files until there are no more.
+    /// Reads files until there are no more. One that depends on a file another reader is at waits
+    /// aside.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut aside: Vec<Job> = Vec::new();
         loop {
             match jobs.recv_timeout(IDLE) {
-                Ok(job) => {
-                    let place = job.place;
-                    let message = match self.file(job) {
-                        Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(file))),
-                        Outcome::Gone => Message::Gone(place),
-                        Outcome::Stopped => return,
-                    };
-                    if self.cx.out.send(message).is_err() {
-                        return;
-                    }
-                }
+                Ok(job) => aside.push(job),
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            for job in std::mem::take(&mut aside) {
+                if self.must_wait(&job) {
+                    aside.push(job);
+                } else if self.take(job).is_none() {
+                    return;
+                }
+            }
+        }
+        for job in aside {
+            if self.take(job).is_none() {
+                return;
             }
         }
         self.flush();
         let new = self.files.bytes_new + self.pages.bytes_new;
         self.cx.bytes_new.fetch_add(new, Ordering::Relaxed);
+    }
+
+    fn must_wait(&self, job: &Job) -> bool {
+        job.bond.as_ref().is_some_and(|(bond, path)| self.cx.fates.ask(*bond, path).is_none())
+    }
+
+    /// Reads one file and tells everybody who waits for it; `None` if the run is over.
+    fn take(&mut self, job: Job) -> Option<()> {
+        let (place, path, sqlite) = (job.place, job.path.clone(), job.sqlite);
+        let outcome = self.bonded(job);
+        let (named, image) = match &outcome {
+            Outcome::Read(file) => (true, file.entry.flags & flag::SQLITE != 0),
+            Outcome::Link(..) => (true, false),
+            Outcome::Gone => (false, false),
+            Outcome::Stopped => return None,
+        };
+        self.cx.fates.settle(Bond::Name, &path, named);
+        if sqlite {
+            self.cx.fates.settle(Bond::Database, &path, image);
+        }
+        let message = match outcome {
+            Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(*file))),
+            Outcome::Link(path, entry) => {
+                Message::Entry(place, Box::new(Item::Ready(path, *entry)))
+            }
+            Outcome::Gone | Outcome::Stopped => Message::Gone(place),
+        };
+        self.cx.out.send(message).ok()
+    }
+
+    /// Reads a file, unless what it depends on stands for it.
+    fn bonded(&mut self, mut job: Job) -> Outcome {
+        let Some((bond, path)) = job.bond.take() else { return self.file(job) };
+        match (self.cx.fates.wait(bond, &path, self.cx.stop), bond) {
+            (None, _) => Outcome::Stopped,
+            (Some(true), Bond::Name) => Outcome::Link(job.path, Box::new(job.entry)),
+            (Some(true), Bond::Database) => Outcome::Gone, // part of the image
+            (Some(false), _) => {
+                job.entry.link = None;
+                self.file(job)
+            }
+        }
     }
 
     fn flush(&mut self) {
@@ -133,6 +185,8 @@ impl<'a> FileReader<'a> {
                 Ok(file) => file,
                 Err(OpenProblem::Replaced) if attempt < TRIES_MAX => match self.look_again(&job) {
                     Some(stat) => {
+                        // further names of the file that was scanned are not names of this one
+                        self.cx.fates.settle(Bond::Name, &job.path, false);
                         job.stat = stat;
                         continue;
                     }

@@ -1,6 +1,7 @@
 //! One run of the pipeline under an announced operation: scan, readers, sealers, collector,
 //! uploaders. First error wins; everybody else stops.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use chunker::{Cutter, Gear, Sizes};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use repo::{Entry, Index, Kind, Operation, PushStats, TreeRoot, flag};
+use repo::{Entry, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag};
 
 use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
+use super::fates::{Bond, Fates};
 use super::reader::{Context, FileReader, Job, os_path};
 use super::rows::{NewRows, Row, Rows};
 use super::upload::Uploads;
@@ -36,7 +38,7 @@ const WINDOW: u64 = 1 << 16;
 /// What the scan makes of an entry.
 pub(super) enum Decide {
     /// It has no content.
-    Ready(Entry),
+    Ready(Box<Entry>),
     /// It is what it was.
     Same(Box<Row>),
     /// It must be read; its row before, if there is one.
@@ -51,7 +53,7 @@ pub(super) fn decide(
     owners: &mut Owners,
 ) -> Decide {
     if found.kind != Kind::File || found.link.is_some() {
-        return Decide::Ready(scan::entry_metadata(found, owners));
+        return Decide::Ready(Box::new(scan::entry_metadata(found, owners)));
     }
     if found.stat.size == 0 && row.is_none() {
         return Decide::Read(None);
@@ -67,35 +69,60 @@ pub(super) fn decide(
     }
 }
 
-/// Side files of databases that are captured as images: they are part of the image.
+/// What is known of a database when its side files come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Captured {
+    /// It is an image: its side files are part of it.
+    Image,
+    /// It was copied as it lay, and means nothing without its log and journal.
+    Raw,
+    /// A reader is at it.
+    Pending,
+}
+
+/// Databases met so far. Their side files come later in tree order.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
-    databases: Vec<Vec<u8>>,
+    databases: HashMap<Vec<u8>, Captured>,
 }
 
 impl Companions {
-    /// Remembers a database.
+    /// Remembers a database by the flags of its entry.
     pub(super) fn note(&mut self, found: &Found, flags: u32) {
         if flags & flag::SQLITE != 0 {
-            let parent =
-                |path: &[u8]| path.iter().rposition(|b| *b == b'/').map(|at| path[..at].to_vec());
-            if self.databases.last().is_some_and(|last| parent(last) != parent(&found.path)) {
-                self.databases.clear();
-            }
-            self.databases.push(found.path.clone());
+            self.databases.insert(found.path.clone(), Captured::Image);
+        } else if flags & flag::SQLITE_RAW != 0 {
+            self.databases.insert(found.path.clone(), Captured::Raw);
         }
     }
 
-    /// True for the side files of a remembered database.
-    pub(super) fn is_companion(&self, found: &Found) -> bool {
-        found.kind == Kind::File
-            && ["-wal", "-shm", "-journal"].iter().any(|suffix| {
-                found
-                    .path
-                    .strip_suffix(suffix.as_bytes())
-                    .is_some_and(|base| self.databases.iter().any(|db| db == base))
-            })
+    /// The database this is a side file of.
+    fn database<'p>(&self, found: &'p Found) -> Option<(&'p [u8], Captured)> {
+        if found.kind != Kind::File {
+            return None;
+        }
+        SIDE_FILES.iter().find_map(|suffix| {
+            let base = found.path.strip_suffix(suffix.as_bytes())?;
+            Some((base, *self.databases.get(base)?))
+        })
     }
+
+    /// True for side files that are left out of the snapshot. Shared memory is rebuilt from the log.
+    pub(super) fn is_left_out(&self, found: &Found) -> bool {
+        self.database(found).is_some_and(|(_, captured)| {
+            captured == Captured::Image || found.path.ends_with(SHARED_MEMORY.as_bytes())
+        })
+    }
+}
+
+/// Suffix of a database's shared memory.
+const SHARED_MEMORY: &str = "-shm";
+/// Suffixes of the files SQLite keeps beside a database.
+const SIDE_FILES: [&str; 3] = ["-wal", SHARED_MEMORY, "-journal"];
+
+/// The directory of a root of named files: it is not ours to describe.
+pub(super) fn is_bare_root(found: &Found, roots: &[ScanRoot]) -> bool {
+    roots[found.root].files.is_some() && found.rel(&roots[found.root]).is_empty()
 }
 
 /// Counts shared by all threads of a run.
@@ -136,7 +163,23 @@ impl Window {
     }
 }
 
+fn cutter(repo: &Repository) -> Result<Cutter> {
+    let params = repo.config().params;
+    let sizes = Sizes::new(params.chunk_bytes_min, params.chunk_bytes_avg, params.chunk_bytes_max)
+        .map_err(|e| repo::Error::Refused { reason: format!("sizes in config: {e}") })?;
+    Ok(Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes))))
+}
+
+fn sealers(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|n| format!("seal-{n}"))
+        .build()
+        .map_err(|e| Error::local("start", "threads", std::io::Error::other(e)))
+}
+
 /// Runs the pipeline.
+#[expect(clippy::too_many_lines, reason = "the stages and who talks to whom, on one page")]
 pub(super) fn run(
     session: &Session,
     op: &Operation<'_>,
@@ -148,20 +191,14 @@ pub(super) fn run(
     let index = Arc::new(op.survey(session.cache.as_ref())?.index);
     let repo = &session.repo;
     let params = repo.config().params;
-    let sizes = Sizes::new(params.chunk_bytes_min, params.chunk_bytes_avg, params.chunk_bytes_max)
-        .map_err(|e| repo::Error::Refused { reason: format!("sizes in config: {e}") })?;
-    let cutter = Cutter::new(sizes, Arc::new(Gear::derive(&repo.keys().chunker_key(), &sizes)));
+    let cutter = cutter(repo)?;
     let scan_roots: Vec<ScanRoot> = roots.iter().map(|r| r.scan.clone()).collect();
     let dirs: Vec<PathBuf> = scan_roots.iter().map(|r| r.dir.clone()).collect();
     let sources = dirs
         .iter()
         .map(|dir| SourceRoot::open_dir(dir).map_err(|e| Error::local("open", dir, e)))
         .collect::<Result<Vec<_>>>()?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.sealers)
-        .thread_name(|n| format!("seal-{n}"))
-        .build()
-        .map_err(|e| Error::local("start", "threads", std::io::Error::other(e)))?;
+    let pool = sealers(options.sealers)?;
     let permits = Arc::new(Permits::new(options.sealers + options.readers + 1));
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
@@ -173,8 +210,10 @@ pub(super) fn run(
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(repo, op, session.clock.clone());
+    let fates = Fates::default();
     let context = Context {
         dedup: &dedup,
+        fates: &fates,
         roots: &sources,
         dirs: &dirs,
         cutter: &cutter,
@@ -235,6 +274,7 @@ pub(super) fn run(
             index: &index,
             window,
             counts,
+            fates: &fates,
             problem: &problem,
         };
         let scanned = scope.spawn(move || scanning.run(scope)).join();
@@ -271,7 +311,7 @@ fn first_error(collected: Result<Collected>, messages: &Receiver<Message>) -> Re
         _ => None,
     });
     match (collected, failure) {
-        (Err(Error::Cancelled), Some(e)) | (Ok(_), Some(e)) => Err(e),
+        (Err(Error::Cancelled) | Ok(_), Some(e)) => Err(e),
         (collected, _) => collected,
     }
 }
@@ -290,6 +330,11 @@ impl Counts {
     }
 }
 
+/// A stage that nobody listens to has nothing more to do.
+fn flow(sent: bool) -> ControlFlow<()> {
+    if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
 /// The scan of a run.
 struct Scanning<'a> {
     session: &'a Session,
@@ -303,6 +348,7 @@ struct Scanning<'a> {
     index: &'a Index,
     window: &'a Window,
     counts: &'a Counts,
+    fates: &'a Fates,
     problem: &'a (dyn Fn(Problem) + Sync),
 }
 
@@ -319,7 +365,11 @@ impl<'a> Scanning<'a> {
             &self.options.scan,
             self.cancel,
             &mut |found| {
-                if companions.is_companion(&found) || self.is_bare_root(&found) {
+                if companions.is_left_out(&found) {
+                    self.lost(&found);
+                    return ControlFlow::Continue(());
+                }
+                if is_bare_root(&found, self.roots) {
                     return ControlFlow::Continue(());
                 }
                 self.window.wait_for_room(place, self.stop);
@@ -351,9 +401,23 @@ impl<'a> Scanning<'a> {
         }
     }
 
-    /// The directory of a root of named files: it is not ours to describe.
-    fn is_bare_root(&self, found: &Found) -> bool {
-        self.roots[found.root].files.is_some() && found.rel(&self.roots[found.root]).is_empty()
+    /// A file that is left out: further names of it must be read by themselves.
+    fn lost(&self, found: &Found) {
+        if found.kind == Kind::File && found.stat.nlink > 1 {
+            self.fates.announce(Bond::Name, &found.path);
+            self.fates.settle(Bond::Name, &found.path, false);
+        }
+    }
+
+    /// What the entry depends on, if a reader has not told yet how that ended, or that it is lost.
+    fn bond(&self, found: &Found, companions: &Companions) -> Option<(Bond, Vec<u8>)> {
+        if let Some(first) = &found.link {
+            return self.fates.knows(Bond::Name, first).then(|| (Bond::Name, first.clone()));
+        }
+        match companions.database(found) {
+            Some((base, Captured::Pending)) => Some((Bond::Database, base.to_vec())),
+            _ => None,
+        }
     }
 
     fn entry(
@@ -369,13 +433,16 @@ impl<'a> Scanning<'a> {
         }
         self.counts.files_found.fetch_add(1, Ordering::Relaxed);
         self.counts.bytes_found.fetch_add(found.stat.size, Ordering::Relaxed);
+        let bond = self.bond(&found, companions);
         let old = match decide(&found, row, self.roots, owners) {
-            Decide::Ready(entry) => return self.ready(place, found.path, entry),
+            Decide::Ready(entry) if bond.is_none() => return self.ready(place, found.path, *entry),
+            Decide::Ready(_) => None,
             // unchanged, and all it needs may be reused
             Decide::Same(row)
-                if row
-                    .blocks()
-                    .is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some())) =>
+                if bond.is_none()
+                    && row
+                        .blocks()
+                        .is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some())) =>
             {
                 companions.note(&found, row.entry.flags);
                 self.counts.bytes_same.fetch_add(found.stat.size, Ordering::Relaxed);
@@ -385,9 +452,13 @@ impl<'a> Scanning<'a> {
             Decide::Read(row) => row,
         };
         self.counts.changed.fetch_add(1, Ordering::Relaxed);
-        let sqlite = self.is_database(&found);
+        let sqlite = bond.is_none() && self.is_database(&found);
         if sqlite {
-            companions.note(&found, flag::SQLITE);
+            companions.databases.insert(found.path.clone(), Captured::Pending);
+            self.fates.announce(Bond::Database, &found.path);
+        }
+        if found.link.is_none() && found.stat.nlink > 1 {
+            self.fates.announce(Bond::Name, &found.path);
         }
         let job = Job {
             place,
@@ -398,17 +469,14 @@ impl<'a> Scanning<'a> {
             path: found.path,
             old,
             sqlite,
+            bond,
         };
-        self.flow(self.jobs.send(job).is_ok())
+        flow(self.jobs.send(job).is_ok())
     }
 
     fn ready(&self, place: u64, path: Vec<u8>, entry: Entry) -> ControlFlow<()> {
         let item = Box::new(Item::Ready(path, entry));
-        self.flow(self.out.send(Message::Entry(place, item)).is_ok())
-    }
-
-    fn flow(&self, sent: bool) -> ControlFlow<()> {
-        if sent { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        flow(self.out.send(Message::Entry(place, item)).is_ok())
     }
 
     /// Looks at the first bytes; a SQLite database is a whole number of 512-byte pieces.

@@ -1,16 +1,25 @@
 //! A repository in memory, a machine and a manual clock for tests of the verbs.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail where it stands; its numbers are small"
+)]
+
+pub mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use engine::pull::{self, Placement, SnapshotContent};
 use engine::push::{PushOptions, PushRoot, Pushed, push};
 use engine::scan::{Filter, ScanRoot, Verdict};
 use engine::{Clock, Dirs, InitOptions, Machine, Monitor, Problem, Progress, Session};
 use repo::keys::{Kdf, SecretInput};
 use store::Store;
+use testkit::Tree;
 
 /// Includes everything.
 pub struct Everything;
@@ -87,8 +96,22 @@ impl Bench {
     }
 
     pub fn open_on(&self, store: Arc<dyn Store>) -> engine::Result<Session> {
-        let none = |_: &repo::config::Config| Ok::<Option<SecretInput>, engine::Error>(None);
-        Session::open(store, none, &self.dirs(), machine(), self.clock.clone())
+        open_with(store, &self.dirs(), self.clock.clone())
+    }
+
+    /// Opens the repository for reading on another machine: no cache, and no part in its faults.
+    pub fn restore(&self, store: Arc<dyn Store>, id: &repo::OpId) -> Tree {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let dirs = Dirs { state: self.dirs().state, cache: elsewhere.path().join("cache") };
+        let session = open_with(store, &dirs, self.clock.clone()).unwrap();
+        let snapshot = session.snapshot(id).unwrap();
+        let target = elsewhere.path().join("target");
+        restore(&session, &snapshot, &target);
+        Tree::read(&target.join("files")).unwrap()
+    }
+
+    pub fn tree(&self) -> Tree {
+        Tree::read(&self.source()).unwrap()
     }
 
     pub fn root(&self) -> PushRoot {
@@ -102,6 +125,34 @@ impl Bench {
     pub fn push_with(&self, session: &Session, options: &PushOptions) -> engine::Result<Pushed> {
         push(session, &[self.root()], options, &Ears::default(), &AtomicBool::new(false))
     }
+
+    /// Pushes with a new session and returns what was told about single items, too.
+    pub fn push_heard(&self) -> engine::Result<(Pushed, Vec<Problem>)> {
+        let ears = Ears::default();
+        let pushed = push(
+            &self.open()?,
+            &[self.root()],
+            &PushOptions::default(),
+            &ears,
+            &AtomicBool::new(false),
+        )?;
+        Ok((pushed, ears.0.into_inner().unwrap()))
+    }
+}
+
+fn open_with(store: Arc<dyn Store>, dirs: &Dirs, clock: Arc<TestClock>) -> engine::Result<Session> {
+    let none = |_: &repo::config::Config| Ok::<Option<SecretInput>, engine::Error>(None);
+    Session::open(store, none, dirs, machine(), clock)
+}
+
+/// Pulls a whole snapshot to `target/<label>`; every problem fails the test.
+pub fn restore(session: &Session, snapshot: &repo::Snapshot, target: &Path) {
+    let content = SnapshotContent::open(session, snapshot).unwrap();
+    let labels = snapshot.roots.iter().map(|root| root.label.as_bytes().to_vec()).collect();
+    let options =
+        pull::Options { labels, ..pull::Options::new(Placement::Under(target.to_owned())) };
+    let report = pull::pull(&content, &options, &(), &AtomicBool::new(false)).unwrap();
+    assert!(report.is_complete(), "{:?}", report.problems);
 }
 
 pub fn root(label: &str, dir: &Path) -> PushRoot {
