@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::Tree;
-use testkit::tree::assert_equal;
+use testkit::tree::{assert_equal, assert_same};
 
 use crate::desk::{Desk, end};
 use crate::state::{Random, files_with};
@@ -213,4 +213,37 @@ fn killed_at_a_hundred_moments_nothing_acknowledged_is_lost() {
     }
     let store = files_with(&world.desk.beside("repo"), CANARY);
     assert!(store.is_empty(), "plaintext in the store: {store:?}");
+}
+
+#[test]
+fn a_first_push_that_is_killed_while_it_makes_the_repository_is_made_again() {
+    let mut random = Random(5);
+    let mut takes = Duration::ZERO;
+    let mut struck = 0;
+    for round in 0..12 {
+        let desk = Desk::new();
+        let source = desk.beside("src");
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("a"), CANARY).unwrap();
+        let path = format!("src={}", source.display());
+        let args = ["push", "--path", &path];
+        let mut shown = Vec::new();
+        // the first round tells how long it takes
+        if round > 0 {
+            let mut child = desk.start(&args);
+            std::thread::sleep(takes * u32::try_from(random.below(1_000)).unwrap() / 1_000);
+            struck += u64::from(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            shown = end(child).out;
+        }
+        let begun = Instant::now();
+        let ran = desk.ok(&args);
+        takes = takes.max(begun.elapsed());
+        shown.extend_from_slice(&ran.out);
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.contains("RECOVERY CODE"), "nobody was told a recovery code: {shown}");
+        let id = desk.snapshots().pop().unwrap();
+        assert_same(&source, &desk.pull(&id, "out").join("src"));
+    }
+    assert!(struck > 3, "only {struck} kills met a running process");
 }
