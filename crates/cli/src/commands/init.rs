@@ -62,7 +62,8 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Makes the repository and shows its recovery code at once: nothing that fails later may lose it.
+/// Makes the repository. Its recovery code is shown before it exists: nothing that fails later may
+/// lose the code.
 pub(crate) fn make(
     context: &Context<'_>,
     label: Option<&str>,
@@ -80,9 +81,20 @@ pub(crate) fn make(
         kdf: Kdf::DEFAULT,
     };
     let machine = settings.machine.clone();
-    let (session, code) = Session::init(store, &options, &dirs, machine, Arc::new(SystemClock))
-        .context("cannot make a repository")?;
-    show(&code, screen)?;
+    // the engine asks to show it; why that failed is told by us
+    let mut unseen = None;
+    let tell = |code: &RecoveryCode| {
+        show(code, screen).map_err(|error| {
+            unseen = Some(error);
+            engine::Error::Cancelled
+        })
+    };
+    let clock = Arc::new(SystemClock);
+    let made = Session::init_showing(store, &options, &dirs, machine, clock, tell);
+    if let Some(error) = unseen {
+        return Err(error);
+    }
+    let session = made.context("cannot make a repository")?;
     Ok(Connection::new(session, dirs, cache))
 }
 
