@@ -214,6 +214,19 @@ fn a_repository_that_is_not_there_is_not_made_by_accident() {
 }
 
 #[test]
+fn a_recovery_code_that_nobody_can_see_makes_no_repository() {
+    let desk = Desk::new();
+    let source = Source::at(&desk);
+    let mut child = desk.start(&["push", "--path", &source.arg()]);
+    drop(child.stdout.take());
+    let ran = end(child);
+    ran.ended(1);
+    ran.is_an_error(1, "failed", &["recovery code", "where you can see it"]);
+    assert!(!desk.embedded().join("config").exists(), "a repository that only this machine opens");
+    recovery_code(&desk.ok(&["push", "--path", &source.arg()]));
+}
+
+#[test]
 fn another_run_on_the_same_repository_is_waited_for() {
     let (desk, mut source, _) = local();
     let lock = desk.repo_state().join("lock");

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::args::Init;
 use crate::commands::Context;
 use crate::connect::{self, Connection, Wanted};
-use crate::exit::Exit;
+use crate::exit::{Exit, Stop};
 use crate::settings::{Settings, Which, template};
-use crate::ui::{Screen, sanitize};
+use crate::ui::{Closed, Screen, sanitize};
 
 #[derive(Serialize)]
 struct Document {
@@ -92,6 +92,11 @@ pub(crate) fn make(
     let clock = Arc::new(SystemClock);
     let made = Session::init_showing(store, &options, &dirs, machine, clock, tell);
     if let Some(error) = unseen {
+        // a reader that went away is no failure elsewhere; here it is
+        if error.is::<Closed>() {
+            let what = "nobody reads standard output, and the recovery code is shown there once";
+            return Err(Stop::new(Exit::Failed, what, "run it where you can see it").into());
+        }
         return Err(error);
     }
     let session = made.context("cannot make a repository")?;
