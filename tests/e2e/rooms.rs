@@ -11,11 +11,13 @@ use testkit::tree::assert_same;
 use crate::desk::{BINARY, Desk, Ran, recovery_code};
 use crate::state::Random;
 
-/// Begins every script: a disk of 3 MB at `room`, and `run NAME ARGUMENTS` for the binary.
+/// Begins every script: a disk with 3 MB free at `room`, more without `room/filler`, and `run NAME
+/// ARGUMENTS` for the binary.
 const PRELUDE: &str = r#"
 set -eu
 mkdir room notes
-mount -t tmpfs -o size=3m none room
+mount -t tmpfs -o size=32m none room
+head -c 29M /dev/zero >room/filler
 run() {
     name=$1; shift
     code=0; "$BINARY" "$@" >"notes/$name.out" 2>"notes/$name.err" || code=$?
@@ -96,7 +98,7 @@ fn a_push_to_a_full_disk_says_so_and_loses_nothing() {
         run full-json push --path src=src --json
         find room/repo/.tmp -type f >notes/left
         run look pull --to out-1
-        mount -o remount,size=64m room
+        rm room/filler
         run after push --path src=src
         run all pull --to out-2
         run old pull latest~1 --to out-3
@@ -128,7 +130,7 @@ fn a_pull_to_a_full_disk_says_so_and_can_go_on_later() {
         run full-json pull --to room/out --json
         find room/out -name '.agent-backup-tmp-*' >notes/left
         find room/out -name big >>notes/left
-        mount -o remount,size=64m room
+        rm room/filler
         run after pull --to room/out
         cp -a room/out out
         run again push --path src=src
