@@ -67,8 +67,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Makes a repository: machine slot (its key file 0600 in the state directory), recovery slot,
-    /// passphrase slot; `config` last. The recovery code is shown once by the caller.
+    /// Makes a repository and gives its recovery code, which the caller shows once.
     pub fn init(
         store: Arc<dyn Store>,
         options: &InitOptions,
@@ -76,6 +75,26 @@ impl Session {
         machine: Machine,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, RecoveryCode)> {
+        let mut shown = None;
+        let show = |code: &RecoveryCode| {
+            shown = Some(code.clone());
+            Ok(())
+        };
+        let session = Self::init_showing(store, options, dirs, machine, clock, show)?;
+        Ok((session, shown.expect("init shows a code before it succeeds")))
+    }
+
+    /// Makes a repository: machine slot (its key file 0600 in the state directory), recovery slot,
+    /// passphrase slot; `config` last. `show` is called with the recovery code before that: a
+    /// crash may leave a code without a repository, never a repository whose code nobody saw.
+    pub fn init_showing(
+        store: Arc<dyn Store>,
+        options: &InitOptions,
+        dirs: &Dirs,
+        machine: Machine,
+        clock: Arc<dyn Clock>,
+        show: impl FnOnce(&RecoveryCode) -> Result<()>,
+    ) -> Result<Self> {
         let now = u64::try_from(clock.now_secs()).unwrap_or_default();
         let repo = Repository::create(store, PARAMS, now)?;
         let note = |label: &str| Note { label: label.to_owned(), created_secs: now };
@@ -92,8 +111,9 @@ impl Session {
         add(&SecretInput::Machine(key.clone()), &options.label)?;
         let state = StateDir::open(&dirs.state, repo.id())?;
         key.write(&StateDir::machine_key(&dirs.state, repo.id()))?;
+        show(&code)?;
         repo.publish()?;
-        Ok((Self::assemble(repo, state, dirs, machine, clock)?, code))
+        Self::assemble(repo, state, dirs, machine, clock)
     }
 
     /// Opens a repository. The machine key is used if this machine has one; otherwise `secret` is

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// How the name of a file begins that is not whole yet.
+const TEMP_PREFIX: &str = ".tmp-";
+
 /// What is remembered. Ids are hexadecimal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -68,7 +71,7 @@ pub(crate) fn private_dir(dir: &Path) -> Result<()> {
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().expect("files lie in directories");
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -113,6 +116,17 @@ impl StateDir {
         write_whole(&self.file(), &bytes)
     }
 
+    /// Removes what a killed run left half-written. Under the lock nobody else writes here.
+    fn tidy(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+                // a leftover that stays is small, private and harmless
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Takes the lock of this repository on this machine; [`Error::Busy`] names the holder.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let path = self.dir.join("lock");
@@ -137,6 +151,7 @@ impl StateDir {
         }
         file.set_len(0).map_err(fail)?;
         write!(file, "{}", std::process::id()).map_err(fail)?;
+        self.tidy();
         Ok(Lock { _file: file })
     }
 }

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::args::Init;
 use crate::commands::Context;
 use crate::connect::{self, Connection, Wanted};
-use crate::exit::Exit;
+use crate::exit::{Exit, Stop};
 use crate::settings::{Settings, Which, template};
-use crate::ui::{Screen, sanitize};
+use crate::ui::{Closed, Screen, sanitize};
 
 #[derive(Serialize)]
 struct Document {
@@ -62,7 +62,8 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Makes the repository and shows its recovery code at once: nothing that fails later may lose it.
+/// Makes the repository. Its recovery code is shown before it exists: nothing that fails later may
+/// lose the code.
 pub(crate) fn make(
     context: &Context<'_>,
     label: Option<&str>,
@@ -80,9 +81,25 @@ pub(crate) fn make(
         kdf: Kdf::DEFAULT,
     };
     let machine = settings.machine.clone();
-    let (session, code) = Session::init(store, &options, &dirs, machine, Arc::new(SystemClock))
-        .context("cannot make a repository")?;
-    show(&code, screen)?;
+    // the engine asks to show it; why that failed is told by us
+    let mut unseen = None;
+    let tell = |code: &RecoveryCode| {
+        show(code, screen).map_err(|error| {
+            unseen = Some(error);
+            engine::Error::Cancelled
+        })
+    };
+    let clock = Arc::new(SystemClock);
+    let made = Session::init_showing(store, &options, &dirs, machine, clock, tell);
+    if let Some(error) = unseen {
+        // a reader that went away is no failure elsewhere; here it is
+        if error.is::<Closed>() {
+            let what = "nobody reads standard output, and the recovery code is shown there once";
+            return Err(Stop::new(Exit::Failed, what, "run it where you can see it").into());
+        }
+        return Err(error);
+    }
+    let session = made.context("cannot make a repository")?;
     Ok(Connection::new(session, dirs, cache))
 }
 

@@ -1,0 +1,18 @@
+//! The program as a user meets it: the built binary, its own home directory, an empty environment.
+//!
+//! Each module is a story. Nothing here knows the inside of a library; `desk` runs the binary and
+//! `state` makes what an agent leaves on a disk.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a test stands on must be there")]
+
+mod desk;
+mod exits;
+mod gate;
+mod golden;
+mod kill;
+mod main_job;
+mod rooms;
+mod secrets;
+mod state;
+mod tidy;
