@@ -13,7 +13,7 @@ use repo::BlockId;
 use super::source::{Content, Location};
 
 /// A run goes on over a gap of unneeded bytes up to this: reading them is cheaper than a request.
-const GAP_BYTES_MAX: u64 = 256 << 10;
+const GAP_BYTES_MAX: u64 = 32 << 10;
 
 /// Sealed bytes of one run.
 const RUN_BYTES_MAX: u64 = 4 << 20;
