@@ -4,7 +4,7 @@
 //! read back is right or is an error that names something; [`HARMLESS`] says what may pass without
 //! an error, and why. Every byte of objects up to 512 bytes is tried, of others a fixed part (the
 //! matrix of the `repo` crate tries them all, on blocks and records); `AGENT_BACKUP_DAMAGE=all`
-//! tries every bit of every byte of every object, and every length, in some ten minutes.
+//! tries every bit of every byte of every object, and every length, and takes long.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
 
 #[path = "support/damage.rs"]

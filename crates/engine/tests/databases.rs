@@ -41,6 +41,8 @@ fn push_now(bench: &Bench) -> (Pushed, Vec<Problem>) {
 fn database(path: &Path, pragmas: &str, rows: u32) -> Connection {
     let db = Connection::open(path).unwrap();
     db.execute_batch(pragmas).unwrap();
+    db.execute_batch("CREATE TABLE first(n INTEGER)").unwrap();
+    db.execute("INSERT INTO first VALUES(?1)", [rows]).unwrap();
     db.execute_batch("CREATE TABLE t(n INTEGER PRIMARY KEY, body BLOB)").unwrap();
     add(&db, 0..rows);
     db
@@ -112,6 +114,8 @@ fn captured_live(pragmas: &str) {
     let path = bench.source().join("a.db");
     let db = database(&path, pragmas, 3_000);
     db.busy_timeout(Duration::from_secs(20)).unwrap();
+    // each commit also writes to the first pages and to the last ones: a torn image shows
+    db.execute_batch("CREATE TABLE last(n INTEGER); INSERT INTO last VALUES(3000)").unwrap();
     let (stop, committed) = (AtomicBool::new(false), AtomicI64::new(3_000));
     std::thread::scope(|scope| {
         let (stop_seen, committed) = (&stop, &committed);
@@ -120,7 +124,12 @@ fn captured_live(pragmas: &str) {
                 if stop_seen.load(Ordering::Relaxed) {
                     break;
                 }
-                add(&db, n..n + 1);
+                let step = format!(
+                    "BEGIN; UPDATE first SET n={0}+1; INSERT INTO t VALUES({0}, zeroblob(400)); \
+                     UPDATE last SET n={0}+1; COMMIT",
+                    n
+                );
+                db.execute_batch(&step).unwrap();
                 committed.store(i64::from(n) + 1, Ordering::SeqCst);
             }
         });
@@ -141,6 +150,11 @@ fn captured_live(pragmas: &str) {
             assert_eq!(entries(&bench, &pushed), [("files/a.db".into(), flag::SQLITE)]);
             let (_dir, image) = unpack(&bench, &memory, &pushed);
             let rows = i64::from(sound_rows(&image));
+            let db = Connection::open(&image).unwrap();
+            let marks = "SELECT first.n, last.n FROM first, last";
+            let marks: (i64, i64) =
+                db.query_row(marks, [], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+            assert_eq!(marks, (rows, rows), "pages of two commits in one image");
             assert!((before..=committed.load(Ordering::SeqCst) + 1).contains(&rows));
         }
     });

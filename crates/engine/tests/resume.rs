@@ -58,22 +58,22 @@ fn assert_restores(bench: &Bench, memory: &MemoryStore, ids: &[OpId]) {
 
 #[test]
 fn a_first_push_killed_ten_times_uploads_little_twice() {
-    // noise: what is stored is what there is, eleven packs of it
+    // noise: what is stored is what there is, nine packs of it and more
     let (bench, memory) = bench();
     let mut dice = Dice::new(4);
     fs::create_dir_all(bench.source()).unwrap();
-    for n in 0..11 {
+    for n in 0..9 {
         fs::write(bench.source().join(format!("noise-{n:02}")), dice.bytes(PACK_BYTES as usize))
             .unwrap();
     }
     drop(bench.init());
-    let whole = 11 * PACK_BYTES + (4 << 20);
+    let whole = 9 * PACK_BYTES + (4 << 20);
     let mut put = 0;
     let options = PushOptions { uploads: 1, readers: 1, ..PushOptions::default() };
     for run in 0..10 {
         let recording = Arc::new(RecordingStore::new(Arc::new(memory.clone())));
         // two calls to open, and then anywhere before the snapshot
-        let after = 3 + dice.below(20);
+        let after = 3 + dice.below(16);
         let dying = Arc::new(FaultStore::new(recording.clone(), move |call| {
             let last_moment = call.verb == Verb::Put && call.name.starts_with("snap/");
             (call.number > after || last_moment).then_some(Fault::CrashBefore)
@@ -105,7 +105,8 @@ fn packs_that_an_index_names_survive_the_death_of_their_push() {
     }));
     assert!(bench.open_on(dying).and_then(|s| bench.push(&s)).is_err());
     let again = push(&bench);
-    assert!(again.stats().bytes_stored <= 3 * PACK_BYTES, "{:?}", again.stats());
+    // packs are closed early where that saves padding
+    assert!(again.stats().bytes_stored <= 4 * PACK_BYTES, "{:?}", again.stats());
     // they are used again only where they still are
     let (other, memory) = self::bench();
     fs::rename(bench.source(), other.source()).unwrap();
@@ -143,6 +144,23 @@ fn a_crash_right_after_the_commit_leaves_a_snapshot_that_counts() {
         assert_eq!(names(&memory, "dead/"), Vec::<String>::new());
         assert_restores(&bench, &memory, &[orphan, id]);
     }
+}
+
+#[test]
+fn a_snapshot_that_somebody_else_declared_dead_is_not_current() {
+    let (bench, memory) = bench();
+    plant(&bench);
+    drop(bench.init());
+    let dying = Arc::new(FaultStore::new(Arc::new(memory.clone()), |call| {
+        (call.name.starts_with("snap/") && call.verb == Verb::Put).then_some(Fault::CrashAfter)
+    }));
+    assert!(bench.open_on(dying).and_then(|s| bench.push(&s)).is_err());
+    let adopted = push(&bench).snapshot().id;
+    // another client took the same crash for a death, before the snapshot could be seen there
+    memory.put(&format!("dead/{adopted}"), vec!["any bytes".into()]).unwrap();
+    let id = made(&push(&bench));
+    assert_ne!(id, adopted);
+    assert_equal(&bench.tree(), &bench.restore(Arc::new(memory), &id));
 }
 
 #[test]
@@ -187,8 +205,9 @@ fn a_push_that_is_killed_every_time_gives_up_and_acknowledges_nothing() {
     }));
     let outcome = bench.push(&bench.open_on(meddling).unwrap());
     assert!(outcome.is_err_and(|e| is_refused(&e)));
-    let next = push(&bench);
-    assert_equal(&bench.tree(), &bench.restore(Arc::new(memory), &made(&next)));
+    // the last of them is this machine's own to judge: nobody declared it dead
+    let next = push(&bench).snapshot().id;
+    assert_equal(&bench.tree(), &bench.restore(Arc::new(memory), &next));
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub fn push(
         && !options.reread
         && let Some(found) = probe::probe(session, &roots, options, monitor, cancel)?
         && found.tree == tree
-        && is_listed(session, &id)?
+        && counts(session, &id)?
     {
         return Ok(Pushed::Unchanged(Box::new(session.snapshot(&id)?), found.stats));
     }
@@ -158,7 +158,7 @@ pub fn push(
         if let Some((current, tree)) = current
             && tree == run.tree.id
             && !options.always
-            && is_listed(session, &current)?
+            && counts(session, &current)?
         {
             op.finish_without_snapshot()?;
             state.unfinished = None;
@@ -209,6 +209,12 @@ fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
     }
     state.unfinished = None;
     session.state.save(state)
+}
+
+/// A snapshot is there and its operation was not declared dead: one that a restart adopted has no
+/// acknowledgement, so another client may have done that at the same moment.
+fn counts(session: &Session, id: &OpId) -> Result<bool> {
+    Ok(is_listed(session, id)? && session.repo.store().list(&format!("dead/{id}"))?.is_empty())
 }
 
 fn is_listed(session: &Session, id: &OpId) -> Result<bool> {
