@@ -42,3 +42,5 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 pub const PATH_BYTES_MAX: usize = 32 << 10;
 /// A heartbeat rewrites `op/<id>` this often, in seconds (B2: few versions of one name).
 pub const HEARTBEAT_SECS: u64 = 15 * 60;
+/// A push lists every pack while there are at most this many: 20 pages of a listing.
+pub const PACKS_LISTED_MAX: usize = 20_000;

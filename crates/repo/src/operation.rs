@@ -5,8 +5,9 @@
 //! P2  LIST gc/, read new lists            C: condemned and quarantined packs
 //! P3  LIST index/, read new tables        I
 //! P4  LIST dead/                          X: operations that never committed and never will
-//!     reusable(block): some pack of I holds it that is not in C and whose owner is not in X, or
-//!     which a LIST packs/<owner> begun after P2 shows
+//!     LIST packs/, if I names at most 20,000 packs; else only packs/<owner>- of owners in X
+//!     reusable(block): some pack of I holds it that is not in C and that the LIST shows, or whose
+//!     owner is not in X where that was not listed
 //! P5  PUT packs, then PUT index/0-<id>-<n>
 //! P7  PUT snap/<id>
 //! P8  GET kill/<id>: absent -> acknowledged; present -> in doubt: all again under a new id
@@ -25,7 +26,7 @@ use crate::cache::Cache;
 use crate::error::Result;
 use crate::id::{MachineId, OpId, PackId};
 use crate::index::{self, Index, IndexObject};
-use crate::limits::{HEARTBEAT_SECS, INDEX_OBJECT_BYTES_TARGET};
+use crate::limits::{HEARTBEAT_SECS, INDEX_OBJECT_BYTES_TARGET, PACKS_LISTED_MAX};
 use crate::object::{self, ObjectKind};
 use crate::pack::PackTable;
 use crate::repository::Repository;
@@ -164,28 +165,32 @@ impl<'r> Operation<'r> {
         Ok(())
     }
 
-    /// P2, P3, P4: what may be reused. To be called once, right after the announcement.
+    /// P2, P3, P4: what may be reused. Packs are listed too, so that a pack that is gone or cut short
+    /// heals with the next push that meets its content. To be called once, right after the announcement.
     pub fn survey(&self, cache: Option<&Cache>) -> Result<Survey> {
         let condemned = self.repo.condemned()?;
         let objects = self.repo.index_objects(cache)?;
         let dead: HashSet<OpId> = self.repo.ids_under("dead/")?.into_iter().collect();
-        let owners: HashSet<OpId> = objects
-            .iter()
-            .flat_map(|o| &o.packs)
-            .map(|t| t.op)
-            .filter(|op| dead.contains(op))
-            .collect();
+        let tables = || objects.iter().flat_map(|object| &object.packs);
+        let every = tables().count() <= PACKS_LISTED_MAX;
+        let prefixes: HashSet<String> = if every {
+            tables().take(1).map(|_| "packs/".to_owned()).collect()
+        } else {
+            let of_dead = tables().filter(|table| dead.contains(&table.op));
+            of_dead.map(|table| format!("packs/{}-", table.op)).collect()
+        };
         let mut listed = HashSet::new();
-        for owner in owners {
-            let items = self.repo.store().list(&format!("packs/{owner}-"))?;
+        for prefix in prefixes {
+            let items = self.repo.store().list(&prefix)?;
             listed.extend(items.iter().filter_map(|item| {
                 PackId::from_object_name(&item.name).map(|pack| (pack, item.size))
             }));
         }
         let mut index = Index::default();
-        for table in objects.iter().flat_map(|o| &o.packs) {
+        for table in tables() {
             let pack = table.pack();
-            let exists = !dead.contains(&table.op) || listed.contains(&(pack, table.bytes));
+            let exists =
+                listed.contains(&(pack, table.bytes)) || !every && !dead.contains(&table.op);
             if exists && !condemned.contains(&pack) {
                 index.add(table, true)?;
             }
@@ -195,36 +200,39 @@ impl<'r> Operation<'r> {
     }
 
     /// P5, second half: publishes the tables of packs whose PUT was acknowledged, in one object or,
-    /// if they are large, in several. Returns the bytes written.
-    pub fn put_index(&self, packs: Vec<PackTable>) -> Result<u64> {
+    /// if they are large, in several; the cache keeps what was written. Returns its bytes.
+    pub fn put_index(&self, packs: Vec<PackTable>, cache: Option<&Cache>) -> Result<u64> {
         let (mut part, mut part_bytes, mut written) = (Vec::new(), 0, 0);
         for table in packs {
             let bytes = table.coded_len_max();
             if !part.is_empty() && part_bytes + bytes > INDEX_OBJECT_BYTES_TARGET {
-                written += self.put_index_object(std::mem::take(&mut part))?;
+                written += self.put_index_object(std::mem::take(&mut part), cache)?;
                 part_bytes = 0;
             }
             part_bytes += bytes;
             part.push(table);
         }
-        Ok(written + self.put_index_object(part)?)
+        Ok(written + self.put_index_object(part, cache)?)
     }
 
-    fn put_index_object(&self, packs: Vec<PackTable>) -> Result<u64> {
+    fn put_index_object(&self, packs: Vec<PackTable>, cache: Option<&Cache>) -> Result<u64> {
         let mut state = self.lock();
         let name = index::object_name(0, &self.id, state.index_count);
         state.index_count += 1;
         drop(state);
-        let bytes = object::seal_record(
+        let bytes: Bytes = object::seal_record(
             self.repo.keys(),
             self.repo.id(),
             ObjectKind::Index,
             &name,
             &IndexObject { packs },
-        );
-        let len = bytes.len() as u64;
-        self.repo.store().put(&name, vec![bytes.into()])?;
-        Ok(len)
+        )
+        .into();
+        self.repo.store().put(&name, vec![bytes.clone()])?;
+        if let Some(cache) = cache {
+            cache.put_object(&name, &bytes);
+        }
+        Ok(bytes.len() as u64)
     }
 
     /// P7 and P8: writes the snapshot, then looks whether it counts. The sealed object is returned

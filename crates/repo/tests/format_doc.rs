@@ -41,6 +41,7 @@ fn limits() -> BTreeMap<&'static str, u64> {
         ENTRY_BYTES_MAX,
         PATH_BYTES_MAX,
         HEARTBEAT_SECS,
+        PACKS_LISTED_MAX,
     )
 }
 

@@ -124,7 +124,6 @@ impl Read for Image {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 #[allow(clippy::needless_pass_by_value, reason = "the argument of map_err")]
 fn sql(e: rusqlite::Error) -> io::Error {
     let busy = matches!(

@@ -251,9 +251,9 @@ mod tests {
     #[test]
     fn neighbours_are_one_request_and_far_blocks_are_not() {
         let k = 1024;
-        let near = [block(0, 0, 1000), block(0, 1000, 1000), block(0, 2000 + 256 * k, 10)];
+        let near = [block(0, 0, 1000), block(0, 1000, 1000), block(0, 2000 + 32 * k, 10)];
         assert_eq!(lengths(&near), [3]);
-        let far = [block(0, 0, 1000), block(0, 1001 + 256 * k, 10)];
+        let far = [block(0, 0, 1000), block(0, 1001 + 32 * k, 10)];
         assert_eq!(lengths(&far), [1, 1]);
         let packs = [block(0, 0, 10), block(1, 10, 10), block(1, 20, 10)];
         assert_eq!(lengths(&packs), [1, 2]);

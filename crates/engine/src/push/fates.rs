@@ -19,16 +19,13 @@ pub(super) enum Bond {
     Database,
 }
 
-/// For each file that something depends on: how it ended, `None` while a reader is at it.
-type Known = HashMap<(Bond, Vec<u8>), Option<bool>>;
-
 /// By path: kept or not, `None` while a reader is at it.
 type Settled = HashMap<(Bond, Vec<u8>), Option<bool>>;
 
 /// Files others depend on, and how reading them ended.
 #[derive(Debug, Default)]
 pub(super) struct Fates {
-    fates: Mutex<Known>,
+    fates: Mutex<Settled>,
     settled: Condvar,
 }
 
@@ -36,7 +33,7 @@ pub(super) struct Fates {
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
 impl Fates {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Settled> {
         self.fates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

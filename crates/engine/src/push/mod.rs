@@ -135,7 +135,7 @@ pub fn push(
         && !options.reread
         && let Some(found) = probe::probe(session, &roots, options, monitor, cancel)?
         && found.tree == tree
-        && counts(session, &id)?
+        && is_current(session, &id)?
     {
         return Ok(Pushed::Unchanged(Box::new(session.snapshot(&id)?), found.stats));
     }
@@ -158,7 +158,7 @@ pub fn push(
         if let Some((current, tree)) = current
             && tree == run.tree.id
             && !options.always
-            && counts(session, &current)?
+            && is_current(session, &current)?
         {
             op.finish_without_snapshot()?;
             state.unfinished = None;
@@ -213,12 +213,14 @@ fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
 
 /// A snapshot is there and its operation was not declared dead: one that a restart adopted has no
 /// acknowledgement, so another client may have done that at the same moment.
-fn counts(session: &Session, id: &OpId) -> Result<bool> {
-    Ok(is_listed(session, id)? && session.repo.store().list(&format!("dead/{id}"))?.is_empty())
+fn is_current(session: &Session, id: &OpId) -> Result<bool> {
+    Ok(is_listed(session, &Snapshot::object_name(id))?
+        && !is_listed(session, &format!("dead/{id}"))?)
 }
 
-fn is_listed(session: &Session, id: &OpId) -> Result<bool> {
-    Ok(!session.repo.store().list(&Snapshot::object_name(id))?.is_empty())
+/// True if the store lists exactly this object; a listing by prefix also shows longer names.
+fn is_listed(session: &Session, name: &str) -> Result<bool> {
+    Ok(session.repo.store().list(name)?.iter().any(|item| item.name == name))
 }
 
 /// A snapshot that this machine saw must be there, or have a forget record.
@@ -227,8 +229,8 @@ fn refuse_rollback(session: &Session, state: &State, options: &PushOptions) -> R
         return Ok(());
     };
     if options.accept_rollback
-        || is_listed(session, &id)?
-        || !session.repo.store().list(&format!("forgot/{id}"))?.is_empty()
+        || is_listed(session, &Snapshot::object_name(&id))?
+        || is_listed(session, &format!("forgot/{id}"))?
     {
         return Ok(());
     }
@@ -270,7 +272,7 @@ fn record(
         user: session.machine.user.clone(),
         started_nanos,
         finished_nanos: session.clock.now_nanos(),
-        counter: state.counter + 1,
+        counter: state.counter.saturating_add(1),
         previous: state.previous.as_ref().and_then(|p| OpId::from_hex(&p.id)),
         previous_hash: state.previous.as_ref().and_then(hash),
         roots: roots

@@ -215,7 +215,7 @@ pub(super) fn run(
     };
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
-    let uploads = Uploads::new(repo, op, session.clock.clone());
+    let uploads = Uploads::new(session, op);
     let fates = Fates::default();
     let context = Context {
         dedup: &dedup,

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use repo::limits::PACKS_PER_INDEX;
-use repo::{Operation, PackTable, Repository};
+use repo::{Cache, Operation, PackTable, Repository};
 
 use super::collect::Message;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::session::Session;
 
 /// A finished pack on its way.
 pub(super) struct Pack {
@@ -26,17 +27,19 @@ pub(super) struct Uploads<'a> {
     pub(super) repo: &'a Repository,
     pub(super) op: &'a Operation<'a>,
     pub(super) clock: Arc<dyn Clock>,
+    cache: Option<&'a Cache>,
     acknowledged: Mutex<Vec<PackTable>>,
     /// Bytes the store acknowledged.
     pub(super) bytes_stored: AtomicU64,
 }
 
 impl<'a> Uploads<'a> {
-    pub(super) fn new(repo: &'a Repository, op: &'a Operation<'a>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(session: &'a Session, op: &'a Operation<'a>) -> Self {
         Self {
-            repo,
+            repo: &session.repo,
             op,
-            clock,
+            clock: session.clock.clone(),
+            cache: session.cache.as_ref(),
             acknowledged: Mutex::new(Vec::new()),
             bytes_stored: AtomicU64::new(0),
         }
@@ -66,7 +69,7 @@ impl<'a> Uploads<'a> {
     }
 
     fn put_index(&self, tables: Vec<PackTable>) -> Result<()> {
-        let bytes = self.op.put_index(tables)?;
+        let bytes = self.op.put_index(tables, self.cache)?;
         self.bytes_stored.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }

@@ -162,7 +162,7 @@ impl<'s> Forger<'s> {
         let (table, object) = self.writer.finish(repo.keys(), repo.id());
         repo.store().put(&table.pack().object_name(), vec![object]).unwrap();
         self.tables.push(table);
-        self.op.put_index(self.tables).unwrap();
+        self.op.put_index(self.tables, None).unwrap();
         let mut snapshot = snapshot(self.op.id(), tree);
         change(&mut snapshot);
         let (commit, _) = self.op.commit(&snapshot).unwrap();

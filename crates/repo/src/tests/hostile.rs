@@ -247,7 +247,7 @@ fn rows_that_overlap_in_one_pack_do_not_confuse_a_joint_read() {
     index.add(&bad, false).unwrap();
     index.add(&good, false).unwrap();
     let op = crate::Operation::announce(&repo, OP, crate::OpKind::Push, super::MACHINE, 0).unwrap();
-    op.put_index(vec![good]).unwrap();
+    op.put_index(vec![good], None).unwrap();
     let reader = Reader::new(&repo, None, index);
     assert!(reader.read_all(&[first, ID, second]).is_err());
     assert_eq!(reader.read_all(&[first, second]).unwrap(), [vec![1; 50], vec![2; 50]]);

@@ -194,7 +194,7 @@ fn push(repo: &Repository, op: OpId) -> Result<(Commit, Files)> {
     ];
     let tree = build_tree(repo, &entries, &mut |node| meta.add(BlockKind::Node, &node, &[]))?;
     tables.push(meta.put()?);
-    operation.put_index(tables)?;
+    operation.put_index(tables, None)?;
     let (commit, _) = operation.commit(&snapshot_of(op, tree.id))?;
     let files = Files::from([
         (b"agent/a.json".to_vec(), small.to_vec()),

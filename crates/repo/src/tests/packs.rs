@@ -136,7 +136,7 @@ fn blocks_that_are_gone_cost_few_listings() {
     let blocks: Vec<_> = (0..30_u8).map(|n| (BlockKind::Data, vec![n; 50])).collect();
     let (table, ids) = put(&repo, &blocks);
     let op = crate::Operation::announce(&repo, OP, crate::OpKind::Push, super::MACHINE, 0).unwrap();
-    op.put_index(vec![table.clone()]).unwrap();
+    op.put_index(vec![table.clone()], None).unwrap();
     store.delete(&table.pack().object_name()).unwrap();
     let recorder = Arc::new(RecordingStore::new(Arc::new(store)));
     let counted = open(Arc::clone(&recorder) as Arc<dyn Store>).unwrap();
@@ -171,7 +171,7 @@ fn a_block_that_gc_moved_is_found_after_one_look_at_the_index() {
         super::MACHINE,
         0,
     );
-    gc.unwrap().put_index(vec![new]).unwrap();
+    gc.unwrap().put_index(vec![new], None).unwrap();
     store.delete(&old.pack().object_name()).unwrap();
     assert_eq!(Reader::new(&repo, None, index).read(&ids[0]).unwrap(), vec![1; 900]);
 }
