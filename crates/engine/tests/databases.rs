@@ -125,9 +125,8 @@ fn captured_live(pragmas: &str) {
                     break;
                 }
                 let step = format!(
-                    "BEGIN; UPDATE first SET n={0}+1; INSERT INTO t VALUES({0}, zeroblob(400)); \
-                     UPDATE last SET n={0}+1; COMMIT",
-                    n
+                    "BEGIN; UPDATE first SET n={n}+1; INSERT INTO t VALUES({n}, zeroblob(400)); \
+                     UPDATE last SET n={n}+1; COMMIT"
                 );
                 db.execute_batch(&step).unwrap();
                 committed.store(i64::from(n) + 1, Ordering::SeqCst);

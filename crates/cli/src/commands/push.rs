@@ -8,6 +8,7 @@ use engine::scan;
 use repo::Kind;
 use repo::keys::SecretInput;
 use serde::Serialize;
+use store::Address;
 
 use crate::args::Push;
 use crate::commands::snapshots::{SnapshotRecord, StatsRecord, contents, short_id};
@@ -47,7 +48,9 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
         return Err(chosen.nothing(settings).into());
     }
     let defaults = &settings.push;
+    let remote = !matches!(settings.which.address(), Address::Local(_));
     let options = PushOptions {
+        uploads: if remote { 2 } else { 1 },
         tags: args.tags.clone(),
         always: args.always,
         reread: args.force_read,

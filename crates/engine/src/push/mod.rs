@@ -58,7 +58,8 @@ pub struct PushOptions {
     pub readers: usize,
     /// Threads that compress and seal.
     pub sealers: usize,
-    /// Packs uploaded at the same time.
+    /// Packs uploaded at the same time, 32 MiB of memory each: one keeps a disk busy, a network
+    /// wants two.
     pub uploads: usize,
     /// How long a locked database is waited for before it is copied as it lies.
     pub database_wait: Duration,
@@ -76,7 +77,7 @@ impl Default for PushOptions {
             reason: None,
             readers: cores.clamp(1, 4),
             sealers: cores,
-            uploads: 2,
+            uploads: 1,
             database_wait: Duration::from_secs(5),
         }
     }

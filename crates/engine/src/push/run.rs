@@ -205,7 +205,7 @@ pub(super) fn run(
     let sources: Vec<Option<SourceRoot>> =
         dirs.iter().map(|dir| SourceRoot::open_dir(dir).ok()).collect();
     let pool = sealers(options.sealers)?;
-    let permits = Arc::new(Permits::new(options.sealers + options.readers + 1));
+    let permits = Arc::new(Permits::new(options.sealers + 2));
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
     let (counts, window, stop) = (Counts::default(), Window::default(), AtomicBool::new(false));
