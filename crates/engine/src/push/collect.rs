@@ -22,6 +22,7 @@ use super::rows::{Look, NewRows, Row};
 use super::upload::Pack;
 use crate::error::{Error, Result};
 use crate::scan::Stat;
+use crate::session::Session;
 
 /// How often a quiet collector looks whether the run was cancelled.
 const CANCEL_CHECK: Duration = Duration::from_millis(100);
@@ -69,6 +70,7 @@ pub(super) struct Collected {
 
 /// The collector.
 pub(super) struct Collector<'a> {
+    session: &'a Session,
     repo: &'a Repository,
     op: OpId,
     index: Arc<Index>,
@@ -93,13 +95,15 @@ struct Blocks {
 
 impl<'a> Collector<'a> {
     pub(super) fn new(
-        repo: &'a Repository,
+        session: &'a Session,
         op: OpId,
         index: Arc<Index>,
         permits: Arc<Permits>,
         packs: Sender<Pack>,
     ) -> Self {
+        let repo = &session.repo;
         Self {
+            session,
             repo,
             op,
             index,
@@ -262,6 +266,7 @@ impl<'a> Collector<'a> {
                     let log = log.as_ref().map(Look::of_log);
                     self.rows
                         .push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
+                    self.rows.spill(self.session);
                 }
                 Ok(())
             }

@@ -128,6 +128,9 @@ pub(super) struct Rows {
     head: Option<FileRow>,
 }
 
+/// Rows that are kept in memory at most before they are written.
+const SPILL_ROWS: usize = 2048;
+
 /// Rows handed over at a time.
 const BATCH_ROWS: usize = 512;
 
@@ -177,7 +180,8 @@ impl Rows {
     }
 }
 
-/// Rows to write once the snapshot is acknowledged.
+/// Rows on their way into the cache. They may be written before the snapshot is acknowledged: a row
+/// is used only if its blocks are reusable then.
 #[derive(Debug, Default)]
 pub(super) struct NewRows {
     put: Vec<FileRow>,
@@ -186,6 +190,14 @@ pub(super) struct NewRows {
 impl NewRows {
     pub(super) fn push(&mut self, path: &[u8], row: &Row) {
         self.put.push(FileRow { key: key_of_path(path), value: row.encode() });
+    }
+
+    /// Writes them if they are many.
+    pub(super) fn spill(&mut self, session: &Session) {
+        if self.put.len() >= SPILL_ROWS {
+            self.save(session);
+            self.put.clear();
+        }
     }
 
     /// Writes them. Rows of files that are gone stay: they cost little and never match.

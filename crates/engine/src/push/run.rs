@@ -249,7 +249,7 @@ pub(super) fn run(
             uploaders.push(scope.spawn(move || uploads.run(&packs, &out)));
         }
         drop(packs);
-        let collector = Collector::new(repo, op.id(), index.clone(), permits.clone(), send_pack);
+        let collector = Collector::new(session, op.id(), index.clone(), permits.clone(), send_pack);
         let (window, counts, stop, permits) = (&window, &counts, &stop, &permits);
         let tell = &tell;
         let messages_of_collector = messages.clone();
