@@ -210,6 +210,9 @@ fn a_push_that_is_killed_every_time_gives_up_and_acknowledges_nothing() {
     assert_equal(&bench.tree(), &bench.restore(Arc::new(memory), &next));
 }
 
+/// How a machine can lose what it knew, with a name.
+type Loss<'a> = (&'a str, &'a dyn Fn(&Bench));
+
 #[test]
 fn losing_state_or_cache_costs_time_and_changes_nothing() {
     let (other, _) = bench();
@@ -217,7 +220,6 @@ fn losing_state_or_cache_costs_time_and_changes_nothing() {
     drop(other.init());
     push(&other);
     let foreign = cache_file(&other.dirs());
-    type Loss<'a> = (&'a str, &'a dyn Fn(&Bench));
     let losses: [Loss<'_>; 8] = [
         ("state", &|b| lose_state(b)),
         ("cache", &|b| fs::remove_dir_all(b.dirs().cache).unwrap()),
