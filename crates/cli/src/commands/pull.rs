@@ -25,7 +25,7 @@ use crate::ui::{count, sanitize};
 
 /// Files written at once from a bucket: each waits for the network most of the time, and each takes
 /// some 10 MiB for what it is reading.
-const REMOTE_WORKERS: usize = 4;
+const REMOTE_WORKERS: usize = 3;
 
 /// A snapshot of which only some roots are wanted.
 struct Roots<'s> {

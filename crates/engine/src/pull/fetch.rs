@@ -19,7 +19,7 @@ const GAP_BYTES_MAX: u64 = 32 << 10;
 const RUN_BYTES_MAX: u64 = 4 << 20;
 
 /// Plaintext kept for other files that share a block.
-const CACHE_BYTES_MAX: usize = 12 << 20;
+const CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// Largest plaintext of a block that is believed.
 const BLOCK_BYTES_MAX: u32 = 16 << 20;

@@ -35,7 +35,7 @@ const SEGMENT_BYTES: u64 = 4 << 20;
 /// Segments of one unit in flight.
 const AHEAD_MAX: usize = 12;
 /// Plaintext of all segments in flight, over all workers.
-pub(super) const IN_FLIGHT_BYTES: u64 = 20 << 20;
+pub(super) const IN_FLIGHT_BYTES: u64 = 32 << 20;
 /// A hole is worth a hole from this length on: a page of most file systems.
 const HOLE_BYTES: usize = 4096;
 /// Bytes taken at once from a local file.
