@@ -23,9 +23,8 @@ use crate::settings::{Settings, absolute};
 use crate::ui::progress::Meter;
 use crate::ui::{count, sanitize};
 
-/// Files written at once from a bucket: each waits for the network most of the time, and each takes
-/// some 10 MiB for what it is reading.
-const REMOTE_WORKERS: usize = 3;
+/// Reads from a bucket under way at once: each waits for the network most of the time.
+const REMOTE_WORKERS: usize = 8;
 
 /// A snapshot of which only some roots are wanted.
 struct Roots<'s> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::bounded;
@@ -117,18 +117,11 @@ fn open_bases(bases: &[Base]) -> Result<Vec<Target>> {
     Ok(targets)
 }
 
-/// All files: workers write, one thread commits.
+/// All files: writers write, one thread commits.
 fn write_files(run: &Run<'_>) {
-    let units = write::units(run);
-    let next = AtomicUsize::new(0);
     let (out, finished) = bounded(WAITING_FILES_MAX);
     std::thread::scope(|scope| {
-        for _ in 0..run.pool.current_num_threads().min(units.len()) {
-            let out = out.clone();
-            let (units, next) = (&units, &next);
-            scope.spawn(move || write::work(run, units, next, &out));
-        }
-        drop(out);
+        scope.spawn(move || write::write_all(run, &out));
         commit::commit_all(run, &finished);
     });
 }

@@ -14,8 +14,10 @@ mod apply;
 mod commit;
 mod error;
 mod fetch;
+mod file;
 mod finish;
 mod inspect;
+mod layout;
 mod plan;
 mod select;
 mod snapshot;
@@ -81,7 +83,7 @@ pub struct Options {
     pub special_bits: bool,
     /// Refuse entries that differ only in case from another: they would replace each other.
     pub fold_case: bool,
-    /// Files written at once; for a remote store more than there are cores.
+    /// Reads from the store under way at once; for a remote store more than there are cores.
     pub workers: usize,
 }
 

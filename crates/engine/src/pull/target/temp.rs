@@ -54,6 +54,19 @@ impl Temp {
         Ok((temp, File::from(fd)))
     }
 
+    /// Lets go of the descriptors; the name stays, and [`Temp::resume`] or the next pull finds it.
+    pub(crate) fn park(mut self) -> String {
+        self.done = true;
+        std::mem::take(&mut self.name)
+    }
+
+    /// Opens a file that was parked in this directory.
+    pub(crate) fn resume(dir: &Dir, name: String) -> io::Result<(Self, File)> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(dir, name.as_str(), flags, Mode::empty())?;
+        Ok((Self { dir: Dir::clone(dir), name, done: false }, File::from(fd)))
+    }
+
     /// A new symbolic link.
     pub(crate) fn symlink(dir: &Dir, points_to: &[u8]) -> io::Result<Self> {
         Ok(Self::make(dir, |name| rustix::fs::symlinkat(points_to, dir, name))?.0)

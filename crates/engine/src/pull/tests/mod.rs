@@ -51,7 +51,7 @@ impl Memory {
     fn block(&mut self, plain: &[u8]) -> BlockId {
         let id = BlockId(*blake3::hash(plain).as_bytes());
         let len = u32::try_from(plain.len()).unwrap();
-        let pack = PackId { op: OpId([7; 16]), n: u32::try_from(self.stored >> 23).unwrap() };
+        let pack = PackId { op: OpId([7; 16]), n: u32::try_from(self.stored >> 21).unwrap() };
         let location = Location { pack, offset: self.stored, stored_len: len, plain_len: len };
         self.blocks.entry(id).or_insert_with(|| {
             self.stored += u64::from(len);

@@ -229,6 +229,71 @@ fn a_map_that_jumps_between_blocks_loads_each_block_once() {
     assert_eq!(m.blocks_read().len(), 40);
 }
 
+/// More files than may be open at once, each in three parts that lie in three blocks, the last part
+/// first.
+fn woven() -> (Memory, Vec<(String, Vec<u8>)>) {
+    let files: Vec<_> = (0..300u64).map(|n| (format!("r/{n:03}"), noise(n, 3000))).collect();
+    let mut m = Memory::default();
+    m.dir("r");
+    let blocks = [2, 0, 1].map(|part| {
+        let parts = files.iter().map(|(_, content)| &content[part * 1000..][..1000]);
+        (part, m.block(&parts.collect::<Vec<_>>().concat()))
+    });
+    for (offset, (path, content)) in (0..).step_by(1000).zip(&files) {
+        let part = |wanted| blocks.iter().find(|(part, _)| *part == wanted).unwrap().1;
+        let map = [0, 1, 2].map(|n| Extent { block: part(n), offset, len: 1000 });
+        m.mapped(path, content, map.to_vec());
+    }
+    (m, files)
+}
+
+#[test]
+fn files_that_wait_for_their_next_part_are_set_aside() {
+    let (mut m, files) = woven();
+    let g = Ground::new();
+    let report = restore(&m, &g.options());
+    assert_eq!(report.created, 301);
+    for (path, content) in &files {
+        assert!(g.read(path) == *content, "{path}");
+    }
+    assert_eq!(m.blocks_read().len(), 3, "each block once");
+    g.check();
+    // A part that is gone: no file is whole, and of what was set aside nothing stays.
+    let g = Ground::new();
+    m.damage(
+        &files.iter().flat_map(|(_, c)| c[1000..2000].to_vec()).collect::<Vec<_>>(),
+        Damage::Gone,
+    );
+    let report = run(&m, &g.options()).unwrap();
+    assert_eq!(report.problems.len(), 300);
+    g.check();
+}
+
+#[test]
+fn parts_that_are_kept_and_parts_that_come_early_make_one_hash() {
+    let content = noise(9, 10 * (1 << 20));
+    let parts: Vec<&[u8]> = content.chunks(1 << 20).collect();
+    let mut m = Memory::default();
+    m.dir("r");
+    // In the store the parts lie backwards.
+    let mut map: Vec<_> = (parts.iter().rev())
+        .map(|part| Extent { block: m.block(part), offset: 0, len: 1 << 20 })
+        .collect();
+    map.reverse();
+    m.mapped("r/db", &content, map);
+    let g = Ground::new();
+    fs::create_dir_all(g.path("r")).unwrap();
+    let mut there = content.clone();
+    for changed in [0, 3, 4, 9] {
+        there[changed * (1 << 20)] ^= 1;
+    }
+    fs::write(g.path("r/db"), &there).unwrap();
+    let report = restore(&m, &g.options());
+    assert_eq!((report.patched, report.bytes_kept), (1, 6 * (1 << 20)));
+    assert!(g.read("r/db") == content);
+    g.check();
+}
+
 #[test]
 fn of_a_large_changed_file_only_what_differs_is_fetched() {
     let mut content = noise(1, 10 << 20);
