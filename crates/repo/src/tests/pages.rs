@@ -39,6 +39,7 @@ struct Database {
     dir: TempDir,
     noise: Noise,
     page_size: u64,
+    auto_vacuum: bool,
     rows: u64,
 }
 
@@ -47,7 +48,8 @@ impl Database {
         let noise = Noise(u64::from(page_size) + u64::from(reserved) + 1);
         let rows = if page_size > 4096 { 150 } else { 400 };
         let page_size = u64::from(page_size);
-        let mut db = Self { dir: tempfile::tempdir().unwrap(), noise, page_size, rows };
+        let mut db =
+            Self { dir: tempfile::tempdir().unwrap(), noise, page_size, auto_vacuum, rows };
         let vacuum = u8::from(auto_vacuum);
         let pragmas = format!("PRAGMA page_size={page_size}; PRAGMA auto_vacuum={vacuum};");
         db.run(&format!("{pragmas} PRAGMA user_version=1;"));
@@ -144,7 +146,11 @@ fn every_page_of_a_database_comes_back() {
     for db in databases() {
         let (format, pages) = db.pages();
         for (pgno, page) in numbered(&pages) {
-            assert!(round_trip(format, page, pgno), "page {pgno} of {format:?} is refused");
+            // a pointer map looks like anything: it comes back, but the encoder may refuse it
+            let entries = (format.page_size() - u32::from(format.reserved())) / 5;
+            let map = db.auto_vacuum && pgno >= 2 && (pgno - 2) % (entries + 1) == 0;
+            let taken = round_trip(format, page, pgno);
+            assert!(taken || map, "page {pgno} of {format:?} is refused");
         }
     }
 }
@@ -231,18 +237,19 @@ fn shares(old: &(PageFormat, Vec<Vec<u8>>), new: &(PageFormat, Vec<Vec<u8>>)) ->
 #[test]
 fn pages_that_vacuum_moved_are_equal() {
     for (page_size, reserved) in [(512, 0), (1024, 7), (4096, 0), (4096, 32)] {
-        let db = Database::new(page_size, reserved, false);
-        db.run("VACUUM");
-        let old = db.pages();
         // rows of the first table go or come: everything behind them moves
         for change in [
             "DELETE FROM first WHERE id BETWEEN 40 AND 60",
             "INSERT INTO first SELECT id + 2000000, body FROM first LIMIT 9",
         ] {
+            let db = Database::new(page_size, reserved, false);
+            db.run("VACUUM");
+            let old = db.pages();
             db.run(&format!("{change}; VACUUM"));
             let (raw, normalised) = shares(&old, &db.pages());
             println!("{page_size}-{reserved}, {change}: {raw} % as they lie, {normalised} %");
-            assert!(raw < 50 && normalised > 80, "{raw} %, {normalised} %");
+            // leaves without overflow are equal as they lie
+            assert!(raw <= 75 && normalised >= 95, "{raw} % as they lie, {normalised} %");
         }
     }
 }
@@ -383,7 +390,7 @@ fn put(page: &mut [u8], bytes: &str) {
 #[test]
 fn the_vectors_of_the_format_hold() {
     let vectors = vectors();
-    assert_eq!(vectors.len(), 12);
+    assert_eq!(vectors.len(), 14);
     for [reserved, pgno, bytes, change, hash] in vectors {
         let format = PageFormat::new(512, reserved.parse().unwrap()).unwrap();
         let pgno = pgno.parse().unwrap();
