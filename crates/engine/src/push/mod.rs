@@ -12,6 +12,7 @@
 
 mod blocks;
 mod collect;
+mod database;
 mod fates;
 mod probe;
 mod reader;
