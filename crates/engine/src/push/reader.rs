@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,9 +16,10 @@ use repo::{BlockNo, Entry, Index, Xattr, flag};
 
 use super::blocks::{Dedup, Filler, Piece, push_piece};
 use super::collect::{Item, Message, ReadFile};
-use super::database::Captured;
+use super::database::{Captured, is_shared_memory};
 use super::fates::{Bond, Fates};
 use super::rows::{Look, Row};
+use crate::capture::gate;
 use crate::clock::Clock;
 use crate::monitor::Problem;
 use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
@@ -65,6 +66,10 @@ pub(super) struct Context<'a> {
     pub(super) cutter: &'a Cutter,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database_wait: Duration,
+    /// For how long the health of a database is checked, if at all.
+    pub(super) check_databases: Option<Duration>,
+    /// Our private directory for captures.
+    pub(super) scratch: &'a Path,
     pub(super) out: Sender<Message>,
     pub(super) stop: &'a AtomicBool,
     pub(super) bytes_read: &'a AtomicU64,
@@ -162,7 +167,9 @@ impl<'a> FileReader<'a> {
         match (self.cx.fates.wait(bond, &path, self.cx.stop), bond) {
             (None, _) => Outcome::Stopped,
             (Some(true), Bond::Name) => Outcome::Link(job.path, Box::new(job.entry)),
-            (Some(true), Bond::Database) => Outcome::Gone, // part of the image
+            // part of the image; shared memory is worth nothing anywhere else
+            (Some(true), Bond::Database) => Outcome::Gone,
+            (Some(false), Bond::Database) if is_shared_memory(&job.path) => Outcome::Gone,
             (Some(false), _) => {
                 job.entry.link = None;
                 self.file(job)
@@ -175,7 +182,7 @@ impl<'a> FileReader<'a> {
         self.pages.flush();
     }
 
-    fn problem(&self, path: &[u8], what: String, notice: bool) {
+    pub(super) fn problem(&self, path: &[u8], what: String, notice: bool) {
         (self.cx.problem)(Problem { path: path.to_vec(), what, notice });
     }
 
@@ -186,6 +193,9 @@ impl<'a> FileReader<'a> {
             let Some(root) = &self.cx.roots[job.root] else {
                 return self.gone(&job, "its root cannot be opened");
             };
+            let full = self.cx.dirs[job.root].join(os_path(&job.rel));
+            // until this file is done nobody else in this process opens it
+            let _hold = gate::hold(&full, &job.stat);
             let mut file = match root.open(&job.rel, &job.stat) {
                 Ok(file) => file,
                 Err(OpenProblem::Replaced) if attempt < TRIES_MAX => match self.look_again(&job) {
@@ -215,7 +225,7 @@ impl<'a> FileReader<'a> {
                         return self.done(job, content, look, log, seen_nanos);
                     }
                     Err(e) => {
-                        let what = format!("copied as it lay, maybe inconsistent: {e}");
+                        let what = format!("a database, copied as it lay with its log: {e}");
                         self.problem(&job.path, what, false);
                         // without a row the next push tries again to capture it
                         again_soon = e.kind() == io::ErrorKind::ResourceBusy;
