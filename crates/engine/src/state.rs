@@ -93,6 +93,11 @@ impl StateDir {
         state.join("repos").join(repo.hex()).join("machine.key")
     }
 
+    /// Where captures keep what they must keep for a moment. Only under the lock.
+    pub(crate) fn captures(&self) -> PathBuf {
+        self.dir.join("capture")
+    }
+
     fn file(&self) -> PathBuf {
         self.dir.join("state.json")
     }

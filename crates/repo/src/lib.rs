@@ -16,6 +16,7 @@ mod object;
 mod operation;
 mod pack;
 mod padding;
+pub mod pages;
 mod random;
 mod repository;
 mod seal;

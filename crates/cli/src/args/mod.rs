@@ -145,6 +145,9 @@ pub(crate) struct Push {
     /// Read every file, also those that look unchanged
     #[arg(long)]
     pub(crate) force_read: bool,
+    /// Check the SQLite databases that are read, for at most 30 s each
+    #[arg(long)]
+    pub(crate) check_databases: bool,
     /// Do not enter directories on other file systems
     #[arg(long)]
     pub(crate) one_file_system: bool,

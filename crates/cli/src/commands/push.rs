@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
         always: args.always,
         reread: args.force_read,
         accept_rollback: args.accept_rollback,
+        check_databases: args.check_databases,
         scan: scan::Options {
             exclude_larger_than: args.exclude_larger_than.or(defaults.exclude_larger_than),
             one_file_system: args.one_file_system || defaults.one_file_system,

@@ -1,3 +1,18 @@
 //! Capture: a consistent image of what must not be read as it lies.
+//!
+//! ```text
+//! path -> connection -> transaction -> pages -> spool -> Image: Read
+//! ```
+//! [`sqlite`] is the door. `stream` runs in a thread of its own and holds the transaction; `spool`
+//! stands between it and the reader, so that a slow reader does not make the transaction long.
 
+mod clone;
+mod connection;
+pub(crate) mod gate;
+mod health;
+pub(crate) mod scratch;
+mod spool;
 pub(crate) mod sqlite;
+mod stream;
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 
 mod blocks;
 mod collect;
+mod database;
 mod fates;
 mod probe;
 mod reader;
@@ -63,6 +64,11 @@ pub struct PushOptions {
     pub uploads: usize,
     /// How long a locked database is waited for before it is copied as it lies.
     pub database_wait: Duration,
+    /// Check the health of every database that is read: SQLite's `quick_check`.
+    pub check_databases: bool,
+    /// How long one such check may take. Its log cannot be reset meanwhile; one that is not over
+    /// then says nothing. A writer without a log is never kept waiting for more than a second.
+    pub check_wait: Duration,
 }
 
 impl Default for PushOptions {
@@ -79,6 +85,8 @@ impl Default for PushOptions {
             sealers: cores,
             uploads: 1,
             database_wait: Duration::from_secs(5),
+            check_databases: false,
+            check_wait: Duration::from_secs(30),
         }
     }
 }

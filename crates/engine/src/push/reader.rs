@@ -16,9 +16,10 @@ use repo::{BlockNo, Entry, Index, Xattr, flag};
 
 use super::blocks::{Dedup, Filler, Piece, push_piece};
 use super::collect::{Item, Message, ReadFile};
+use super::database::{Captured, is_shared_memory};
 use super::fates::{Bond, Fates};
 use super::rows::{Look, Row};
-use crate::capture::sqlite::{self, How, Image};
+use crate::capture::gate;
 use crate::clock::Clock;
 use crate::monitor::Problem;
 use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
@@ -44,7 +45,7 @@ pub(super) struct Job {
 }
 
 /// Tries at a file that moves while it is read.
-const TRIES_MAX: usize = 3;
+pub(super) const TRIES_MAX: usize = 3;
 /// A moving file larger than this is not read again.
 const RETRY_BYTES_MAX: u64 = 16 << 20;
 /// A tail shorter than this is small; more than [`SMALL_TAILS_MAX`] of them are written again as
@@ -53,10 +54,6 @@ const SMALL_TAIL_BYTES: u32 = 64 << 10;
 const SMALL_TAILS_MAX: usize = 64;
 /// A file up to this size is read as one piece.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
-/// A database's bytes are hashed in runs of about this many.
-const HASH_RUN_BYTES: usize = 64 << 10;
-/// How long to wait at a time until a database was not written just now.
-const SETTLE: Duration = Duration::from_millis(5);
 /// An idle reader sends its open block on after this long, so that no entry waits for it.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -69,6 +66,10 @@ pub(super) struct Context<'a> {
     pub(super) cutter: &'a Cutter,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database_wait: Duration,
+    /// For how long the health of a database is checked, if at all.
+    pub(super) check_databases: Option<Duration>,
+    /// Our private directory for captures.
+    pub(super) scratch: &'a Path,
     pub(super) out: Sender<Message>,
     pub(super) stop: &'a AtomicBool,
     pub(super) bytes_read: &'a AtomicU64,
@@ -88,9 +89,9 @@ enum Outcome {
 
 /// One reader with its open blocks.
 pub(super) struct FileReader<'a> {
-    cx: &'a Context<'a>,
+    pub(super) cx: &'a Context<'a>,
     files: Filler<'a>,
-    pages: Filler<'a>,
+    pub(super) pages: Filler<'a>,
     buffer: Vec<u8>,
 }
 
@@ -166,7 +167,9 @@ impl<'a> FileReader<'a> {
         match (self.cx.fates.wait(bond, &path, self.cx.stop), bond) {
             (None, _) => Outcome::Stopped,
             (Some(true), Bond::Name) => Outcome::Link(job.path, Box::new(job.entry)),
-            (Some(true), Bond::Database) => Outcome::Gone, // part of the image
+            // part of the image; shared memory is worth nothing anywhere else
+            (Some(true), Bond::Database) => Outcome::Gone,
+            (Some(false), Bond::Database) if is_shared_memory(&job.path) => Outcome::Gone,
             (Some(false), _) => {
                 job.entry.link = None;
                 self.file(job)
@@ -179,7 +182,7 @@ impl<'a> FileReader<'a> {
         self.pages.flush();
     }
 
-    fn problem(&self, path: &[u8], what: String, notice: bool) {
+    pub(super) fn problem(&self, path: &[u8], what: String, notice: bool) {
         (self.cx.problem)(Problem { path: path.to_vec(), what, notice });
     }
 
@@ -190,6 +193,9 @@ impl<'a> FileReader<'a> {
             let Some(root) = &self.cx.roots[job.root] else {
                 return self.gone(&job, "its root cannot be opened");
             };
+            let full = self.cx.dirs[job.root].join(os_path(&job.rel));
+            // until this file is done nobody else in this process opens it
+            let _hold = gate::hold(&full, &job.stat);
             let mut file = match root.open(&job.rel, &job.stat) {
                 Ok(file) => file,
                 Err(OpenProblem::Replaced) if attempt < TRIES_MAX => match self.look_again(&job) {
@@ -212,10 +218,14 @@ impl<'a> FileReader<'a> {
             job.entry.flags = raw | if file.sparse_hint() { flag::SPARSE } else { 0 };
             if job.sqlite {
                 drop(file); // SQLite must be the only one that has it open
-                match self.database(&job, &before, seen_nanos) {
-                    Ok(outcome) => return outcome,
+                match self.database(&job, &before) {
+                    Ok(None) => return Outcome::Stopped,
+                    Ok(Some(Captured { content, flags, look, log })) => {
+                        job.entry.flags = flags;
+                        return self.done(job, content, look, log, seen_nanos);
+                    }
                     Err(e) => {
-                        let what = format!("copied as it lay, maybe inconsistent: {e}");
+                        let what = format!("a database, copied as it lay with its log: {e}");
                         self.problem(&job.path, what, false);
                         // without a row the next push tries again to capture it
                         again_soon = e.kind() == io::ErrorKind::ResourceBusy;
@@ -396,110 +406,6 @@ impl<'a> FileReader<'a> {
         }
         Ok(Some(length))
     }
-
-    /// Captures a SQLite database as a consistent image. `seen` is the file that was scanned.
-    fn database(&mut self, job: &Job, seen: &Stat, seen_nanos: i64) -> io::Result<Outcome> {
-        let path = self.cx.dirs[job.root].join(os_path(&job.rel));
-        for attempt in 1.. {
-            let before = DatabaseLook::of(&path);
-            if !before.main.is_some_and(|main| main.same_file(seen)) {
-                return Err(io::Error::other("it was replaced meanwhile"));
-            }
-            let how =
-                if before.is_closed() && attempt < TRIES_MAX { How::Closed } else { How::Live };
-            if how == How::Closed {
-                self.let_settle(&before);
-            }
-            let read = self.image(job, &path, how);
-            let after = DatabaseLook::of(&path);
-            if how == How::Closed && !before.same(&after) {
-                continue; // opened by its owner meanwhile: what was read without locks may be torn
-            }
-            let Some(Content { size, hash, pieces }) = read? else { return Ok(Outcome::Stopped) };
-            let entry = Entry { flags: flag::SQLITE, size, hash, ..job.entry.clone() };
-            // a live database that moved meanwhile is read again next time; this image is consistent
-            let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
-            self.cx.files_read.fetch_add(1, Ordering::Relaxed);
-            return Ok(Outcome::Read(Box::new(ReadFile {
-                path: job.path.clone(),
-                entry,
-                pieces,
-                old: job.old.clone(),
-                look,
-                log: before.log,
-                seen_nanos,
-            })));
-        }
-        unreachable!("a live database is not tried twice")
-    }
-
-    /// Waits until a write from now on shows in the file's times.
-    fn let_settle(&self, look: &DatabaseLook) {
-        let look = look.main.as_ref().map(Look::of);
-        while look.is_some_and(|look| look.racy(self.cx.clock.now_nanos()))
-            && !self.cx.stop.load(Ordering::Relaxed)
-        {
-            std::thread::sleep(SETTLE);
-        }
-    }
-
-    /// Cuts an image page by page; `None` if the run was stopped.
-    fn image(&mut self, job: &Job, path: &Path, how: How) -> io::Result<Option<Content>> {
-        let mut image = Image::open(path, how, self.cx.database_wait)?;
-        let page_size = image.page_size;
-        let known = Known::of(job.old.as_deref(), u64::MAX, &self.cx.dedup.index);
-        let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
-        let mut chunks = Chunks::pages(&mut image, page_size as usize);
-        let (mut hasher, mut pieces, mut size) = (blake3::Hasher::new(), Vec::new(), 0_u64);
-        let mut run = Vec::with_capacity(HASH_RUN_BYTES);
-        while let Some(page) = chunks.next()? {
-            if self.cx.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            push_piece(&mut pieces, self.pages.add(page, &avoid));
-            size += page.len() as u64;
-            // the hash is many times faster on long runs than on single pages
-            run.extend_from_slice(page);
-            if run.len() >= HASH_RUN_BYTES {
-                hasher.update(&run);
-                self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
-                run.clear();
-            }
-        }
-        hasher.update(&run);
-        self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
-        Ok(Some(Content { size, hash: *hasher.finalize().as_bytes(), pieces }))
-    }
-}
-
-/// How a database and its side files look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct DatabaseLook {
-    main: Option<Stat>,
-    log: Option<Stat>,
-    journal: Option<Stat>,
-}
-
-impl DatabaseLook {
-    fn of(path: &Path) -> Self {
-        let look = |path: &Path| Some(Stat::of_metadata(&std::fs::symlink_metadata(path).ok()?));
-        Self {
-            main: look(path),
-            log: look(&sqlite::side_file(path, "-wal")),
-            journal: look(&sqlite::side_file(path, "-journal")),
-        }
-    }
-
-    /// True if both show the same content; a reader may move the log's time of change.
-    fn same(&self, other: &Self) -> bool {
-        self.main == other.main
-            && self.log.as_ref().map(Look::of_log) == other.log.as_ref().map(Look::of_log)
-            && self.journal == other.journal
-    }
-
-    fn is_closed(&self) -> bool {
-        self.log.is_none() && self.journal.is_none()
-    }
 }
 
 /// What a file with a known beginning turned out to be.
@@ -518,10 +424,10 @@ fn take_small_tails(pieces: &mut Vec<Piece>) -> Vec<Piece> {
 }
 
 /// What was read of a file.
-struct Content {
-    size: u64,
-    hash: [u8; 32],
-    pieces: Vec<Piece>,
+pub(super) struct Content {
+    pub(super) size: u64,
+    pub(super) hash: [u8; 32],
+    pub(super) pieces: Vec<Piece>,
 }
 
 impl Content {
@@ -538,18 +444,18 @@ impl Content {
 }
 
 /// What is known of a file from the snapshot before.
-struct Known {
+pub(super) struct Known {
     size: u64,
     hash: [u8; 32],
     pieces: Vec<Piece>,
     /// Blocks of which the file uses less than a quarter: their chunks are written again.
-    sparse_blocks: HashSet<BlockNo>,
+    pub(super) sparse_blocks: HashSet<BlockNo>,
 }
 
 impl Known {
     /// `None` if there is nothing to build on: no row, a longer file, or a block that may not be
     /// reused.
-    fn of(row: Option<&Row>, size: u64, index: &Index) -> Option<Self> {
+    pub(super) fn of(row: Option<&Row>, size: u64, index: &Index) -> Option<Self> {
         let row = row.filter(|row| row.entry.size > 0 && row.entry.size <= size)?;
         let (mut pieces, mut live) = (Vec::new(), std::collections::HashMap::new());
         for extent in row.extents()? {

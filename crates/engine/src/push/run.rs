@@ -14,11 +14,13 @@ use repo::{Entry, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag}
 
 use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
+use super::database::{SHARED_MEMORY, Sniffed, is_shared_memory, sniff};
 use super::fates::{Bond, Fates};
 use super::reader::{Context, FileReader, Job, os_path};
 use super::rows::{NewRows, Row, Rows};
 use super::upload::Uploads;
 use super::{PushOptions, PushRoot};
+use crate::capture::scratch::Scratch;
 use crate::capture::sqlite;
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Problem, Progress};
@@ -117,13 +119,11 @@ impl Companions {
     /// True for side files that are left out of the snapshot. Shared memory is rebuilt from the log.
     pub(super) fn is_left_out(&self, found: &Found) -> bool {
         self.database(found).is_some_and(|(_, captured)| {
-            captured == Captured::Image || found.path.ends_with(SHARED_MEMORY.as_bytes())
+            captured == Captured::Image || is_shared_memory(&found.path)
         })
     }
 }
 
-/// Suffix of a database's shared memory.
-const SHARED_MEMORY: &str = "-shm";
 /// Suffixes of the files SQLite keeps beside a database.
 const SIDE_FILES: [&str; 3] = ["-wal", SHARED_MEMORY, "-journal"];
 
@@ -205,6 +205,9 @@ pub(super) fn run(
     let sources: Vec<Option<SourceRoot>> =
         dirs.iter().map(|dir| SourceRoot::open_dir(dir).ok()).collect();
     let pool = sealers(options.sealers)?;
+    let scratch = session.state.captures();
+    let scratch =
+        Scratch::create(scratch.clone()).map_err(|e| Error::local("make", &scratch, e))?;
     let permits = Arc::new(Permits::new(options.sealers + 2));
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
@@ -225,6 +228,8 @@ pub(super) fn run(
         cutter: &cutter,
         clock: session.clock.clone(),
         database_wait: options.database_wait,
+        check_databases: options.check_databases.then_some(options.check_wait),
+        scratch: scratch.path(),
         out: out.clone(),
         stop: &stop,
         bytes_read: &counts.bytes_read,
@@ -490,17 +495,15 @@ impl<'a> Scanning<'a> {
         flow(self.out.send(Message::Entry(place, item)).is_ok())
     }
 
-    /// Looks at the first bytes; a SQLite database is a whole number of 512-byte pieces.
     fn is_database(&self, found: &Found) -> bool {
-        if found.stat.size == 0 || !found.stat.size.is_multiple_of(512) {
-            return false;
-        }
-        let mut head = [0; 100];
         let rel = found.rel(&self.roots[found.root]);
-        self.sources[found.root]
-            .as_ref()
-            .and_then(|root| root.open(rel, &found.stat).ok())
-            .is_some_and(|mut file| std::io::Read::read_exact(&mut file, &mut head).is_ok())
-            && sqlite::page_size(&head).is_some()
+        let sniffed = sniff(self.sources[found.root].as_ref(), found, rel);
+        if sniffed == Sniffed::NoDatabase {
+            let what = "not a SQLite database, though its adapter says so (encrypted, or of another \
+                        kind): stored like any file";
+            let (path, what) = (found.path.clone(), what.into());
+            (self.problem)(Problem { path, what, notice: true });
+        }
+        sniffed == Sniffed::Database
     }
 }

@@ -9,6 +9,7 @@ mod golden;
 mod hostile;
 mod operations;
 mod packs;
+mod pages;
 mod trees;
 
 use std::collections::BTreeMap;

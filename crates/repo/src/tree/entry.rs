@@ -52,6 +52,8 @@ pub mod flag {
     pub const SPARSE: u32 = 1 << 2;
     /// A SQLite database that could only be copied as it lay.
     pub const SQLITE_RAW: u32 = 1 << 3;
+    /// A SQLite database that was found damaged when it was stored.
+    pub const SQLITE_DAMAGED: u32 = 1 << 4;
 }
 
 /// One entry.

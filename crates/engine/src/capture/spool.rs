@@ -1,0 +1,219 @@
+//! The spool: pieces of an image on their way from a transaction to whoever reads the image.
+//!
+//! In: pieces, in order. Out: the same. As long as the producer is patient it waits for a slow
+//! reader, with at most [`MEMORY_BYTES_MAX`] between them; then it goes on into a file without a
+//! name in our own directory. Invariant: what is in the file is sealed with AES-256-GCM-SIV under a
+//! key that is only in memory and only of this spool, one nonce per piece; plaintext never gets
+//! there, whatever becomes of the disk.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aes_gcm_siv::aead::AeadInOut;
+use aes_gcm_siv::{Aes256GcmSiv, KeyInit, Nonce, Tag};
+
+/// Plaintext in memory at most: with one database per reader, four readers have 32 MiB.
+pub(super) const MEMORY_BYTES_MAX: usize = 8 << 20;
+/// Bytes a seal adds: the tag.
+const TAG_BYTES: usize = 16;
+/// How often a waiting producer asks whether to go on waiting.
+const TICK: Duration = Duration::from_millis(50);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Spool {
+    state: Mutex<State>,
+    moved: Condvar,
+    /// Where the file is made.
+    dir: PathBuf,
+    memory_bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<Piece>,
+    memory_bytes: usize,
+    /// Nobody reads on.
+    closed: bool,
+    /// How it ended, until the reader is told.
+    ended: Option<io::Result<()>>,
+    file: Option<Arc<SealedFile>>,
+    /// Where the next piece goes in the file, and its number.
+    next: (u64, u64),
+}
+
+#[derive(Debug)]
+enum Piece {
+    Plain(Vec<u8>),
+    Sealed { number: u64, offset: u64, len: usize },
+}
+
+impl Spool {
+    pub(super) fn new(dir: &Path, memory_bytes_max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            moved: Condvar::new(),
+            dir: dir.to_owned(),
+            memory_bytes_max,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a piece; false if nobody reads on. `patient` says, while there is no room in memory,
+    /// whether to go on waiting for the reader. If the file cannot be written (a full disk) there is
+    /// no choice.
+    pub(super) fn put(&self, piece: Vec<u8>, patient: &mut dyn FnMut() -> bool) -> bool {
+        let mut can_seal = true;
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return false;
+            }
+            // an empty memory takes a piece of any size
+            if state.memory_bytes == 0 || state.memory_bytes + piece.len() <= self.memory_bytes_max
+            {
+                state.memory_bytes += piece.len();
+                state.pieces.push_back(Piece::Plain(piece));
+                break;
+            }
+            if can_seal && !patient() {
+                drop(state);
+                let sealed = self.seal(&piece);
+                state = self.lock();
+                match sealed {
+                    Ok(sealed) => {
+                        state.pieces.push_back(sealed);
+                        break;
+                    }
+                    Err(e) => {
+                        tracing::warn!("no room for a database's pages: {e}");
+                        can_seal = false;
+                        continue;
+                    }
+                }
+            }
+            let woken = self.moved.wait_timeout(state, TICK);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        self.moved.notify_all();
+        true
+    }
+
+    /// The end, or an error after the pieces that were put. What was told first stays.
+    pub(super) fn end(&self, how: io::Result<()>) {
+        self.lock().ended.get_or_insert(how);
+        self.moved.notify_all();
+    }
+
+    /// The next piece; empty at the end.
+    pub(super) fn take(&self) -> io::Result<Vec<u8>> {
+        let mut state = self.lock();
+        loop {
+            match state.pieces.pop_front() {
+                Some(Piece::Plain(piece)) => {
+                    state.memory_bytes -= piece.len();
+                    self.moved.notify_all();
+                    return Ok(piece);
+                }
+                Some(Piece::Sealed { number, offset, len }) => {
+                    let file = state.file.clone().expect("a sealed piece is in the file");
+                    drop(state);
+                    return file.open(number, offset, len);
+                }
+                None => {}
+            }
+            match &mut state.ended {
+                Some(how) => return std::mem::replace(how, Ok(())).map(|()| Vec::new()),
+                None => state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    /// Nobody reads on.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.moved.notify_all();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Seals a piece into the file. Only the producer comes here.
+    fn seal(&self, piece: &[u8]) -> io::Result<Piece> {
+        let (file, (offset, number)) = {
+            let mut state = self.lock();
+            let next = state.next;
+            state.next.1 += 1; // also after a failure: a number is used once
+            (state.file.clone(), next)
+        };
+        let file = match file {
+            Some(file) => file,
+            None => Arc::new(SealedFile::create(&self.dir)?),
+        };
+        let len = piece.len();
+        let sealed = file.seal(number, piece);
+        file.file.write_all_at(&sealed, offset)?;
+        let mut state = self.lock();
+        state.next.0 = offset + sealed.len() as u64;
+        state.file.get_or_insert(file);
+        Ok(Piece::Sealed { number, offset, len })
+    }
+}
+
+/// The file and its key.
+struct SealedFile {
+    file: File,
+    cipher: Aes256GcmSiv,
+}
+
+impl std::fmt::Debug for SealedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedFile").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl SealedFile {
+    fn create(dir: &Path) -> io::Result<Self> {
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).map_err(io::Error::other)?;
+        let cipher = Aes256GcmSiv::new((&*key).into());
+        Ok(Self { file: tempfile::tempfile_in(dir)?, cipher })
+    }
+
+    fn nonce(number: u64) -> Nonce {
+        let mut nonce = [0; 12];
+        nonce[..8].copy_from_slice(&number.to_le_bytes());
+        Nonce::from(nonce)
+    }
+
+    fn seal(&self, number: u64, piece: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(piece.len() + TAG_BYTES);
+        sealed.extend_from_slice(piece);
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&Self::nonce(number), b"", sealed.as_mut_slice().into())
+            .expect("a piece is far below the cipher's length limit");
+        sealed.extend_from_slice(&tag);
+        sealed
+    }
+
+    fn open(&self, number: u64, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; len + TAG_BYTES];
+        self.file.read_exact_at(&mut piece, offset)?;
+        let tag = Tag::try_from(&piece[len..]).expect("the tag's length");
+        piece.truncate(len);
+        self.cipher
+            .decrypt_inout_detached(&Self::nonce(number), b"", piece.as_mut_slice().into(), &tag)
+            .map_err(|_| io::Error::other("a spooled piece changed on disk"))?;
+        Ok(piece)
+    }
+}

@@ -1,0 +1,216 @@
+//! The thread of a capture: it holds the transaction, puts the pages into the spool, checks the
+//! health, and lets the database go.
+//!
+//! In: a [`Request`]. Out: pieces in the spool, then its end. Invariant: the transaction ends as
+//! soon as the last page is handed over (and checked, if that was asked for), whatever the reader
+//! does.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::Instant;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
+
+use super::clone::{self, Copy};
+use super::connection::{connect, explain, ignore_schema_errors};
+use super::health::{self, Health};
+use super::spool::Spool;
+use super::sqlite::{How, Request, Ways, side_file};
+
+/// Pages are handed over in pieces of about this many bytes.
+const PIECE_BYTES: usize = 256 << 10;
+/// Where the header says how it is written to: 1 with a rollback journal, 2 with a log.
+const WRITE_VERSION_OFFSET: usize = 18;
+
+/// Captures a database into the spool and ends it.
+pub(super) fn run(request: &Request, spool: &Spool) -> Option<Health> {
+    let _ends = Ends(spool);
+    match capture(request, spool) {
+        Ok(health) => {
+            spool.end(Ok(()));
+            health
+        }
+        Err(e) => {
+            spool.end(Err(e));
+            None
+        }
+    }
+}
+
+/// Ends the spool of a thread that panicked.
+struct Ends<'a>(&'a Spool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end(Err(io::Error::other("the capture failed")));
+    }
+}
+
+fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
+    let db = connect(&request.path, request.how, request.lock_wait).map_err(explain)?;
+    let begun = Begun::begin(&db, request.ways).map_err(explain)?;
+    let live = request.how == How::Live;
+    if let Some(how) = request.ways.reflink
+        && live
+        && (begun.stops_its_writer() || begun.first_page.is_none())
+        && let Ok(copy) = clone::clone(&request.path, &request.scratch, how)
+    {
+        drop(db);
+        return of_copy(&copy, request, spool);
+    }
+    let Begun { schema_error, first_page } = &begun;
+    if first_page.is_none() {
+        return of_backup(db, request, spool);
+    }
+    let mut patience = Patience::of(request, begun.stops_its_writer());
+    if !pages(&db, spool, &mut || patience.lasts()).map_err(explain)? {
+        return Ok(None);
+    }
+    let health = match schema_error {
+        Some(message) => Some(Health::Damaged(vec![message.clone()])),
+        None => request.check.map(|time| {
+            let time = if live && begun.stops_its_writer() { time.min(WRITER_WAIT) } else { time };
+            health::check(&db, time, &|| spool.is_closed())
+        }),
+    };
+    drop(db); // ends the transaction
+    Ok(health)
+}
+
+/// A check may keep a writer waiting for this long.
+const WRITER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A transaction that has its snapshot.
+struct Begun {
+    /// Page 1, if the table of pages is there.
+    first_page: Option<Vec<u8>>,
+    /// Why the schema cannot be read; the pages can.
+    schema_error: Option<String>,
+}
+
+impl Begun {
+    fn begin(db: &Connection, ways: Ways) -> rusqlite::Result<Self> {
+        db.execute_batch("BEGIN")?;
+        if !ways.pages {
+            return Self::without_pages(db);
+        }
+        let first = || -> rusqlite::Result<Option<Vec<u8>>> {
+            let page = "SELECT data FROM sqlite_dbpage('main') WHERE pgno=1";
+            db.query_row(page, [], |row| row.get(0)).optional()
+        };
+        let mut schema_error = None;
+        let first_page = match first() {
+            // a table of pages needs no schema, but SQLite reads it before any statement
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                schema_error = Some(e.to_string());
+                ignore_schema_errors(db)?;
+                first()
+            }
+            other => other,
+        };
+        match first_page {
+            Ok(Some(page)) => Ok(Self { first_page: Some(page), schema_error }),
+            Err(e) if e.to_string().contains("no such table") => Self::without_pages(db),
+            Ok(None) => Err(rusqlite::Error::QueryReturnedNoRows),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn without_pages(db: &Connection) -> rusqlite::Result<Self> {
+        db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(Self { first_page: None, schema_error: None })
+    }
+
+    /// A live database without a log: nobody writes to it while somebody reads.
+    fn stops_its_writer(&self) -> bool {
+        self.first_page.as_ref().is_some_and(|page| page.get(WRITE_VERSION_OFFSET) == Some(&1))
+    }
+}
+
+/// Whether to wait for a slow reader.
+struct Patience<'a> {
+    request: &'a Request,
+    since: Instant,
+    log_bytes: u64,
+    stops_its_writer: bool,
+    lasts: bool,
+}
+
+impl<'a> Patience<'a> {
+    fn of(request: &'a Request, stops_its_writer: bool) -> Self {
+        let (since, log_bytes) = (Instant::now(), log_bytes(request));
+        Self { request, since, log_bytes, stops_its_writer, lasts: true }
+    }
+
+    /// Once it is over it stays so. Nobody minds how long a closed database is read.
+    fn lasts(&mut self) -> bool {
+        let budget = self.request.budget;
+        self.lasts = self.lasts
+            && (self.request.how == How::Closed
+                || !self.stops_its_writer
+                    && self.since.elapsed() < budget.hold
+                    && log_bytes(self.request) <= self.log_bytes.saturating_add(budget.log_bytes));
+        self.lasts
+    }
+}
+
+fn log_bytes(request: &Request) -> u64 {
+    std::fs::symlink_metadata(side_file(&request.path, "-wal")).map_or(0, |log| log.len())
+}
+
+/// Puts the pages of the transaction's snapshot; false if nobody reads on.
+fn pages(
+    db: &Connection,
+    spool: &Spool,
+    patient: &mut dyn FnMut() -> bool,
+) -> rusqlite::Result<bool> {
+    let mut statement = db.prepare("SELECT data FROM sqlite_dbpage('main') ORDER BY pgno")?;
+    let mut rows = statement.query([])?;
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    while let Some(row) = rows.next()? {
+        piece.extend_from_slice(row.get_ref(0)?.as_blob()?);
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
+            if !spool.put(full, patient) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(piece.is_empty() || spool.put(piece, patient))
+}
+
+/// Captures a clone that is ours alone: nobody waits for it.
+fn of_copy(copy: &Copy, request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
+    let ours = Request {
+        path: copy.path.clone(),
+        how: if copy.has_log { How::Live } else { How::Closed },
+        ways: Ways { reflink: None, ..request.ways },
+        ..request.clone()
+    };
+    capture(&ours, spool)
+}
+
+/// Copies the database in one step into a private file, which has no name any more when it is read.
+fn of_backup(db: Connection, request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
+    let check = |time| health::check(&db, time, &|| spool.is_closed());
+    let temp = tempfile::NamedTempFile::new_in(&request.scratch)?;
+    let mut copy = Connection::open(temp.path()).map_err(explain)?;
+    copy.pragma_update(None, "synchronous", false).map_err(explain)?;
+    copy.pragma_update(None, "journal_mode", "OFF").map_err(explain)?;
+    let done = Backup::new(&db, &mut copy).and_then(|backup| backup.step(-1)).map_err(explain)?;
+    if done != StepResult::Done {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "its owner keeps it locked"));
+    }
+    let health = request.check.map(check);
+    drop((db, copy));
+    let mut file = File::open(temp.path())?;
+    temp.close()?;
+    loop {
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
+        if piece.is_empty() || !spool.put(piece, &mut || true) {
+            return Ok(health);
+        }
+    }
+}

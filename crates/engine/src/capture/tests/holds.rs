@@ -1,0 +1,151 @@
+//! How long a transaction lasts, whom it stops, and what lies on disk meanwhile.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::super::sqlite::{Budget, How, Image, Request};
+use super::{CANARY, Case, add, capture, names};
+
+const WITH_LOG: &str = "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0";
+
+/// In another process: true if the log could not be put back to its beginning.
+fn is_pinned(path: &std::path::Path) -> bool {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "capture::tests::holds::another_process", "--ignored", "--nocapture"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let path = path.as_os_str().as_encoded_bytes();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), path).unwrap();
+    let told = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    match (told.contains("pinned=1"), told.contains("pinned=0")) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => panic!("{told}"),
+    }
+}
+
+#[test]
+#[ignore = "run by other tests, which give it a path to read"]
+fn another_process() {
+    let mut path = String::new();
+    std::io::stdin().read_to_string(&mut path).unwrap();
+    if path.is_empty() {
+        return;
+    }
+    let db = Connection::open(path).unwrap();
+    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    println!("pinned={busy}");
+}
+
+#[test]
+fn no_checkpoint_gets_past_a_capture_and_every_one_after_it_does() {
+    let case = Case::new();
+    let owner = case.make(WITH_LOG, 2_000);
+    let mut image = Image::open(case.request(How::Live)).unwrap();
+    assert!(is_pinned(&case.db()), "our lock was lost");
+    // a second capture of the same file comes and goes: the first one's lock stays
+    assert_eq!(case.rows(&capture(case.request(How::Live)).0), 2_000);
+    assert!(is_pinned(&case.db()), "our lock was lost");
+    add(&owner, 2_000..2_100);
+    let mut bytes = Vec::new();
+    image.read_to_end(&mut bytes).unwrap();
+    assert_eq!(case.rows(&bytes), 2_000, "later commits are not in the image");
+    image.finish();
+    assert!(!is_pinned(&case.db()), "our lock was left");
+}
+
+/// Pages go to a file when the reader is behind; it tells nothing.
+#[test]
+fn a_slow_reader_does_not_hold_the_log_and_nothing_plain_is_written() {
+    let case = Case::new();
+    let owner = case.make(WITH_LOG, 3_000);
+    let mut image = Image::open(case.impatient(How::Live)).unwrap();
+    while !image.has_let_go() {
+        std::thread::yield_now();
+    }
+    assert!(!is_pinned(&case.db()), "the transaction lasts, though nobody waits for it");
+    add(&owner, 3_000..3_100);
+    assert!(names(&case.scratch()).is_empty(), "a spool has no name");
+    #[cfg(target_os = "linux")]
+    {
+        let sealed = open_in(&case.scratch());
+        assert_eq!(sealed.len(), 1);
+        assert!(sealed[0].len() > 2 << 20, "{}", sealed[0].len());
+        let canary = &CANARY.as_bytes()[..16];
+        assert!(!sealed[0].windows(16).any(|bytes| bytes == canary), "plaintext on disk");
+    }
+    let mut bytes = Vec::new();
+    image.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.windows(16).any(|bytes| bytes == &CANARY.as_bytes()[..16]));
+    assert_eq!(case.rows(&bytes), 3_000);
+}
+
+/// What is in files that this process has open in a directory, with or without a name.
+#[cfg(target_os = "linux")]
+fn open_in(dir: &std::path::Path) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let fd = entry.unwrap().path();
+        if std::fs::read_link(&fd).is_ok_and(|target| target.starts_with(dir)) {
+            out.push(std::fs::read(fd).unwrap());
+        }
+    }
+    out
+}
+
+#[test]
+fn a_log_that_grows_too_far_ends_the_waiting() {
+    let case = Case::new();
+    let owner = case.make(WITH_LOG, 3_000);
+    let budget = Budget { hold: Duration::from_secs(3600), log_bytes: 64 << 10 };
+    let image = Image::open(Request { budget, ..case.request(How::Live) }).unwrap();
+    assert!(is_pinned(&case.db()));
+    add(&owner, 3_000..3_500);
+    while !image.has_let_go() {
+        std::thread::yield_now();
+    }
+    assert!(!is_pinned(&case.db()));
+}
+
+#[test]
+fn a_writer_without_a_log_goes_on_before_anybody_reads() {
+    let case = Case::new();
+    let owner = case.make("PRAGMA journal_mode=PERSIST", 3_000);
+    let mut image = Image::open(case.request(How::Live)).unwrap();
+    while !image.has_let_go() {
+        std::thread::yield_now();
+    }
+    owner.busy_timeout(Duration::ZERO).unwrap();
+    add(&owner, 3_000..3_010);
+    let mut bytes = Vec::new();
+    image.read_to_end(&mut bytes).unwrap();
+    assert_eq!(case.rows(&bytes), 3_000);
+}
+
+#[test]
+fn a_database_that_is_deleted_or_replaced_meanwhile_is_captured_to_its_end() {
+    let case = Case::new();
+    let owner = case.make(WITH_LOG, 2_000);
+    let mut image = Image::open(case.request(How::Live)).unwrap();
+    for name in ["a.db", "a.db-wal", "a.db-shm"] {
+        std::fs::remove_file(case.db().with_file_name(name)).unwrap();
+    }
+    std::fs::write(case.db(), b"another file").unwrap();
+    let mut bytes = Vec::new();
+    image.read_to_end(&mut bytes).unwrap();
+    assert_eq!(case.rows(&bytes), 2_000);
+    drop(owner);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_transaction() {
+    let case = Case::new();
+    let _owner = case.make(WITH_LOG, 3_000);
+    drop(Image::open(case.request(How::Live)).unwrap());
+    assert!(!is_pinned(&case.db()));
+}

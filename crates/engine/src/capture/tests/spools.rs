@@ -1,0 +1,80 @@
+//! The spool alone.
+
+use std::io;
+use std::path::Path;
+
+use super::super::spool::Spool;
+
+const PIECE: usize = 1000;
+
+fn piece(n: u8) -> Vec<u8> {
+    vec![n; PIECE]
+}
+
+fn never() -> bool {
+    false
+}
+
+#[test]
+fn pieces_come_out_as_they_went_in_from_memory_and_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::new(dir.path(), 3 * PIECE);
+    for n in 0..9 {
+        assert!(spool.put(piece(n), &mut never));
+    }
+    assert_eq!(spool.take().unwrap(), piece(0));
+    // there is room in memory again, behind what is on disk
+    assert!(spool.put(piece(9), &mut never));
+    spool.end(Ok(()));
+    for n in 1..10 {
+        assert_eq!(spool.take().unwrap(), piece(n));
+    }
+    assert!(spool.take().unwrap().is_empty());
+    assert!(spool.take().unwrap().is_empty(), "the end stays the end");
+    assert_eq!(super::names(dir.path()).len(), 0, "the file has no name");
+}
+
+#[test]
+fn a_patient_producer_waits_for_its_reader_and_writes_nothing() {
+    let spool = Spool::new(Path::new("/nowhere"), PIECE);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..50 {
+                assert!(spool.put(piece(n), &mut || true));
+            }
+            spool.end(Err(io::Error::other("it broke")));
+        });
+        for n in 0..50 {
+            assert_eq!(spool.take().unwrap(), piece(n));
+        }
+        assert_eq!(spool.take().unwrap_err().to_string(), "it broke");
+    });
+}
+
+#[test]
+fn a_full_disk_makes_it_wait_instead_of_losing_a_piece() {
+    let spool = Spool::new(Path::new("/nowhere"), PIECE);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..5 {
+                assert!(spool.put(piece(n), &mut never));
+            }
+            spool.end(Ok(()));
+        });
+        for n in 0..5 {
+            assert_eq!(spool.take().unwrap(), piece(n));
+        }
+        assert!(spool.take().unwrap().is_empty());
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_reader_that_left() {
+    let spool = Spool::new(Path::new("/nowhere"), PIECE);
+    assert!(spool.put(piece(0), &mut never));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| spool.put(piece(1), &mut || true));
+        spool.close();
+        assert!(!waiting.join().unwrap());
+    });
+}

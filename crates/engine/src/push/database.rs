@@ -1,0 +1,218 @@
+//! The database half of a reader: a SQLite database becomes a consistent image, cut page by page.
+//!
+//! In: a file that begins like a database and is not open in this process. Out: its content, or why
+//! it must be copied as it lies. Invariant: an image that was read without locks is used only if
+//! nothing moved meanwhile.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chunker::Chunks;
+use repo::flag;
+
+use super::blocks::push_piece;
+use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
+use super::rows::Look;
+use crate::capture::gate;
+use crate::capture::sqlite::{self, Budget, Health, How, Image, Request, Ways};
+use crate::scan::{Found, SourceRoot, Stat};
+
+/// A database's bytes are hashed in runs of about this many.
+const HASH_RUN_BYTES: usize = 64 << 10;
+/// Suffix of a database's shared memory.
+pub(super) const SHARED_MEMORY: &str = "-shm";
+/// How long to wait at a time until a database was not written just now.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// A database that was captured.
+pub(super) struct Captured {
+    pub(super) content: Content,
+    /// Flags of its entry.
+    pub(super) flags: u32,
+    /// How it looked; `None` if it moved meanwhile, so that the next push reads it again.
+    pub(super) look: Option<Look>,
+    /// Its write-ahead log.
+    pub(super) log: Option<Stat>,
+}
+
+impl FileReader<'_> {
+    /// Captures a SQLite database as a consistent image. `seen` is the file that was scanned. `None`
+    /// if the run was stopped.
+    pub(super) fn database(&mut self, job: &Job, seen: &Stat) -> io::Result<Option<Captured>> {
+        let path = self.cx.dirs[job.root].join(os_path(&job.rel));
+        for attempt in 1.. {
+            let before = DatabaseLook::of(&path);
+            if !before.main.is_some_and(|main| main.same_file(seen)) {
+                return Err(io::Error::other("it was replaced meanwhile"));
+            }
+            let how =
+                if before.is_closed() && attempt < TRIES_MAX { How::Closed } else { How::Live };
+            if how == How::Closed {
+                self.let_settle(&before);
+            }
+            let read = self.image(job, seen, &path, how);
+            let after = DatabaseLook::of(&path);
+            if how == How::Closed && !before.same(&after) {
+                continue; // opened by its owner meanwhile: what was read without locks may be torn
+            }
+            let Some((content, health)) = read? else { return Ok(None) };
+            let flags = flag::SQLITE | self.tell_health(job, health);
+            // a live database that moved meanwhile is read again next time; this image is consistent
+            let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
+            return Ok(Some(Captured { content, flags, look, log: before.log }));
+        }
+        unreachable!("a live database is not tried twice")
+    }
+
+    /// Waits until a write from now on shows in the file's times.
+    fn let_settle(&self, look: &DatabaseLook) {
+        let look = look.main.as_ref().map(Look::of);
+        while look.is_some_and(|look| look.racy(self.cx.clock.now_nanos()))
+            && !self.cx.stop.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(SETTLE);
+        }
+    }
+
+    /// Cuts an image page by page; `None` if the run was stopped.
+    fn image(
+        &mut self,
+        job: &Job,
+        seen: &Stat,
+        path: &Path,
+        how: How,
+    ) -> io::Result<Option<(Content, Option<Health>)>> {
+        let mut image = Image::open(self.cx.request(path, how))?;
+        // SQLite opened whatever had the name then; what takes it from now on is another file
+        if !DatabaseLook::of(path).main.is_some_and(|main| main.same_file(seen)) {
+            return Err(io::Error::other("it was replaced meanwhile"));
+        }
+        let page_size = image.page_size;
+        let known = Known::of(job.old.as_deref(), u64::MAX, &self.cx.dedup.index);
+        let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
+        let mut chunks = Chunks::pages(&mut image, page_size as usize);
+        let (mut hasher, mut pieces, mut size) = (blake3::Hasher::new(), Vec::new(), 0_u64);
+        let mut run = Vec::with_capacity(HASH_RUN_BYTES);
+        while let Some(page) = chunks.next()? {
+            if self.cx.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            push_piece(&mut pieces, self.pages.add(page, &avoid));
+            size += page.len() as u64;
+            // the hash is many times faster on long runs than on single pages
+            run.extend_from_slice(page);
+            if run.len() >= HASH_RUN_BYTES {
+                hasher.update(&run);
+                self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
+                run.clear();
+            }
+        }
+        hasher.update(&run);
+        self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
+        let content = Content { size, hash: *hasher.finalize().as_bytes(), pieces };
+        Ok(Some((content, image.finish())))
+    }
+
+    /// Tells what a check found; gives the flags that go with it.
+    fn tell_health(&self, job: &Job, health: Option<Health>) -> u32 {
+        match health {
+            None | Some(Health::Ok) => 0,
+            Some(Health::Unknown) => {
+                let what =
+                    "a database: the check was not over in its time, so its health is unknown";
+                self.problem(&job.path, what.into(), true);
+                0
+            }
+            Some(Health::Damaged(messages)) => {
+                let first = messages.first().map(String::as_str).unwrap_or_default();
+                let what = format!("the database is damaged, and stored as it is: {first}");
+                self.problem(&job.path, what, false);
+                flag::SQLITE_DAMAGED
+            }
+        }
+    }
+}
+
+impl Context<'_> {
+    fn request(&self, path: &Path, how: How) -> Request {
+        Request {
+            path: path.to_owned(),
+            how,
+            lock_wait: self.database_wait,
+            scratch: self.scratch.to_owned(),
+            budget: Budget::default(),
+            check: self.check_databases,
+            ways: Ways::default(),
+        }
+    }
+}
+
+/// What a file looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sniffed {
+    /// It begins like a database.
+    Database,
+    /// An adapter names it as a database, and it is none.
+    NoDatabase,
+    /// Anything else.
+    File,
+}
+
+/// Looks at the first bytes. A database is a whole number of 512-byte pieces; one that an adapter
+/// names may be cut short.
+pub(super) fn sniff(root: Option<&SourceRoot>, found: &Found, rel: &[u8]) -> Sniffed {
+    let named = found.sqlite && found.link.is_none();
+    let whole = found.stat.size.is_multiple_of(512);
+    if found.stat.size == 0 || !(whole || named) || is_shared_memory(&found.path) {
+        return Sniffed::File;
+    }
+    let mut head = [0; 100];
+    // no other thread has SQLite open on it, and none opens it until ours is closed
+    let _hold = gate::hold(Path::new(""), &found.stat);
+    let Some(mut file) = root.and_then(|root| root.open(rel, &found.stat).ok()) else {
+        return Sniffed::File;
+    };
+    match file.read_exact(&mut head) {
+        Ok(()) if sqlite::page_size(&head).is_some() => Sniffed::Database,
+        _ if named => Sniffed::NoDatabase,
+        _ => Sniffed::File,
+    }
+}
+
+/// True for names of the memory that processes share over a database. It is made again from the
+/// log.
+pub(super) fn is_shared_memory(path: &[u8]) -> bool {
+    path.ends_with(SHARED_MEMORY.as_bytes())
+}
+
+/// How a database and its side files look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DatabaseLook {
+    main: Option<Stat>,
+    log: Option<Stat>,
+    journal: Option<Stat>,
+}
+
+impl DatabaseLook {
+    fn of(path: &Path) -> Self {
+        let look = |path: &Path| Some(Stat::of_metadata(&std::fs::symlink_metadata(path).ok()?));
+        Self {
+            main: look(path),
+            log: look(&sqlite::side_file(path, "-wal")),
+            journal: look(&sqlite::side_file(path, "-journal")),
+        }
+    }
+
+    /// True if both show the same content; a reader may move the log's time of change.
+    fn same(&self, other: &Self) -> bool {
+        self.main == other.main
+            && self.log.as_ref().map(Look::of_log) == other.log.as_ref().map(Look::of_log)
+            && self.journal == other.journal
+    }
+
+    fn is_closed(&self) -> bool {
+        self.log.is_none() && self.journal.is_none()
+    }
+}
