@@ -93,6 +93,16 @@ pub fn cat(
             let bytes = plain[&extent.block]
                 .get(start..start + extent.len as usize)
                 .ok_or_else(|| corrupt(path, "its content map reaches past a block"))?;
+            let mut raw = Vec::new();
+            let bytes = if extent.pages {
+                raw.extend_from_slice(bytes);
+                if !entry.pages.is_some_and(|pages| pages.undo(size, &mut raw)) {
+                    return Err(corrupt(path, "its content map has pages where there are none"));
+                }
+                &raw
+            } else {
+                bytes
+            };
             hasher.update(bytes);
             size += u64::from(extent.len);
             out.write_all(bytes).map_err(|e| Error::local("write", "standard output", e))?;

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 
 /// Layout of the tables; another number means the file is made anew.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// How long another process may hold the file before this one goes on without it.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
@@ -28,6 +28,8 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 pub struct Cache {
     path: PathBuf,
     db: Mutex<Connection>,
+    /// The file is another's: this one is empty and ends with the process.
+    in_memory: bool,
 }
 
 /// One row of the file table: a path as [`key_of_path`] codes it and what is known of it.
@@ -58,10 +60,12 @@ impl Cache {
         if let Some(dir) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         }
+        let mut in_memory = false;
         let db = match Self::connect(path, busy_wait) {
             Ok(db) => db,
             Err(e) if is_busy(&e) => {
                 tracing::warn!("cache {}: {e}; going on without it", path.display());
+                in_memory = true;
                 Connection::open_in_memory()
                     .and_then(Self::prepare)
                     .map_err(|e| io(std::io::Error::other(e.to_string())))?
@@ -79,7 +83,7 @@ impl Cache {
                     .map_err(|e| io(std::io::Error::other(e.to_string())))?
             }
         };
-        Ok(Self { path: path.to_owned(), db: Mutex::new(db) })
+        Ok(Self { path: path.to_owned(), db: Mutex::new(db), in_memory })
     }
 
     fn connect(path: &Path, busy_wait: Duration) -> rusqlite::Result<Connection> {
@@ -99,25 +103,28 @@ impl Cache {
         if layout != LAYOUT {
             db.execute_batch(&format!(
                 "BEGIN; DROP TABLE IF EXISTS object; DROP TABLE IF EXISTS file;
+                 DROP TABLE IF EXISTS groups;
                  CREATE TABLE object(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
                  CREATE TABLE file(key BLOB PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL)
                    WITHOUT ROWID;
+                 CREATE TABLE groups(key BLOB PRIMARY KEY, value BLOB NOT NULL);
                  PRAGMA user_version={LAYOUT}; COMMIT"
             ))?;
         }
         // a file that only claims the layout fails here, where it is made anew
         db.prepare("SELECT name, body FROM object")?;
         db.prepare("SELECT key, value, mac FROM file")?;
+        db.prepare("SELECT key, value FROM groups")?;
         Ok(db)
     }
 
     fn with<T>(&self, run: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
         let mut db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
-        run(&mut db)
-            .inspect_err(|e| {
-                tracing::warn!("cache {}: {e}; going on without it", self.path.display());
-            })
-            .ok()
+        run(&mut db).inspect_err(|e| self.complain(e)).ok()
+    }
+
+    fn complain(&self, error: &rusqlite::Error) {
+        tracing::warn!("cache {}: {error}; going on without it", self.path.display());
     }
 
     /// The sealed bytes of an object, if they are here.
@@ -164,9 +171,16 @@ impl Cache {
         (mac == row_mac(keys, &key, &value)).then_some(value)
     }
 
-    /// Visits every sound file row in path order until `visit` says false.
+    /// Visits every sound file row in path order until `visit` says false. It reads through a
+    /// connection of its own: rows may be written meanwhile, however long the visit takes.
     pub fn files(&self, keys: &Keys, mut visit: impl FnMut(FileRow) -> bool) {
-        self.with(|db| {
+        let mut read = || -> rusqlite::Result<()> {
+            if self.in_memory {
+                return Ok(());
+            }
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let db = Connection::open_with_flags(&self.path, flags)?;
+            db.busy_timeout(BUSY_WAIT)?;
             let mut statement = db.prepare("SELECT key, value, mac FROM file ORDER BY key")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
@@ -177,6 +191,29 @@ impl Cache {
                 }
             }
             Ok(())
+        };
+        if let Err(e) = read() {
+            self.complain(&e);
+        }
+    }
+
+    /// The table of groups of a database's image; the engine knows how to check it.
+    pub fn groups(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.with(|db| {
+            db.prepare_cached("SELECT value FROM groups WHERE key=?1")?
+                .query_row([key_of_path(path)], |row| row.get(0))
+                .optional()
+        })
+        .flatten()
+    }
+
+    /// Keeps the table of groups of a database's image.
+    pub fn put_groups(&self, path: &[u8], value: &[u8]) {
+        self.with(|db| {
+            db.execute(
+                "INSERT OR REPLACE INTO groups VALUES(?1, ?2)",
+                params![key_of_path(path), value],
+            )
         });
     }
 

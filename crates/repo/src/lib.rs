@@ -16,7 +16,7 @@ mod object;
 mod operation;
 mod pack;
 mod padding;
-pub mod pages;
+mod pages;
 mod random;
 mod repository;
 mod seal;
@@ -39,6 +39,7 @@ pub use operation::{Commit, Ended, OpKind, Operation, Survey, end_stale};
 pub use pack::{
     BlockRow, PackTable, PackWriter, SealedBlock, open_block, read_trailer, seal_block,
 };
+pub use pages::PageFormat;
 pub use repository::Repository;
 pub use snapshot::{PushStats, RootRecord, Snapshot};
-pub use tree::{Entry, Kind, TreeBuilder, TreeRoot, Xattr, flag, path_order};
+pub use tree::{Entry, Kind, Pages, TreeBuilder, TreeRoot, Xattr, flag, path_order};

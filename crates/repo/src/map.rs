@@ -34,6 +34,16 @@ pub struct Extent {
     pub offset: u32,
     /// Length in bytes; never 0.
     pub len: u32,
+    /// The bytes are normalised pages ([`crate::PageFormat`]): to be undone by a reader.
+    pub pages: bool,
+}
+
+impl Extent {
+    /// Does `next` go on where this one ends?
+    fn goes_on(&self, next: &Self) -> bool {
+        (self.block, self.pages) == (next.block, next.pages)
+            && self.offset + self.len == next.offset
+    }
 }
 
 /// The content map of a file, as the entry holds it.
@@ -87,8 +97,7 @@ impl Map {
 /// Appends an extent, merging it with the last one where it continues it.
 pub fn push_extent(extents: &mut Vec<Extent>, next: Extent) {
     if let Some(last) = extents.last_mut()
-        && last.block == next.block
-        && last.offset + last.len == next.offset
+        && last.goes_on(&next)
     {
         last.len += next.len;
     } else {
@@ -121,7 +130,7 @@ pub fn encode_extents(extents: &[Extent]) -> Vec<u8> {
     }
     varint::put(&mut out, extents.len() as u64);
     for e in extents {
-        varint::put(&mut out, numbers[&e.block] << 1);
+        varint::put(&mut out, numbers[&e.block] << 1 | u64::from(e.pages));
         varint::put(&mut out, u64::from(e.offset));
         varint::put(&mut out, u64::from(e.len));
     }
@@ -147,15 +156,15 @@ fn take_extents(input: &mut &[u8]) -> Option<Vec<Extent>> {
     let mut extents = Vec::with_capacity(count);
     for _ in 0..count {
         let code = usize::try_from(varint::take(input)?).ok()?;
-        let (index, flag) = (code >> 1, code & 1);
+        let (index, pages) = (code >> 1, code & 1 == 1);
         let (offset, len) = (varint::take_u32(input)?, varint::take_u32(input)?);
         let end = offset.checked_add(len)?;
-        if flag != 0 || len == 0 || end > BLOCK_PLAIN_BYTES_MAX {
+        if len == 0 || end > BLOCK_PLAIN_BYTES_MAX {
             return None;
         }
         let at = index.checked_mul(BlockId::LEN)?;
         let block = BlockId::from_slice(ids.get(at..at + BlockId::LEN)?)?;
-        extents.push(Extent { block, offset, len });
+        extents.push(Extent { block, offset, len, pages });
     }
     Some(extents)
 }
@@ -211,7 +220,7 @@ impl<'e> Cursor<'e> {
             let step = u32::try_from(len).unwrap_or(u32::MAX).min(first.len - self.done);
             if let Some(out) = out.as_deref_mut() {
                 let offset = first.offset + self.done;
-                push_extent(out, Extent { block: first.block, offset, len: step });
+                push_extent(out, Extent { offset, len: step, ..*first });
             }
             self.done += step;
             len -= u64::from(step);
@@ -235,7 +244,8 @@ fn differing(old: &[Extent], new: &[Extent]) -> Vec<(u64, u64)> {
                 None => (left, false),
                 Some(o) => (
                     left.min(o.len - done_old),
-                    o.block == n.block && o.offset + done_old == n.offset + done,
+                    (o.block, o.pages) == (n.block, n.pages)
+                        && o.offset + done_old == n.offset + done,
                 ),
             };
             if !same {
@@ -313,13 +323,15 @@ mod tests {
     }
 
     fn arb_extents() -> impl Strategy<Value = Vec<Extent>> {
-        proptest::collection::vec((0_u8..6, 0_u32..50, 1_u32..40), 0..40).prop_map(|parts| {
-            let mut out = Vec::new();
-            for (b, offset, len) in parts {
-                push_extent(&mut out, Extent { block: block(b), offset, len });
-            }
-            out
-        })
+        proptest::collection::vec((0_u8..6, 0_u32..50, 1_u32..40, any::<bool>()), 0..40).prop_map(
+            |parts| {
+                let mut out = Vec::new();
+                for (b, offset, len, pages) in parts {
+                    push_extent(&mut out, Extent { block: block(b), offset, len, pages });
+                }
+                out
+            },
+        )
     }
 
     proptest! {
@@ -342,11 +354,12 @@ mod tests {
 
     #[test]
     fn a_small_change_in_a_large_map_is_a_small_patch() {
-        let mut old: Vec<Extent> =
-            (0..200).map(|n| Extent { block: BlockId([n; 32]), offset: 0, len: 1 << 20 }).collect();
+        let mut old: Vec<Extent> = (0..200)
+            .map(|n| Extent { block: BlockId([n; 32]), offset: 0, len: 1 << 20, pages: false })
+            .collect();
         let map = Map { base: Some(block(1)), ..Map::default() };
         let mut new = old.clone();
-        new.push(Extent { block: block(77), offset: 5, len: 4000 });
+        new.push(Extent { block: block(77), offset: 5, len: 4000, pages: false });
         match layout(Some((&map, &old, 0)), &new) {
             Layout::Patch(patch) => {
                 assert!(patch.len() < 60, "{} bytes", patch.len());

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,8 @@ struct State {
     memory_bytes: usize,
     /// Nobody reads on.
     closed: bool,
+    /// What the reader wants once more; nothing yet, or an empty list for nothing at all.
+    asked: Option<Vec<Range<u64>>>,
     /// How it ended, until the reader is told.
     ended: Option<io::Result<()>>,
     file: Option<Arc<SealedFile>>,
@@ -113,7 +116,30 @@ impl Spool {
         self.moved.notify_all();
     }
 
-    /// The next piece; empty at the end.
+    /// Marks the end of the first reading and waits until the reader says which ranges it wants
+    /// once more; `None` if nobody reads on.
+    pub(super) fn asked(&self) -> Option<Vec<Range<u64>>> {
+        let mut state = self.lock();
+        state.pieces.push_back(Piece::Plain(Vec::new()));
+        self.moved.notify_all();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(ranges) = state.asked.take() {
+                return Some(ranges);
+            }
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Says which ranges the reader wants once more.
+    pub(super) fn ask(&self, ranges: Vec<Range<u64>>) {
+        self.lock().asked = Some(ranges);
+        self.moved.notify_all();
+    }
+
+    /// The next piece; empty at the end of a reading.
     pub(super) fn take(&self) -> io::Result<Vec<u8>> {
         let mut state = self.lock();
         loop {

@@ -20,6 +20,7 @@
 //! cannot be read otherwise.
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -89,6 +90,8 @@ pub(crate) struct Request {
     pub(crate) scratch: PathBuf,
     /// How long to wait for a slow reader.
     pub(crate) budget: Budget,
+    /// Parts of it will be read once more ([`Image::again`]): the transaction waits for that.
+    pub(crate) twice: bool,
     /// Check its health for at most this long.
     pub(crate) check: Option<Duration>,
     /// What this build and this system can do.
@@ -118,6 +121,8 @@ pub(crate) struct Image {
     spool: Arc<Spool>,
     piece: Vec<u8>,
     at: usize,
+    /// The reading is over.
+    ended: bool,
     thread: Option<JoinHandle<Option<Health>>>,
     /// Size of a page.
     pub(crate) page_size: u32,
@@ -133,12 +138,25 @@ impl Image {
         let thread = std::thread::Builder::new()
             .name("sqlite".into())
             .spawn(move || stream::run(&request, &producer))?;
-        let mut image =
-            Self { spool, piece: Vec::new(), at: 0, thread: Some(thread), page_size: 0 };
+        let mut image = Self {
+            spool,
+            piece: Vec::new(),
+            at: 0,
+            ended: false,
+            thread: Some(thread),
+            page_size: 0,
+        };
         image.piece = image.spool.take()?;
         image.page_size = page_size(&image.piece)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it holds no page"))?;
         Ok(image)
+    }
+
+    /// Makes the next reads give these ranges of the same image (whole pages), one after the other.
+    /// Only at the end of an image that was asked for with [`Request::twice`], and once.
+    pub(crate) fn again(&mut self, ranges: Vec<Range<u64>>) {
+        self.spool.ask(ranges);
+        self.ended = false;
     }
 
     /// True once the transaction is over.
@@ -149,6 +167,7 @@ impl Image {
 
     /// What the check found, if there was one, once SQLite has let the database go.
     pub(crate) fn finish(mut self) -> Option<Health> {
+        self.spool.ask(Vec::new());
         self.thread.take().and_then(|thread| thread.join().ok().flatten())
     }
 }
@@ -165,8 +184,9 @@ impl Drop for Image {
 
 impl Read for Image {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.piece.len() {
+        if self.at == self.piece.len() && !self.ended {
             (self.piece, self.at) = (self.spool.take()?, 0);
+            self.ended = self.piece.is_empty();
         }
         let len = buf.len().min(self.piece.len() - self.at);
         buf[..len].copy_from_slice(&self.piece[self.at..self.at + len]);

@@ -6,7 +6,9 @@
 //! does.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -64,7 +66,14 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
         return of_backup(db, request, spool);
     }
     let mut patience = Patience::of(request, begun.stops_its_writer());
-    if !pages(&db, spool, &mut || patience.lasts()).map_err(explain)? {
+    let mut patient = || patience.lasts();
+    if !pages(&db, spool, &mut patient).map_err(explain)? {
+        return Ok(None);
+    }
+    if request.twice
+        && let Some(ranges) = spool.asked()
+        && !pages_again(&db, &ranges, spool, &mut patient).map_err(explain)?
+    {
         return Ok(None);
     }
     let health = match schema_error {
@@ -180,6 +189,33 @@ fn pages(
     Ok(piece.is_empty() || spool.put(piece, patient))
 }
 
+/// Puts the pages of ranges of the image; false if nobody reads on.
+fn pages_again(
+    db: &Connection,
+    ranges: &[Range<u64>],
+    spool: &Spool,
+    patient: &mut dyn FnMut() -> bool,
+) -> rusqlite::Result<bool> {
+    let page_bytes: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let page_bytes = u64::try_from(page_bytes).unwrap_or(1);
+    let mut statement = db.prepare("SELECT data FROM sqlite_dbpage('main') WHERE pgno=?1")?;
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    for range in ranges {
+        for page in range.start / page_bytes..range.end.div_ceil(page_bytes) {
+            let mut rows = statement.query([i64::try_from(page + 1).unwrap_or(i64::MAX)])?;
+            let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+            piece.extend_from_slice(row.get_ref(0)?.as_blob()?);
+            if piece.len() >= PIECE_BYTES {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
+                if !spool.put(full, patient) {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(piece.is_empty() || spool.put(piece, patient))
+}
+
 /// Captures a clone that is ours alone: nobody waits for it.
 fn of_copy(copy: &Copy, request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
     let ours = Request {
@@ -204,13 +240,33 @@ fn of_backup(db: Connection, request: &Request, spool: &Spool) -> io::Result<Opt
     }
     let health = request.check.map(check);
     drop((db, copy));
-    let mut file = File::open(temp.path())?;
+    let file = File::open(temp.path())?;
     temp.close()?;
-    loop {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)?;
-        if piece.is_empty() || !spool.put(piece, &mut || true) {
-            return Ok(health);
+    let len = file.metadata()?.len();
+    if file_pages(&file, 0..len, spool)?
+        && request.twice
+        && let Some(ranges) = spool.asked()
+    {
+        for range in ranges {
+            if !file_pages(&file, range, spool)? {
+                break;
+            }
         }
     }
+    Ok(health)
+}
+
+/// Puts a range of a file; false if nobody reads on.
+fn file_pages(file: &File, range: Range<u64>, spool: &Spool) -> io::Result<bool> {
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(PIECE_BYTES as u64);
+        let mut piece = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+        file.read_exact_at(&mut piece, at)?;
+        at += len;
+        if !spool.put(piece, &mut || true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

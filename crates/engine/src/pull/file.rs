@@ -150,6 +150,15 @@ impl<'r> Writing<'r> {
         self.progress.missing == 0
     }
 
+    /// Takes normalised pages that arrived.
+    pub(super) fn write_pages(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failed> {
+        let mut bytes = bytes.to_vec();
+        if !self.entry.pages.is_some_and(|pages| pages.undo(at, &mut bytes)) {
+            return Err(Failed::Content("its map has pages where there are none".into()));
+        }
+        self.write(at, &bytes)
+    }
+
     /// Takes bytes that arrived.
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failed> {
         self.put(at, bytes)?;

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
-use repo::{BlockId, Entry, Kind, flag};
+use repo::{BlockId, Entry, Extent, Kind, Pages, flag};
 
 use super::error::{Result, explain};
 use super::plan::{Action, Base, Entries, Item, Keep, Place, deletion, find, go_on, guard};
@@ -179,7 +179,7 @@ impl Inspector<'_> {
             }
         } else if entry.size >= PATCH_BYTES_MIN && facts.size > 0 {
             let Ok(extents) = self.content.extents(entry) else { return Ok(()) };
-            let (kept, kept_bytes) = self.kept_blocks(&file, facts.size, &extents)?;
+            let (kept, kept_bytes) = self.kept_blocks(&file, facts.size, entry, &extents)?;
             if !kept.is_empty() {
                 item.action = Action::Patch;
                 item.fetch = entry.size.saturating_sub(kept_bytes);
@@ -196,21 +196,23 @@ impl Inspector<'_> {
         &self,
         file: &File,
         file_len: u64,
-        extents: &[repo::Extent],
+        entry: &Entry,
+        extents: &[Extent],
     ) -> Result<(HashSet<BlockId>, u64)> {
         let mut at = 0u64;
-        let mut uses: HashMap<BlockId, Vec<(u32, u32, u64)>> = HashMap::new();
-        for extent in extents {
-            uses.entry(extent.block).or_default().push((extent.offset, extent.len, at));
-            at = at.saturating_add(u64::from(extent.len));
+        let mut uses: HashMap<BlockId, Vec<Use>> = HashMap::new();
+        for Extent { block, offset, len, pages } in extents {
+            let pages = entry.pages.filter(|_| *pages);
+            uses.entry(*block).or_default().push(Use { offset: *offset, len: *len, at, pages });
+            at = at.saturating_add(u64::from(*len));
         }
         let tests: Vec<_> = uses.into_iter().collect();
         let kept: Vec<(BlockId, u64)> = tests
             .into_par_iter()
             .map(|(block, mut parts)| {
                 go_on(self.cancel)?;
-                let bytes = parts.iter().map(|(_, len, _)| u64::from(*len)).sum();
-                parts.sort_unstable();
+                let bytes = parts.iter().map(|part| u64::from(part.len)).sum();
+                parts.sort_unstable_by_key(|part| (part.offset, part.len, part.at));
                 let plain = self
                     .content
                     .location(&block)
@@ -258,16 +260,23 @@ impl Inspector<'_> {
     }
 }
 
-/// The bytes of a block, put together from a local file; `None` if the parts do not cover it.
-/// `parts`: offset in the block, length, offset in the file; sorted.
-fn assemble(
-    file: &File,
-    file_len: u64,
-    parts: &[(u32, u32, u64)],
-    plain_len: u32,
-) -> Option<Vec<u8>> {
+/// A stretch of a file that its map takes from a block.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    /// Where in the block.
+    offset: u32,
+    len: u32,
+    /// Where in the file.
+    at: u64,
+    /// Set if the block has the pages normalised.
+    pages: Option<Pages>,
+}
+
+/// The bytes of a block, put together from a local file; `None` if the parts (sorted by offset) do
+/// not cover it.
+fn assemble(file: &File, file_len: u64, parts: &[Use], plain_len: u32) -> Option<Vec<u8>> {
     let mut end = 0u32;
-    for (offset, len, at) in parts {
+    for Use { offset, len, at, .. } in parts {
         let fits = at.checked_add(u64::from(*len)).is_some_and(|end| end <= file_len);
         if *offset > end || !fits {
             return None;
@@ -277,11 +286,14 @@ fn assemble(
     if end != plain_len || plain_len > BLOCK_BYTES_MAX {
         return None;
     }
-    let mut plain = vec![0; usize::try_from(plain_len).ok()?];
-    for (offset, len, at) in parts {
+    let (mut plain, mut scratch) = (vec![0; usize::try_from(plain_len).ok()?], Vec::new());
+    for Use { offset, len, at, pages } in parts {
         let start = usize::try_from(*offset).ok()?;
-        let end = start + usize::try_from(*len).ok()?;
-        file.read_exact_at(&mut plain[start..end], *at).ok()?;
+        let part = &mut plain[start..start + usize::try_from(*len).ok()?];
+        file.read_exact_at(part, *at).ok()?;
+        if pages.is_some_and(|pages| !pages.apply(*at, part, &mut scratch)) {
+            return None;
+        }
     }
     Some(plain)
 }

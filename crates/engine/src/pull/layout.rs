@@ -18,7 +18,7 @@ use super::source::Location;
 
 /// A file from this size on comes before all smaller ones.
 const LARGE_BYTES: u64 = 8 << 20;
-/// Pieces of one pass, 24 bytes each; a file is never cut in two.
+/// Pieces of one pass, 32 bytes each; a file is never cut in two.
 const PIECES_MAX: usize = 1 << 19;
 /// Files whose maps are read together.
 const FILES_PER_READ: usize = 512;
@@ -41,6 +41,8 @@ pub(super) struct Piece {
     /// Where in the block's plaintext.
     pub(super) offset: u32,
     pub(super) len: u32,
+    /// It is normalised pages.
+    pub(super) pages: bool,
 }
 
 /// Blocks that are read together.
@@ -140,8 +142,8 @@ impl Draft<'_> {
                 self.layout.kept.entry(number).or_default().push((at, extent.len.into()));
             } else {
                 let block = self.number(extent.block);
-                let (offset, len) = (extent.offset, extent.len);
-                self.layout.pieces.push(Piece { block, item: number, at, offset, len });
+                let Extent { offset, len, pages, .. } = *extent;
+                self.layout.pieces.push(Piece { block, item: number, at, offset, len, pages });
             }
             at += u64::from(extent.len);
         }

@@ -199,7 +199,11 @@ impl<'r> Writer<'r> {
                 let block = self.layout.blocks[piece.block as usize];
                 Failed::Content(format!("its map points behind the end of block {block}"))
             })?;
-        writing.write(piece.at, part)?;
+        if piece.pages {
+            writing.write_pages(piece.at, part)?;
+        } else {
+            writing.write(piece.at, part)?;
+        }
         Ok(writing)
     }
 

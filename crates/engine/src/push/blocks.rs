@@ -21,13 +21,22 @@ pub(super) struct Piece {
     pub(super) block: BlockNo,
     pub(super) offset: u32,
     pub(super) len: u32,
+    /// It is normalised pages.
+    pub(super) pages: bool,
+}
+
+impl Piece {
+    /// Does `next` go on where this one ends?
+    pub(super) fn goes_on(&self, next: &Self) -> bool {
+        (self.block, self.pages) == (next.block, next.pages)
+            && self.offset + self.len == next.offset
+    }
 }
 
 /// Appends a piece, merging it with the last one where it continues it.
 pub(super) fn push_piece(pieces: &mut Vec<Piece>, next: Piece) {
     if let Some(last) = pieces.last_mut()
-        && last.block == next.block
-        && last.offset + last.len == next.offset
+        && last.goes_on(&next)
     {
         last.len += next.len;
     } else {
@@ -159,6 +168,17 @@ impl<'a> Filler<'a> {
         Self { dedup, open: None, full: full as usize, bytes_new: 0 }
     }
 
+    /// Where a chunk is, if it is in the repository or in a block of this push.
+    pub(super) fn find(&self, chunk: &[u8]) -> Option<Piece> {
+        let id = self.dedup.repo.keys().chunk_id(chunk);
+        match self.dedup.index.chunk(&id) {
+            Some((block, offset, len)) if len as usize == chunk.len() => {
+                Some(Piece { block, offset, len, pages: false })
+            }
+            _ => self.dedup.flight().chunks.get(&id).copied(),
+        }
+    }
+
     /// Where a chunk is, after it was put into a block if need be. Blocks in `avoid` are not reused:
     /// too little of them is in use.
     pub(super) fn add(&mut self, chunk: &[u8], avoid: &HashSet<BlockNo>) -> Piece {
@@ -168,7 +188,7 @@ impl<'a> Filler<'a> {
             && known == len
             && !avoid.contains(&block)
         {
-            return Piece { block, offset, len };
+            return Piece { block, offset, len, pages: false };
         }
         let mut flight = self.dedup.flight();
         if let Some(piece) = flight.chunks.get(&id) {
@@ -191,7 +211,7 @@ impl<'a> Filler<'a> {
             OpenBlock { number, plain, chunks: Vec::new() }
         });
         let offset = u32::try_from(open.plain.len()).expect("a block is small");
-        let piece = Piece { block: open.number, offset, len };
+        let piece = Piece { block: open.number, offset, len, pages: false };
         flight.chunks.insert(id, piece);
         drop(flight);
         open.plain.extend_from_slice(chunk);

@@ -54,9 +54,11 @@ pub(super) struct ReadFile {
     pub(super) path: Vec<u8>,
     pub(super) entry: Entry,
     pub(super) pieces: Vec<Piece>,
+    /// A database's table of groups, coded.
+    pub(super) groups: Option<Vec<u8>>,
     /// The file's row before, for a patch over its map.
     pub(super) old: Option<Box<Row>>,
-    /// How it looked; a file that moved while it was read gets no row.
+    /// How it looked, unless it moved while it was read.
     pub(super) look: Option<Look>,
     pub(super) log: Option<Stat>,
     pub(super) seen_nanos: i64,
@@ -253,20 +255,20 @@ impl<'a> Collector<'a> {
         match item {
             Item::Ready(path, entry) => self.push_entry(&path, &entry),
             Item::Read(file) => {
-                let ReadFile { path, mut entry, pieces, old, look, log, seen_nanos } = file;
+                let ReadFile { path, mut entry, pieces, groups, old, look, log, seen_nanos } = file;
                 let mut extents = Vec::with_capacity(pieces.len());
-                for Piece { block, offset, len } in pieces {
+                for Piece { block, offset, len, pages } in pieces {
                     let block = self.id_of(block).expect("the head is ready");
-                    push_extent(&mut extents, Extent { block, offset, len });
+                    push_extent(&mut extents, Extent { block, offset, len, pages });
                 }
                 let patch_bytes = self.place_map(&mut entry, &extents, old.as_deref())?;
                 self.push_entry(&path, &entry)?;
-                if let Some(look) = look {
-                    let extents = Row::extents_of(&entry, &extents);
-                    let log = log.as_ref().map(Look::of_log);
-                    self.rows
-                        .push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
-                    self.rows.spill(self.session);
+                let extents = Row::extents_of(&entry, &extents);
+                let log = log.as_ref().map(Look::of_log);
+                self.rows.push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
+                self.rows.spill(self.session);
+                if let (Some(cache), Some(groups)) = (&self.session.cache, groups) {
+                    cache.put_groups(&path, &groups);
                 }
                 Ok(())
             }

@@ -9,18 +9,16 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chunker::Chunks;
 use repo::flag;
 
-use super::blocks::push_piece;
+use super::groups::Groups;
+use super::pages::{self, Before};
 use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
 use super::rows::Look;
 use crate::capture::gate;
 use crate::capture::sqlite::{self, Budget, Health, How, Image, Request, Ways};
 use crate::scan::{Found, SourceRoot, Stat};
 
-/// A database's bytes are hashed in runs of about this many.
-const HASH_RUN_BYTES: usize = 64 << 10;
 /// Suffix of a database's shared memory.
 pub(super) const SHARED_MEMORY: &str = "-shm";
 /// How long to wait at a time until a database was not written just now.
@@ -84,35 +82,24 @@ impl FileReader<'_> {
         path: &Path,
         how: How,
     ) -> io::Result<Option<(Content, Option<Health>)>> {
-        let mut image = Image::open(self.cx.request(path, how))?;
+        let before = self.before(job);
+        let mut image = Image::open(self.cx.request(path, how, before.is_some()))?;
         // SQLite opened whatever had the name then; what takes it from now on is another file
         if !DatabaseLook::of(path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
         }
-        let page_size = image.page_size;
-        let known = Known::of(job.old.as_deref(), u64::MAX, &self.cx.dedup.index);
-        let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
-        let mut chunks = Chunks::pages(&mut image, page_size as usize);
-        let (mut hasher, mut pieces, mut size) = (blake3::Hasher::new(), Vec::new(), 0_u64);
-        let mut run = Vec::with_capacity(HASH_RUN_BYTES);
-        while let Some(page) = chunks.next()? {
-            if self.cx.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            push_piece(&mut pieces, self.pages.add(page, &avoid));
-            size += page.len() as u64;
-            // the hash is many times faster on long runs than on single pages
-            run.extend_from_slice(page);
-            if run.len() >= HASH_RUN_BYTES {
-                hasher.update(&run);
-                self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
-                run.clear();
-            }
-        }
-        hasher.update(&run);
-        self.cx.bytes_read.fetch_add(run.len() as u64, Ordering::Relaxed);
-        let content = Content { size, hash: *hasher.finalize().as_bytes(), pieces };
-        Ok(Some((content, image.finish())))
+        let content = pages::cut(self.cx, &mut self.pages, &mut image, before.as_ref())?;
+        Ok(content.map(|content| (content, image.finish())))
+    }
+
+    /// What is known of the image before, unless it was none.
+    fn before(&self, job: &Job) -> Option<Before> {
+        let row = job.old.as_deref().filter(|row| row.entry.flags & flag::SQLITE != 0)?;
+        let Known { pieces, size, hash, .. } =
+            Known::of(Some(row), u64::MAX, &self.cx.dedup.index)?;
+        let groups = (self.cx.groups)(&job.path);
+        let groups = groups.and_then(|groups| Groups::decode(&groups, size, &hash));
+        Some(Before { pieces, groups })
     }
 
     /// Tells what a check found; gives the flags that go with it.
@@ -136,13 +123,14 @@ impl FileReader<'_> {
 }
 
 impl Context<'_> {
-    fn request(&self, path: &Path, how: How) -> Request {
+    fn request(&self, path: &Path, how: How, twice: bool) -> Request {
         Request {
             path: path.to_owned(),
             how,
             lock_wait: self.database_wait,
             scratch: self.scratch.to_owned(),
             budget: Budget::default(),
+            twice,
             check: self.check_databases,
             ways: Ways::default(),
         }

@@ -14,6 +14,8 @@ mod blocks;
 mod collect;
 mod database;
 mod fates;
+mod groups;
+mod pages;
 mod probe;
 mod reader;
 mod rows;

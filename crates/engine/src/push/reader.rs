@@ -3,7 +3,7 @@
 //! In: files that must be read. Out: their entries with pieces of blocks, to the collector. A file
 //! that cannot be read is a problem, never the end of the push.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use chunker::{Chunks, Cutter, Policy, Prefix, verified_prefix};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use repo::{BlockNo, Entry, Index, Xattr, flag};
+use repo::{BlockNo, Entry, Extent, Index, Pages, Xattr, flag};
 
 use super::blocks::{Dedup, Filler, Piece, push_piece};
 use super::collect::{Item, Message, ReadFile};
 use super::database::{Captured, is_shared_memory};
 use super::fates::{Bond, Fates};
+use super::groups::Groups;
+use super::pages::sparse_blocks;
 use super::rows::{Look, Row};
 use crate::capture::gate;
 use crate::clock::Clock;
@@ -76,6 +78,8 @@ pub(super) struct Context<'a> {
     pub(super) files_read: &'a AtomicU64,
     pub(super) bytes_new: &'a AtomicU64,
     pub(super) problem: &'a (dyn Fn(Problem) + Sync),
+    /// The groups of a database's image, from the cache.
+    pub(super) groups: &'a (dyn Fn(&[u8]) -> Option<Vec<u8>> + Sync),
 }
 
 /// How reading a file ended.
@@ -280,11 +284,12 @@ impl<'a> FileReader<'a> {
         seen_nanos: i64,
     ) -> Outcome {
         let Job { path, mut entry, old, .. } = job;
-        entry.size = read.size;
-        entry.hash = read.hash;
+        let Content { size, hash, pieces, pages, groups } = read;
+        (entry.size, entry.hash, entry.pages) = (size, hash, pages);
+        let groups = groups.map(|groups| groups.encode());
         self.cx.files_read.fetch_add(1, Ordering::Relaxed);
-        let pieces = read.pieces;
-        Outcome::Read(Box::new(ReadFile { path, entry, pieces, old, look, log, seen_nanos }))
+        let file = ReadFile { path, entry, pieces, groups, old, look, log, seen_nanos };
+        Outcome::Read(Box::new(file))
     }
 
     /// Reads the first `size` bytes of a file. `None` if the run was stopped.
@@ -305,11 +310,7 @@ impl<'a> FileReader<'a> {
         }
         let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
         let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
-        Ok(length.map(|length| Content {
-            size: length,
-            hash: *hasher.finalize().as_bytes(),
-            pieces,
-        }))
+        Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces)))
     }
 
     /// A file that is still what it was up to its old length: only the tail is new. Every byte is
@@ -342,7 +343,7 @@ impl<'a> FileReader<'a> {
             return Ok(Grown::Stopped);
         };
         let hash = *hasher.finalize().as_bytes();
-        Ok(Grown::Read(Content { size: known.size + tail, hash, pieces }))
+        Ok(Grown::Read(Content::of(known.size + tail, hash, pieces)))
     }
 
     fn cut(
@@ -428,9 +429,18 @@ pub(super) struct Content {
     pub(super) size: u64,
     pub(super) hash: [u8; 32],
     pub(super) pieces: Vec<Piece>,
+    /// How its pages are laid out, if pieces are normalised pages.
+    pub(super) pages: Option<Pages>,
+    /// A database's groups.
+    pub(super) groups: Option<Groups>,
 }
 
 impl Content {
+    /// Of a file that is no database.
+    fn of(size: u64, hash: [u8; 32], pieces: Vec<Piece>) -> Self {
+        Self { size, hash, pieces, pages: None, groups: None }
+    }
+
     /// True if the file only grew while it was read: its first bytes are still what was read.
     fn only_grew(&self, before: &Stat, after: &Stat, file: &mut OpenedFile) -> bool {
         if !before.same_file(after) || after.size <= before.size || self.size != before.size {
@@ -445,11 +455,11 @@ impl Content {
 
 /// What is known of a file from the snapshot before.
 pub(super) struct Known {
-    size: u64,
-    hash: [u8; 32],
-    pieces: Vec<Piece>,
+    pub(super) size: u64,
+    pub(super) hash: [u8; 32],
+    pub(super) pieces: Vec<Piece>,
     /// Blocks of which the file uses less than a quarter: their chunks are written again.
-    pub(super) sparse_blocks: HashSet<BlockNo>,
+    sparse_blocks: HashSet<BlockNo>,
 }
 
 impl Known {
@@ -457,18 +467,14 @@ impl Known {
     /// reused.
     pub(super) fn of(row: Option<&Row>, size: u64, index: &Index) -> Option<Self> {
         let row = row.filter(|row| row.entry.size > 0 && row.entry.size <= size)?;
-        let (mut pieces, mut live) = (Vec::new(), std::collections::HashMap::new());
+        let (mut pieces, mut live) = (Vec::new(), HashMap::new());
         for extent in row.extents()? {
             let block = index.number(&extent.block)?;
-            let plain_len = index.blocks()[block as usize].row.plain_len;
-            pieces.push(Piece { block, offset: extent.offset, len: extent.len });
-            live.entry(block).or_insert((0_u64, plain_len)).0 += u64::from(extent.len);
+            let Extent { offset, len, pages, .. } = extent;
+            pieces.push(Piece { block, offset, len, pages });
+            *live.entry(block).or_default() += u64::from(len);
         }
-        let sparse_blocks = live
-            .into_iter()
-            .filter(|(_, (live, plain_len))| live * 4 < u64::from(*plain_len))
-            .map(|(block, _)| block)
-            .collect();
+        let sparse_blocks = sparse_blocks(&live, index);
         Some(Self { size: row.entry.size, hash: row.entry.hash, pieces, sparse_blocks })
     }
 }

@@ -60,9 +60,9 @@ impl Look {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Row {
-    /// The file.
+    /// The file; `None` if it moved while it was read.
     #[n(0)]
-    pub(super) look: Look,
+    pub(super) look: Option<Look>,
     /// A SQLite database: its write-ahead log, where changes lie before the file itself moves.
     #[n(1)]
     pub(super) log: Option<Look>,
@@ -98,9 +98,9 @@ impl Row {
     /// True if the file is what it was: same look, not racy, and all that was changed at the source
     /// since then would show.
     pub(super) fn is_current(&self, stat: &Stat, log: Option<&Stat>) -> bool {
-        self.look == Look::of(stat)
+        self.look == Some(Look::of(stat))
             && self.log == log.map(Look::of_log)
-            && !self.look.racy(self.seen_nanos)
+            && !self.look.is_some_and(|look| look.racy(self.seen_nanos))
             && !self.log.is_some_and(|log| log.racy(self.seen_nanos))
     }
 

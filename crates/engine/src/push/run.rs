@@ -236,6 +236,7 @@ pub(super) fn run(
         files_read: &counts.files_read,
         bytes_new: &counts.bytes_new,
         problem: &problem,
+        groups: &|path| session.cache.as_ref()?.groups(path),
     };
     let tell = || monitor.progress(&counts.progress(&uploads));
     let collected = std::thread::scope(|scope| {

@@ -66,7 +66,7 @@ pub fn inner(level: u8, children: &[(&str, BlockId)]) -> Vec<u8> {
 }
 
 pub fn extent(block: BlockId, offset: u32, len: u32) -> Extent {
-    Extent { block, offset, len }
+    Extent { block, offset, len, pages: false }
 }
 
 pub fn plain_entry(kind: Kind, mode: u32) -> Entry {

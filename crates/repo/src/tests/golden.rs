@@ -97,7 +97,7 @@ fn compressed() -> Value {
 }
 
 fn entries() -> Vec<(&'static str, Entry)> {
-    let extent = Extent { block: BlockId([0x61; 32]), offset: 5, len: 9 };
+    let extent = Extent { block: BlockId([0x61; 32]), offset: 5, len: 9, pages: false };
     let inline = Map { inline: encode_extents(&[extent]), ..Map::default() };
     let layered = Map {
         base: Some(BlockId([0x62; 32])),
@@ -147,7 +147,7 @@ fn inner() -> Vec<u8> {
 }
 
 fn extents() -> (Vec<Extent>, Vec<Extent>) {
-    let extent = |n, offset, len| Extent { block: BlockId([n; 32]), offset, len };
+    let extent = |n, offset, len| Extent { block: BlockId([n; 32]), offset, len, pages: false };
     let old = vec![extent(0x61, 0, 1 << 20), extent(0x62, 70_000, 5), extent(0x61, 1 << 20, 3)];
     let mut new = old.clone();
     new[1] = extent(0x63, 0, 5);

@@ -263,7 +263,7 @@ fn a_map_with_more_patches_than_allowed_is_refused_before_they_are_read() {
     let mut reads = 0;
     let extents = map.extents(|_| {
         reads += 1;
-        Ok(encode_extents(&[Extent { block: ID, offset: 0, len: 1 }]))
+        Ok(encode_extents(&[Extent { block: ID, offset: 0, len: 1, pages: false }]))
     });
     assert!(extents.is_err());
     assert_eq!(reads, 1);
@@ -271,7 +271,7 @@ fn a_map_with_more_patches_than_allowed_is_refused_before_they_are_read() {
 
 #[test]
 fn extents_and_patches_that_do_not_fit_are_refused() {
-    let extent = |offset, len| Extent { block: ID, offset, len };
+    let extent = |offset, len| Extent { block: ID, offset, len, pages: false };
     let max = limits::BLOCK_PLAIN_BYTES_MAX;
     assert!(decode_extents(&encode_extents(&[extent(0, max)])).is_some());
     assert!(decode_extents(&encode_extents(&[extent(1, max)])).is_none(), "past a block");
@@ -300,7 +300,12 @@ fn extents_and_patches_that_do_not_fit_are_refused() {
 #[test]
 fn a_large_map_with_many_changes_is_patched_in_one_pass() {
     // 300,000 extents, every third one changed: squared, this would not end today
-    let of = |n: u32, offset| Extent { block: BlockId([(n % 2) as u8; 32]), offset, len: 4096 };
+    let of = |n: u32, offset| Extent {
+        block: BlockId([(n % 2) as u8; 32]),
+        offset,
+        len: 4096,
+        pages: false,
+    };
     let old: Vec<Extent> = (0..300_000).map(|n| of(n, 0)).collect();
     let new: Vec<Extent> = (0..300_000).map(|n| of(n, if n % 3 == 0 { 8192 } else { 0 })).collect();
     let patch = crate::map::encode_patch(&old, &new);

@@ -175,6 +175,7 @@ fn push(repo: &Repository, op: OpId) -> Result<(Commit, Files)> {
         block,
         offset: u32::try_from(offset).unwrap(),
         len: u32::try_from(len).unwrap(),
+        pages: false,
     };
     let inline = Map { inline: encode_extents(&[extent(block, 0, 300)]), ..Map::default() };
     let old = [extent(block, 300, large.len())];

@@ -6,6 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::map::Map;
+use crate::pages::PageFormat;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
@@ -106,6 +107,59 @@ pub struct Entry {
     /// before this one; kind is [`Kind::File`].
     #[cbor(n(14), with = "minicbor::bytes")]
     pub link: Option<Vec<u8>>,
+    /// File: how its pages are laid out, if extents of its map are normalised pages.
+    #[n(15)]
+    pub pages: Option<Pages>,
+}
+
+/// The pages of a SQLite database. Every normalised extent begins and ends at a page of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Pages {
+    /// Size of a page in bytes.
+    #[n(0)]
+    pub size: u32,
+    /// Bytes at the end of each page that SQLite does not use.
+    #[n(1)]
+    pub reserved: u8,
+}
+
+impl Pages {
+    /// Undoes the normalisation of bytes that begin at `at` in the file; false (and nothing done) if
+    /// they are not whole pages.
+    #[must_use]
+    pub fn undo(self, at: u64, bytes: &mut [u8]) -> bool {
+        let Some((format, first)) = self.whole(at, bytes) else { return false };
+        for (pgno, page) in (first..).zip(bytes.chunks_exact_mut(self.size as usize)) {
+            format.restore(page, pgno);
+        }
+        true
+    }
+
+    /// Normalises bytes that begin at `at` in the file; false if they are not whole pages or one of
+    /// them would not come back, and then the bytes mean nothing. `scratch` is working space.
+    #[must_use]
+    pub fn apply(self, at: u64, bytes: &mut [u8], scratch: &mut Vec<u8>) -> bool {
+        let Some((format, first)) = self.whole(at, bytes) else { return false };
+        (first..)
+            .zip(bytes.chunks_exact_mut(self.size as usize))
+            .all(|(pgno, page)| format.normalise(page, pgno, scratch))
+    }
+
+    /// The number of the first page, if these are whole ones.
+    fn whole(self, at: u64, bytes: &[u8]) -> Option<(PageFormat, u32)> {
+        let format = PageFormat::new(self.size, self.reserved)?;
+        let size = u64::from(self.size);
+        let last = (at.checked_add(bytes.len() as u64)?) / size;
+        let whole = at % size == 0 && bytes.len() as u64 % size == 0;
+        (whole && u32::try_from(last).is_ok()).then_some(())?;
+        Some((format, u32::try_from(at / size + 1).ok()?))
+    }
+}
+
+impl From<PageFormat> for Pages {
+    fn from(format: PageFormat) -> Self {
+        Self { size: format.page_size(), reserved: format.reserved() }
+    }
 }
 
 impl Entry {
@@ -127,6 +181,7 @@ impl Entry {
             map: Map::default(),
             target: None,
             link: None,
+            pages: None,
         }
     }
 }

@@ -49,6 +49,7 @@ impl Case {
 
     fn request(&self, how: How) -> Request {
         Request {
+            twice: false,
             path: self.db(),
             how,
             lock_wait: Duration::from_millis(20),

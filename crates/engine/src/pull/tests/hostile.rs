@@ -288,7 +288,7 @@ const CASES: &[Case] = &[
         "an extent behind the end of its block",
         |m, _| {
             let block = m.block(b"four");
-            m.mapped("r/f", b"four", vec![Extent { block, offset: 2, len: 4 }]);
+            m.mapped("r/f", b"four", vec![Extent { block, offset: 2, len: 4, pages: false }]);
         },
         &["r/f"],
     ),
@@ -296,7 +296,11 @@ const CASES: &[Case] = &[
         "an extent at the end of numbers",
         |m, _| {
             let block = m.block(b"four");
-            m.mapped("r/f", b"four", vec![Extent { block, offset: u32::MAX, len: 4 }]);
+            m.mapped(
+                "r/f",
+                b"four",
+                vec![Extent { block, offset: u32::MAX, len: 4, pages: false }],
+            );
         },
         &["r/f"],
     ),
@@ -304,7 +308,7 @@ const CASES: &[Case] = &[
         "a block that is nowhere",
         |m, _| {
             let block = BlockId([3; 32]);
-            m.mapped("r/f", b"four", vec![Extent { block, offset: 0, len: 4 }]);
+            m.mapped("r/f", b"four", vec![Extent { block, offset: 0, len: 4, pages: false }]);
         },
         &["r/f"],
     ),
@@ -313,7 +317,7 @@ const CASES: &[Case] = &[
         |m, _| {
             let block = m.block(b"four");
             m.blocks.get_mut(&block).unwrap().0.plain_len = u32::MAX;
-            m.mapped("r/f", b"four", vec![Extent { block, offset: 0, len: 4 }]);
+            m.mapped("r/f", b"four", vec![Extent { block, offset: 0, len: 4, pages: false }]);
         },
         &["r/f"],
     ),

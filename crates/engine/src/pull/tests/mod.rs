@@ -84,7 +84,12 @@ impl Memory {
         let mut map = Vec::new();
         for part in content.chunks(64 << 10) {
             let block = self.block(part);
-            map.push(Extent { block, offset: 0, len: u32::try_from(part.len()).unwrap() });
+            map.push(Extent {
+                block,
+                offset: 0,
+                len: u32::try_from(part.len()).unwrap(),
+                pages: false,
+            });
         }
         self.mapped(path, content, map)
     }
@@ -107,7 +112,7 @@ impl Memory {
         let mut offset = 0;
         for (path, content) in files {
             let len = u32::try_from(content.len()).unwrap();
-            self.mapped(path, content, vec![Extent { block, offset, len }]);
+            self.mapped(path, content, vec![Extent { block, offset, len, pages: false }]);
             offset += len;
         }
     }

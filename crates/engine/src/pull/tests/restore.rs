@@ -219,7 +219,7 @@ fn a_map_that_jumps_between_blocks_loads_each_block_once() {
         for (block, plain) in ids.iter().zip(&blocks) {
             content.extend_from_slice(&plain[page * 4096..(page + 1) * 4096]);
             let offset = u32::try_from(page * 4096).unwrap();
-            map.push(Extent { block: *block, offset, len: 4096 });
+            map.push(Extent { block: *block, offset, len: 4096, pages: false });
         }
     }
     m.mapped("r/db", &content, map);
@@ -241,7 +241,7 @@ fn woven() -> (Memory, Vec<(String, Vec<u8>)>) {
     });
     for (offset, (path, content)) in (0..).step_by(1000).zip(&files) {
         let part = |wanted| blocks.iter().find(|(part, _)| *part == wanted).unwrap().1;
-        let map = [0, 1, 2].map(|n| Extent { block: part(n), offset, len: 1000 });
+        let map = [0, 1, 2].map(|n| Extent { block: part(n), offset, len: 1000, pages: false });
         m.mapped(path, content, map.to_vec());
     }
     (m, files)
@@ -277,7 +277,7 @@ fn parts_that_are_kept_and_parts_that_come_early_make_one_hash() {
     m.dir("r");
     // In the store the parts lie backwards.
     let mut map: Vec<_> = (parts.iter().rev())
-        .map(|part| Extent { block: m.block(part), offset: 0, len: 1 << 20 })
+        .map(|part| Extent { block: m.block(part), offset: 0, len: 1 << 20, pages: false })
         .collect();
     map.reverse();
     m.mapped("r/db", &content, map);
@@ -330,7 +330,7 @@ fn a_block_is_kept_also_when_its_parts_lie_apart() {
             let offset = half * (32u32 << 10);
             let start = usize::try_from(offset).unwrap();
             content.extend_from_slice(&part[start..start + (32 << 10)]);
-            map.push(Extent { block, offset, len: 32 << 10 });
+            map.push(Extent { block, offset, len: 32 << 10, pages: false });
         }
     }
     m.mapped("r/db", &content, map);

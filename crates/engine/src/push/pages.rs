@@ -1,0 +1,310 @@
+//! The page cutter: an image of a database becomes pieces of blocks.
+//!
+//! In: an image, read from front to back, and what is known of the image before. Out: its pieces.
+//! Groups of 64 KiB that are what they were keep their pieces. The pages of the others are
+//! normalised and looked up; only those that are nowhere yet, or lie in blocks of which too little
+//! is in use, are read a second time and put into new blocks.
+//!
+//! Invariant: pieces, size and hash are of the bytes that the first reading gave; the second reading
+//! must give the same ones.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use repo::{BlockNo, Index, PageFormat, Pages};
+
+use super::blocks::{Filler, Piece, push_piece};
+use super::groups::{GROUP_BYTES, Groups};
+use super::reader::{Content, Context};
+use crate::capture::sqlite::Image;
+
+/// Smaller pages are put into chunks of this size together.
+const CHUNK_BYTES_MIN: u32 = 4096;
+/// First bytes of an image, which say how it is laid out.
+const HEADER_BYTES: usize = 100;
+/// Blocks that a file uses in part may hold this much that it does not use: below, no block is
+/// rewritten, so that a small database which shares its block with others stays there.
+const WASTE_BYTES: u64 = 4 << 20;
+
+/// A captured image.
+pub(super) trait Pictured: Read {
+    /// Makes the next reads give these ranges, in bytes, of the same image. Called once, at its end,
+    /// and only if something was known of the image before.
+    fn again(&mut self, ranges: Vec<Range<u64>>);
+}
+
+impl Pictured for Image {
+    fn again(&mut self, ranges: Vec<Range<u64>>) {
+        Image::again(self, ranges);
+    }
+}
+
+/// What is known of a file's image from the snapshot before.
+pub(super) struct Before {
+    pub(super) pieces: Vec<Piece>,
+    /// The groups of the image; without them every page is looked up.
+    pub(super) groups: Option<Groups>,
+}
+
+/// A stretch of an image after the first reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stretch {
+    /// It lies here.
+    There(Piece),
+    /// It lies nowhere; so many bytes.
+    New(u64),
+}
+
+/// Cuts an image. `None` if the run was stopped.
+pub(super) fn cut<'a>(
+    cx: &Context<'a>,
+    filler: &mut Filler<'a>,
+    image: &mut dyn Pictured,
+    before: Option<&Before>,
+) -> io::Result<Option<Content>> {
+    let mut pass = Pass { cx, filler, layout: None, at: 0, chunk: Vec::new(), scratch: Vec::new() };
+    let mut group = Vec::new();
+    let mut groups = Groups::default();
+    let Some(before) = before else {
+        let mut pieces = Vec::new();
+        while pass.next(image, GROUP_BYTES, &mut group)? {
+            groups.push(&group, None);
+            pass.add(&group, &HashSet::new(), &mut pieces);
+        }
+        return Ok(pass.done(groups, pieces));
+    };
+    let mut old = Slices { pieces: &before.pieces, done: 0 };
+    let mut stretches = Vec::new();
+    while pass.next(image, GROUP_BYTES, &mut group)? {
+        let same = groups.push(&group, before.groups.as_ref());
+        let known = old.take(group.len() as u64);
+        match known {
+            Some(known) if same => {
+                known.into_iter().for_each(|piece| push(&mut stretches, Stretch::There(piece)));
+            }
+            _ => pass.look_up(&group, &mut stretches),
+        }
+        pass.at += group.len() as u64;
+    }
+    let avoid = sparse(&stretches, &cx.dedup.index);
+    let ranges = wanted(&stretches, &avoid);
+    if !ranges.is_empty() && !pass.is_stopped() {
+        image.again(ranges.clone());
+    }
+    let pieces = pass.fill(image, &stretches, ranges, &avoid)?;
+    Ok(pass.done(groups, pieces))
+}
+
+/// What cutting an image needs.
+struct Pass<'p, 'a> {
+    cx: &'p Context<'a>,
+    filler: &'p mut Filler<'a>,
+    layout: Option<Pages>,
+    /// Where the image is read next.
+    at: u64,
+    chunk: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Pass<'_, '_> {
+    fn is_stopped(&self) -> bool {
+        self.cx.stop.load(Ordering::Relaxed)
+    }
+
+    /// Reads the next `len` bytes; fewer only at the end. False if there are none, or the run was
+    /// stopped.
+    fn next(&mut self, image: &mut dyn Pictured, len: u64, into: &mut Vec<u8>) -> io::Result<bool> {
+        into.clear();
+        if self.is_stopped() {
+            return Ok(false);
+        }
+        image.take(len).read_to_end(into)?;
+        self.cx.bytes_read.fetch_add(into.len() as u64, Ordering::Relaxed);
+        if self.at == 0
+            && let Some(header) = into.first_chunk::<HEADER_BYTES>()
+        {
+            self.layout = PageFormat::of_header(header).map(Pages::from);
+        }
+        Ok(!into.is_empty())
+    }
+
+    /// Chunks of the image are pages, or as many small ones as make 4 KiB.
+    fn chunk_bytes(&self) -> usize {
+        self.layout.map_or(CHUNK_BYTES_MIN, |layout| layout.size.max(CHUNK_BYTES_MIN)) as usize
+    }
+
+    /// Normalises a chunk into `self.chunk`, if it comes back. True: it is normalised.
+    fn normalise(&mut self, chunk: &[u8], at: u64) -> bool {
+        self.chunk.clear();
+        self.chunk.extend_from_slice(chunk);
+        let normal =
+            self.layout.is_some_and(|layout| layout.apply(at, &mut self.chunk, &mut self.scratch));
+        if !normal {
+            self.chunk.copy_from_slice(chunk);
+        }
+        normal
+    }
+
+    /// Puts the chunks of a part into blocks, unless they are in the repository.
+    fn add(&mut self, part: &[u8], avoid: &HashSet<BlockNo>, pieces: &mut Vec<Piece>) {
+        for chunk in part.chunks(self.chunk_bytes()) {
+            let pages = self.normalise(chunk, self.at);
+            let piece = self.filler.add(&self.chunk, avoid);
+            push_piece(pieces, Piece { pages, ..piece });
+            self.at += chunk.len() as u64;
+        }
+    }
+
+    /// Looks the chunks of a group up. Does not move on.
+    fn look_up(&mut self, group: &[u8], stretches: &mut Vec<Stretch>) {
+        let mut at = self.at;
+        for chunk in group.chunks(self.chunk_bytes()) {
+            let pages = self.normalise(chunk, at);
+            push(
+                stretches,
+                match self.filler.find(&self.chunk) {
+                    Some(piece) => Stretch::There(Piece { pages, ..piece }),
+                    None => Stretch::New(chunk.len() as u64),
+                },
+            );
+            at += chunk.len() as u64;
+        }
+    }
+
+    /// Reads the wanted ranges again and puts them into blocks; gives the pieces of the whole image.
+    fn fill(
+        &mut self,
+        image: &mut dyn Pictured,
+        stretches: &[Stretch],
+        ranges: Vec<Range<u64>>,
+        avoid: &HashSet<BlockNo>,
+    ) -> io::Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let (mut ranges, mut part) = (ranges.into_iter().peekable(), Vec::new());
+        let mut at = 0;
+        for stretch in stretches {
+            let len = stretch.len();
+            if let Stretch::There(piece) = stretch
+                && !avoid.contains(&piece.block)
+            {
+                push_piece(&mut pieces, *piece);
+            } else if let Some(range) = ranges.next_if(|range| range.start == at) {
+                // a range covers all stretches up to its end
+                self.at = range.start;
+                while self.at < range.end {
+                    let want = (range.end - self.at).min(GROUP_BYTES);
+                    if !self.next(image, want, &mut part)? || part.len() as u64 != want {
+                        if self.is_stopped() {
+                            return Ok(pieces);
+                        }
+                        return Err(io::Error::other("the image ended early when read again"));
+                    }
+                    self.add(&part, avoid, &mut pieces);
+                }
+            }
+            at += len;
+        }
+        Ok(pieces)
+    }
+
+    fn done(&self, groups: Groups, pieces: Vec<Piece>) -> Option<Content> {
+        if self.is_stopped() {
+            return None;
+        }
+        let size = groups.size();
+        let pages = self.layout.filter(|_| pieces.iter().any(|piece| piece.pages));
+        Some(Content { size, hash: groups.hash(), pieces, pages, groups: Some(groups) })
+    }
+}
+
+impl Stretch {
+    fn len(&self) -> u64 {
+        match self {
+            Self::There(piece) => piece.len.into(),
+            Self::New(len) => *len,
+        }
+    }
+}
+
+/// Appends a stretch, merging it with the last one where it continues it.
+fn push(stretches: &mut Vec<Stretch>, next: Stretch) {
+    match (stretches.last_mut(), next) {
+        (Some(Stretch::New(len)), Stretch::New(more)) => *len += more,
+        (Some(Stretch::There(last)), Stretch::There(next)) if last.goes_on(&next) => {
+            last.len += next.len;
+        }
+        _ => stretches.push(next),
+    }
+}
+
+/// Blocks of the repository of which the image uses less than a quarter, if what it does not use
+/// is much.
+fn sparse(stretches: &[Stretch], index: &Index) -> HashSet<BlockNo> {
+    let mut live: HashMap<BlockNo, u64> = HashMap::new();
+    for stretch in stretches {
+        if let Stretch::There(piece) = stretch
+            && (piece.block as usize) < index.len()
+        {
+            *live.entry(piece.block).or_default() += u64::from(piece.len);
+        }
+    }
+    sparse_blocks(&live, index)
+}
+
+/// Blocks of which less than a quarter is `live`, if what is dead in all of them is much.
+pub(super) fn sparse_blocks(live: &HashMap<BlockNo, u64>, index: &Index) -> HashSet<BlockNo> {
+    let plain_len = |block: BlockNo| u64::from(index.blocks()[block as usize].row.plain_len);
+    let waste: u64 = live.iter().map(|(block, live)| plain_len(*block).saturating_sub(*live)).sum();
+    if waste <= WASTE_BYTES {
+        return HashSet::new();
+    }
+    let is_sparse = |(block, live): &(&BlockNo, &u64)| **live * 4 < plain_len(**block);
+    live.iter().filter(is_sparse).map(|(block, _)| *block).collect()
+}
+
+/// The ranges of the image that must be put into new blocks.
+fn wanted(stretches: &[Stretch], avoid: &HashSet<BlockNo>) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let mut at = 0;
+    for stretch in stretches {
+        let end = at + stretch.len();
+        let there = matches!(stretch, Stretch::There(piece) if !avoid.contains(&piece.block));
+        if !there {
+            match ranges.last_mut() {
+                Some(last) if last.end == at => last.end = end,
+                _ => ranges.push(at..end),
+            }
+        }
+        at = end;
+    }
+    ranges
+}
+
+/// Pieces taken from the front, byte by byte.
+struct Slices<'p> {
+    pieces: &'p [Piece],
+    /// Bytes of the first piece that are gone.
+    done: u32,
+}
+
+impl Slices<'_> {
+    /// The next `len` bytes; `None` (and the end) if there are fewer.
+    fn take(&mut self, mut len: u64) -> Option<Vec<Piece>> {
+        let mut out = Vec::new();
+        while len > 0 {
+            let (first, rest) = self.pieces.split_first()?;
+            let left = first.len - self.done;
+            let step = u32::try_from(len).unwrap_or(u32::MAX).min(left);
+            let offset = first.offset + self.done;
+            out.push(Piece { offset, len: step, ..*first });
+            self.done += step;
+            len -= u64::from(step);
+            if step == left {
+                (self.pieces, self.done) = (rest, 0);
+            }
+        }
+        Some(out)
+    }
+}
