@@ -73,12 +73,12 @@ impl PageFormat {
     }
 
     /// Bytes of a page.
-    pub fn page_size(&self) -> u32 {
+    pub fn page_size(self) -> u32 {
         self.page_size
     }
 
     /// Bytes at the end of each page that SQLite does not use.
-    pub fn reserved(&self) -> u8 {
+    pub fn reserved(self) -> u8 {
         u8::try_from(self.page_size - self.usable).expect("made from a u8")
     }
 
@@ -88,7 +88,7 @@ impl PageFormat {
     /// is as it was, and is to be stored so. `scratch` is working space, kept by the caller so that
     /// no page needs an allocation; what it holds before and after means nothing.
     #[must_use]
-    pub fn normalise(&self, page: &mut [u8], pgno: u32, scratch: &mut Vec<u8>) -> bool {
+    pub fn normalise(self, page: &mut [u8], pgno: u32, scratch: &mut Vec<u8>) -> bool {
         if !self.fits(page, pgno) {
             return false;
         }
@@ -111,20 +111,20 @@ impl PageFormat {
 
     /// Undoes [`Self::normalise`] in place. Takes any bytes; what was not normalised comes out as
     /// something else, or, if it has not the length of a page or is number 0, as it was.
-    pub fn restore(&self, page: &mut [u8], pgno: u32) {
+    pub fn restore(self, page: &mut [u8], pgno: u32) {
         if self.fits(page, pgno) {
             self.each_pointer(page, pgno, |by| absolute(by, pgno));
         }
     }
 
-    fn fits(&self, page: &[u8], pgno: u32) -> bool {
+    fn fits(self, page: &[u8], pgno: u32) -> bool {
         page.len() == self.page_size as usize && pgno > 0
     }
 
     /// Puts `change` of each pointer in its place, one after the other, and counts them. A pointer
     /// is changed before the next one is looked for: the order is format, for pages of garbage.
     pub(crate) fn each_pointer(
-        &self,
+        self,
         page: &mut [u8],
         pgno: u32,
         mut change: impl FnMut(u32) -> u32,
@@ -162,7 +162,7 @@ impl PageFormat {
     }
 
     /// The layout of a b-tree page's cells; `None` if `kind` is no type of b-tree page.
-    fn cells(&self, kind: u8) -> Option<Cells> {
+    fn cells(self, kind: u8) -> Option<Cells> {
         let usable = u64::from(self.usable);
         let (table, index) = (Some(usable - 35), Some((usable - 12) * 64 / 255 - 23));
         let (interior, local_max, row_id) = match kind {
@@ -177,7 +177,7 @@ impl PageFormat {
 
     /// Where the pointer to the first overflow page is, of the cell whose payload's length stands
     /// at `at`. `None` if it has none, or the way to it leads out of the page.
-    fn overflow(&self, cells: Cells, page: &[u8], at: usize) -> Option<usize> {
+    fn overflow(self, cells: Cells, page: &[u8], at: usize) -> Option<usize> {
         let local_max = cells.local_max?;
         let (payload, mut at) = varint(page, at)?;
         if payload <= local_max {
