@@ -213,9 +213,12 @@ pub fn contents(session: &Session, tree: &repo::BlockId) -> Vec<(String, Vec<u8>
         let mut bytes = Vec::new();
         for extent in reader.extents(&entry.map).unwrap() {
             let block = reader.read(&extent.block).unwrap();
-            bytes.extend_from_slice(
-                &block[extent.offset as usize..(extent.offset + extent.len) as usize],
-            );
+            let mut part =
+                block[extent.offset as usize..(extent.offset + extent.len) as usize].to_vec();
+            if extent.pages {
+                assert!(entry.pages.unwrap().undo(bytes.len() as u64, &mut part));
+            }
+            bytes.append(&mut part);
         }
         assert_eq!(bytes.len() as u64, entry.size, "{}", String::from_utf8_lossy(&path));
         assert_eq!(*blake3::hash(&bytes).as_bytes(), entry.hash);
