@@ -20,7 +20,7 @@ use super::source::Location;
 const LARGE_BYTES: u64 = 8 << 20;
 /// Pieces of one pass, 32 bytes each; a file is never cut in two.
 const PIECES_MAX: usize = 1 << 19;
-/// Files whose maps are read together.
+/// Files whose maps are read together, if the maps are small.
 const FILES_PER_READ: usize = 512;
 /// Plaintext of the blocks that are put in the order of the store before they are cut into runs.
 const WINDOW_BYTES: u64 = 64 << 20;
@@ -97,7 +97,7 @@ fn first_place(run: &Run<'_>, item: &Item) -> Option<(Location, u32)> {
 pub(super) fn pass(run: &Run<'_>, files: &mut &[usize]) -> Layout {
     let mut draft = Draft { run, numbers: HashMap::new(), layout: Layout::default() };
     while !files.is_empty() && draft.layout.pieces.len() < PIECES_MAX && !run.is_over() {
-        let (now, rest) = files.split_at(files.len().min(FILES_PER_READ));
+        let (now, rest) = files.split_at(together(run, files));
         *files = rest;
         let read = |index: &usize| {
             let (entry, _) = run.items[*index].target()?;
@@ -116,6 +116,22 @@ pub(super) fn pass(run: &Run<'_>, files: &mut &[usize]) -> Layout {
         }
     }
     draft.finish()
+}
+
+/// How many files from the front to read the maps of together: of large maps, as many as there are
+/// threads, as each may take much memory.
+fn together(run: &Run<'_>, files: &[usize]) -> usize {
+    let mut large = run.pool.current_num_threads();
+    let is_small = |index: &&usize| {
+        run.items[**index].entry.as_ref().is_some_and(|entry| entry.map.base.is_none())
+    };
+    let fits = |index: &&usize| {
+        is_small(index) || {
+            large = large.saturating_sub(1);
+            large > 0
+        }
+    };
+    files.iter().take(FILES_PER_READ).take_while(fits).count().max(1)
 }
 
 /// A layout in the making: blocks are numbered as they are met.
