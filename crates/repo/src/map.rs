@@ -3,7 +3,7 @@
 //! A content map is the file's chunk list coded as extents over blocks. A small one sits in the
 //! entry; a large one is a base map (a block of its own) and at most 32 patches, oldest first, each
 //! a block of its own and named by the entry. A patch never names another patch, so every snapshot
-//! stands alone after any forget.
+//! stands alone after any forget. A base that does not fit a block goes on in patches that append.
 //!
 //! ```text
 //! extents = varint B, B * block id (32), varint E, E * { varint 2*block index + flag, varint offset,
@@ -174,8 +174,8 @@ fn take_extents(input: &mut &[u8]) -> Option<Vec<Extent>> {
 pub enum Layout {
     /// Small enough to sit in the entry.
     Inline(Vec<u8>),
-    /// A new base map block.
-    Base(Vec<u8>),
+    /// A new base map block, and patch blocks that append what does not fit it.
+    Base(Vec<u8>, Vec<Vec<u8>>),
     /// A new patch block over the old map.
     Patch(Vec<u8>),
 }
@@ -194,12 +194,36 @@ pub fn layout(old: Option<(&Map, &[Extent], u64)>, new: &[Extent]) -> Layout {
         && map.patches.as_deref().unwrap_or_default().len() < MAP_PATCHES_MAX
     {
         let patch = encode_patch(extents, new);
-        if patch_bytes + (patch.len() as u64) < coded.len() as u64 / 2 {
+        if patch_bytes + (patch.len() as u64) < coded.len() as u64 / 2
+            && patch.len() <= BLOCK_PLAIN_BYTES_MAX as usize
+        {
             return Layout::Patch(patch);
         }
     }
-    Layout::Base(coded)
+    if coded.len() <= BLOCK_PLAIN_BYTES_MAX as usize {
+        return Layout::Base(coded, Vec::new());
+    }
+    split(new)
 }
+
+/// A base map and patches over it, each of which fits a block.
+fn split(extents: &[Extent]) -> Layout {
+    let mut parts = extents.chunks(MAP_BLOCK_EXTENTS);
+    let first = parts.next().unwrap_or_default();
+    let mut size = extents_len(first);
+    let append = |part| {
+        let (mut patch, len) = (Vec::new(), extents_len(part));
+        [size + len, 1, size, len].iter().for_each(|n| varint::put(&mut patch, *n));
+        patch.extend_from_slice(&encode_extents(part));
+        size += len;
+        patch
+    };
+    let patches = parts.map(append).collect();
+    Layout::Base(encode_extents(first), patches)
+}
+
+/// Extents that fit a block however they are coded: an id, three varints and what a patch adds.
+const MAP_BLOCK_EXTENTS: usize = BLOCK_PLAIN_BYTES_MAX as usize / 48;
 
 /// Reads extents once from front to back, however many pieces are taken.
 struct Cursor<'e> {
@@ -368,8 +392,28 @@ mod tests {
             other => panic!("expected a patch, got {other:?}"),
         }
         // patches that outgrew half of the base are folded
-        assert!(matches!(layout(Some((&map, &old, 1 << 20)), &new), Layout::Base(_)));
+        assert!(matches!(layout(Some((&map, &old, 1 << 20)), &new), Layout::Base(..)));
         old.truncate(2);
         assert!(matches!(layout(None, &old), Layout::Inline(_)));
+    }
+
+    #[test]
+    fn a_map_larger_than_a_block_is_a_base_and_patches_that_append() {
+        let extents: Vec<Extent> = (0..500_000_u32)
+            .map(|n| {
+                let mut id = [0; 32];
+                id[..4].copy_from_slice(&n.to_le_bytes());
+                Extent { block: BlockId(id), offset: n, len: 1 + n % 5, pages: n % 3 == 0 }
+            })
+            .collect();
+        let Layout::Base(base, patches) = layout(None, &extents) else { panic!("a base") };
+        assert!(!patches.is_empty() && patches.len() < MAP_PATCHES_MAX);
+        let mut blocks = vec![base];
+        blocks.extend(patches);
+        assert!(blocks.iter().all(|block| block.len() <= BLOCK_PLAIN_BYTES_MAX as usize));
+        let ids: Vec<BlockId> = (0_u8..).take(blocks.len()).map(block).collect();
+        let map = Map { base: Some(ids[0]), patches: Some(ids[1..].to_vec()), ..Map::default() };
+        let back = map.extents(|id| Ok(blocks[usize::from(id.0[0])].clone())).unwrap();
+        assert!(back == extents);
     }
 }

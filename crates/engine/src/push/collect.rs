@@ -299,9 +299,12 @@ impl<'a> Collector<'a> {
                 entry.map = Map { inline, ..Map::default() };
                 Ok(0)
             }
-            Layout::Base(plain) => {
+            Layout::Base(plain, more) => {
                 let base = self.store_meta(BlockKind::Map, &plain)?;
-                entry.map = Map { base: Some(base), ..Map::default() };
+                let patches: Result<Vec<BlockId>> =
+                    more.iter().map(|patch| self.store_meta(BlockKind::Patch, patch)).collect();
+                let patches = Some(patches?).filter(|patches| !patches.is_empty());
+                entry.map = Map { base: Some(base), patches, ..Map::default() };
                 Ok(0)
             }
             Layout::Patch(plain) => {

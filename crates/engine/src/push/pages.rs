@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use repo::limits::MAP_EXTENTS_MAX;
 use repo::{BlockNo, Index, PageFormat, Pages};
 
 use super::blocks::{Filler, Piece, push_piece};
@@ -239,8 +240,8 @@ fn push(stretches: &mut Vec<Stretch>, next: Stretch) {
     }
 }
 
-/// Blocks of the repository of which the image uses less than a quarter, if what it does not use
-/// is much.
+/// Blocks of the repository that are not used again: those of which the image uses less than a
+/// quarter, if what it does not use is much; all of them, if the image lies in too many pieces.
 fn sparse(stretches: &[Stretch], index: &Index) -> HashSet<BlockNo> {
     let mut live: HashMap<BlockNo, u64> = HashMap::new();
     for stretch in stretches {
@@ -249,6 +250,9 @@ fn sparse(stretches: &[Stretch], index: &Index) -> HashSet<BlockNo> {
         {
             *live.entry(piece.block).or_default() += u64::from(piece.len);
         }
+    }
+    if stretches.len() > MAP_EXTENTS_MAX / 2 {
+        return live.into_keys().collect();
     }
     sparse_blocks(&live, index)
 }
