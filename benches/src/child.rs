@@ -45,18 +45,21 @@ impl Run {
     }
 
     /// Adds an argument.
+    #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Run {
         self.args.push(arg.into());
         self
     }
 
     /// Adds arguments.
+    #[must_use]
     pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Run {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
     /// Sets a variable.
+    #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Run {
         self.envs.push((name.to_owned(), value.into()));
         self

@@ -226,7 +226,9 @@ mod tests {
             image.advance(&path).unwrap();
             for step in Step::all(kind) {
                 database.apply(step).unwrap();
-                assert!(image.advance(&path).unwrap().pages_changed > 0, "{step:?}");
+                let changed = image.advance(&path).unwrap().pages_changed;
+                // The merges before it have done all there is in an index as small as this.
+                assert!(changed > 0 || step == Step::FtsOptimize, "{step:?}");
                 assert!(database.is_whole().unwrap(), "{step:?}");
             }
             if kind == Kind::Mixed {

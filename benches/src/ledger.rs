@@ -153,6 +153,7 @@ impl Written {
     }
 
     /// Both together.
+    #[must_use]
     pub fn and(mut self, other: &Written) -> Written {
         self.secs += other.secs;
         self.micros.extend(&other.micros);

@@ -1,5 +1,7 @@
 //! The tables and one operation on each: what an agent does when it works.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use rusqlite::{Connection, params};
 
@@ -247,9 +249,10 @@ impl Database {
             let piece = draws.length(9_000);
             let code = json_string(&self.prose.reread(draws, piece));
             let (id, hash) = (uuid(draws), draws.next());
-            value.push_str(&format!(
+            let _ = write!(
+                value,
                 "{{\"uri\":\"file:///home/dev/work/src/{hash:08x}.rs\",\"id\":\"{id}\",\"original\":{code}}},"
-            ));
+            );
         }
         value.push_str("],\"nonExistentFiles\":[],\"newlyCreatedFolders\":[]}");
         value
@@ -262,7 +265,7 @@ impl Database {
         let mut value =
             format!("{{\"_v\":10,\"composerId\":\"{id}\",\"fullConversationHeadersOnly\":[");
         while value.len() < len / 4 {
-            value.push_str(&format!("{{\"bubbleId\":\"{}\",\"type\":2}},", uuid(draws)));
+            let _ = write!(value, "{{\"bubbleId\":\"{}\",\"type\":2}},", uuid(draws));
         }
         value.push_str("],\"context\":[");
         while value.len() < len {
@@ -286,7 +289,7 @@ impl Database {
     }
 
     fn put_setting(&self, draws: &mut Draws, n: usize) -> Result<()> {
-        let len = draws.length(if n % 20 == 0 { 8_000 } else { 300 });
+        let len = draws.length(if n.is_multiple_of(20) { 8_000 } else { 300 });
         let body = json_string(&self.prose.sentences(draws, len));
         let value = format!("{{\"version\":{},\"state\":{body}}}", draws.below(1_000));
         let sql = "INSERT INTO ItemTable VALUES(?1, ?2)";
