@@ -183,7 +183,7 @@ pub fn path_below(dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::{Image, page_ratio};
+    use crate::images::{Image, ratio_by};
 
     fn made(kind: Kind) -> (tempfile::TempDir, Database, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ mod tests {
             let (_dir, database, path) = made(kind);
             assert!(database.is_whole().unwrap());
             assert!(fs::metadata(&path).unwrap().len() >= 8 << 20);
-            let ratio = page_ratio(&path).unwrap();
+            let ratio = ratio_by(&path, 1).unwrap();
             assert!((1.9..=2.8).contains(&ratio), "{kind:?}: {ratio}");
         }
     }

@@ -114,16 +114,20 @@ impl Limit {
     }
 }
 
-/// By how much zstd-3 shrinks the whole file, page by page.
-pub fn page_ratio(path: &Path) -> io::Result<f64> {
-    let (mut file, mut page) = (File::open(path)?, vec![0; PAGE_BYTES]);
+/// By how much zstd-3 shrinks the whole file, by so many pages at a time.
+pub fn ratio_by(path: &Path, pages: usize) -> io::Result<f64> {
+    let mut file = File::open(path)?;
     let mut compressor = Compressor::new(LEVEL)?;
-    let (mut pages, mut stored) = (0_u64, 0_u64);
-    while read_page(&mut file, &mut page)? {
-        pages += 1;
-        stored += compressor.compress(&page)?.len() as u64;
+    let (mut read, mut stored, mut group) = (0, 0, Vec::new());
+    loop {
+        group.clear();
+        let len = (&mut file).take((pages * PAGE_BYTES) as u64).read_to_end(&mut group)?;
+        if len == 0 {
+            return Ok(read as f64 / f64::max(stored as f64, 1.0));
+        }
+        read += len;
+        stored += compressor.compress(&group)?.len();
     }
-    Ok((pages * PAGE_BYTES as u64) as f64 / stored.max(1) as f64)
 }
 
 /// CPU seconds of reading and hashing the file with BLAKE3 on one thread, as `b3sum --num-threads 1`

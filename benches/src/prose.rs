@@ -12,8 +12,11 @@ use crate::draws::Draws;
 const TABLE_PLACES: usize = 1 << 16;
 const WORDS: usize = 14_000;
 const PHRASES: usize = 5_000;
-const IDENTIFIERS: usize = 600;
-const FILES: usize = 400;
+const IDENTIFIERS: usize = 4_000;
+const FILES: usize = 3_000;
+/// Words and identifiers that one text comes back to.
+const TOPIC_WORDS: usize = 20;
+const TOPIC_IDENTIFIERS: usize = 8;
 
 const TEMPLATES: [&str; 16] = [
     "    let {} = {}.{}({})?;\n",
@@ -43,6 +46,12 @@ pub struct Prose {
     table: Vec<u16>,
     identifiers: Vec<String>,
     files: Vec<String>,
+}
+
+/// What one text is about: places in the vocabulary that it comes back to.
+struct Topic {
+    words: [usize; TOPIC_WORDS],
+    identifiers: [usize; TOPIC_IDENTIFIERS],
 }
 
 impl Prose {
@@ -83,8 +92,21 @@ impl Prose {
         &self.words[usize::from(self.table[usize::from(low_bits(draw))])]
     }
 
+    /// What the next text is about.
+    fn topic(&self, draws: &mut Draws) -> Topic {
+        Topic {
+            words: std::array::from_fn(|_| draws.below(self.words.len())),
+            identifiers: std::array::from_fn(|_| draws.below(IDENTIFIERS)),
+        }
+    }
+
     /// About `len` bytes of sentences.
     pub fn sentences(&self, draws: &mut Draws, len: usize) -> String {
+        let topic = self.topic(draws);
+        self.sentences_about(&topic, draws, len)
+    }
+
+    fn sentences_about(&self, topic: &Topic, draws: &mut Draws, len: usize) -> String {
         let mut text = String::with_capacity(len + 64);
         let mut left = 0;
         while text.len() < len {
@@ -97,7 +119,12 @@ impl Prose {
                         text.push_str(if bits & 0x700 == 0 { ".\n\n" } else { ". " });
                     }
                 }
-                text.push_str(self.word(bits));
+                // Every seventh word is one of the topic's.
+                let topical = usize::from(low_bits(bits.rotate_left(29))) % (7 * TOPIC_WORDS);
+                text.push_str(match topic.words.get(topical) {
+                    Some(word) => &self.words[*word],
+                    None => self.word(bits),
+                });
                 left -= 1;
                 bits >>= 16;
             }
@@ -107,31 +134,35 @@ impl Prose {
 
     /// About `len` bytes of new source lines.
     pub fn source(&self, draws: &mut Draws, len: usize) -> String {
+        let topic = self.topic(draws);
         let mut text = String::with_capacity(len + 128);
         while text.len() < len {
             if draws.chance(20) {
-                let _ = write!(text, "    // {}", self.sentences(draws, 50));
+                let _ = write!(text, "    // {}", self.sentences_about(&topic, draws, 50));
                 let _ = write!(text, "\n    const LIMIT: u64 = {:#x};\n", draws.next() >> 16);
             }
             let mut parts = TEMPLATES[draws.below(TEMPLATES.len())].split("{}");
             text.push_str(parts.next().unwrap_or_default());
             for part in parts {
-                text.push_str(self.identifier(draws));
+                text.push_str(self.identifier(&topic, draws));
                 text.push_str(part);
             }
         }
         text
     }
 
-    fn identifier(&self, draws: &mut Draws) -> &str {
-        let rank = draws.below(IDENTIFIERS) * draws.below(IDENTIFIERS) / IDENTIFIERS;
-        &self.identifiers[rank]
+    /// Every other one is of the topic.
+    fn identifier(&self, topic: &Topic, draws: &mut Draws) -> &str {
+        let one = match topic.identifiers.get(draws.below(TOPIC_IDENTIFIERS * 2)) {
+            Some(one) => *one,
+            None => draws.below(IDENTIFIERS),
+        };
+        &self.identifiers[one]
     }
 
     /// A window of a file that was read before and will be read again.
     pub fn reread(&self, draws: &mut Draws, len: usize) -> String {
-        let rank = draws.below(FILES) * draws.below(FILES) / FILES;
-        let file = self.files[rank].as_bytes();
+        let file = self.files[draws.below(FILES)].as_bytes();
         let from = draws.below(file.len().saturating_sub(len).max(1));
         let window = &file[from..file.len().min(from + len)];
         let mut text = String::from_utf8_lossy(window).into_owned();
@@ -144,10 +175,11 @@ impl Prose {
 
     /// About `len` bytes of what a tool prints: tests, listings, matches.
     pub fn listing(&self, draws: &mut Draws, len: usize) -> String {
+        let topic = self.topic(draws);
         let mut text = String::with_capacity(len + 128);
         let kind = draws.below(3);
         while text.len() < len {
-            let (a, b) = (self.identifier(draws), self.identifier(draws));
+            let (a, b) = (self.identifier(&topic, draws), self.identifier(&topic, draws));
             let number = draws.below(90_000);
             let _ = match kind {
                 0 => writeln!(text, "test {a}::{b} ... ok"),
@@ -177,10 +209,11 @@ impl Prose {
 
     /// An answer of a tool in JSON, itself text.
     fn records(&self, draws: &mut Draws, len: usize) -> String {
+        let topic = self.topic(draws);
         let mut text = String::from("{\n  \"items\": [");
         while text.len() < len {
             let (id, node) = (draws.below(10_000_000), draws.next());
-            let title = self.sentences(draws, 45);
+            let title = self.sentences_about(&topic, draws, 45);
             let _ = write!(
                 text,
                 "\n    {{\n      \"id\": {id},\n      \"node\": \"{node:016x}\",\n      \"title\": \"{}\",\n      \"state\": \"open\"\n    }},",

@@ -96,8 +96,8 @@ impl Row {
 struct Report {
     kind: Kind,
     file_bytes: u64,
-    /// By how much zstd-3 shrinks its pages before the steps.
-    page_ratio: f64,
+    /// By how much zstd-3 shrinks it before the steps: by 1, 16 and 256 pages.
+    ratios: [f64; 3],
     rows: Vec<Row>,
     restore: Pulled,
     /// zstd-3 over the pages of the newest image, 16 at a time.
@@ -140,7 +140,8 @@ fn measure(args: &Args, work: &Path) -> Result<Report> {
     let cache = args.work.join("databases");
     let database = Database::copy_of(args.kind, args.size, args.seed, &cache, &path)?;
     eprintln!("database there after {:.1} s", begin.elapsed().as_secs_f64());
-    let page_ratio = images::page_ratio(&path)?;
+    let [page, group, large] = [1, 16, 256].map(|pages| images::ratio_by(&path, pages));
+    let ratios = [page?, group?, large?];
     let ours = Ours::init(&args.binary, work, args.place)?;
     let restic = if args.no_restic { None } else { Restic::init(work)? };
     let mut bench = Bench { database, image: Image::default(), dir, ours, restic };
@@ -161,7 +162,7 @@ fn measure(args: &Args, work: &Path) -> Result<Report> {
     Ok(Report {
         kind: args.kind,
         file_bytes,
-        page_ratio,
+        ratios,
         restore,
         live_bytes,
         repository_bytes: bench.ours.bytes()?,
@@ -232,10 +233,12 @@ fn kib(bytes: u64) -> String {
 
 fn print(args: &Args, report: &Report) {
     println!(
-        "## {} database, {:.1} MiB, pages shrink {:.2} times with zstd-3\n",
+        "## {} database, {:.1} MiB; zstd-3 shrinks it {:.2} times by page, {:.2} by 16, {:.2} by 256\n",
         args.kind.name(),
         report.file_bytes as f64 / 1_048_576.0,
-        report.page_ratio
+        report.ratios[0],
+        report.ratios[1],
+        report.ratios[2]
     );
     println!(
         "| step | changed pages | runs | L KiB | uploaded KiB | told KiB | of L | bar | restic KiB | restic / ours |"
