@@ -118,7 +118,10 @@ impl Database {
         let len = draws.length(MESSAGE_BYTES);
         let body = json_string(&self.prose.body(draws, len));
         if draws.chance(60) {
-            return format!("[{{\"type\":\"text\",\"text\":{body}}}]");
+            let signature = signature(draws);
+            return format!(
+                "[{{\"type\":\"text\",\"text\":{body}}},{{\"type\":\"thinking\",\"signature\":\"{signature}\"}}]"
+            );
         }
         let call = draws.next();
         format!(
@@ -229,13 +232,13 @@ impl Database {
         let (text_len, code_len) = (draws.length(BUBBLE_BYTES / 2), draws.length(BUBBLE_BYTES / 3));
         let text = json_string(&self.prose.sentences(draws, text_len));
         let code = json_string(&self.prose.body(draws, code_len));
-        let (request, server) = (uuid(draws), uuid(draws));
+        let (request, server, signature) = (uuid(draws), uuid(draws), signature(draws));
         format!(
             "{{\"_v\":3,\"type\":2,\"approximateLintErrors\":[],\"lints\":[],\"codebaseContextChunks\":[],\
              \"commits\":[],\"attachedCodeChunks\":[],\"assistantSuggestedDiffs\":[],\"gitDiffs\":[],\
              \"interpreterResults\":[],\"images\":[],\"attachedFolders\":[],\"isAgentic\":true,\
              \"supportedTools\":[1,5,8,9,15,18],\"requestId\":\"{request}\",\"serverBubbleId\":\"{server}\",\
-             \"toolFormerData\":{{\"tool\":7,\"status\":\"completed\",\"result\":{code}}},\"text\":{text},\
+             \"toolFormerData\":{{\"tool\":7,\"status\":\"completed\",\"result\":{code}}},\"text\":{text},\"signature\":\"{signature}\",\
              \"tokenCount\":{{\"inputTokens\":{},\"outputTokens\":{}}}}}",
             draws.below(90_000),
             draws.below(4_000)
@@ -389,6 +392,13 @@ fn uuid(draws: &mut Draws) -> String {
         low >> 52,
         low & 0xffff_ffff_ffff
     )
+}
+
+/// What models sign their thoughts with: does not compress, but for its alphabet.
+fn signature(draws: &mut Draws) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let len = draws.length(250);
+    draws.noise(len).iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
 }
 
 /// One prepared statement.
