@@ -146,7 +146,7 @@ impl Ours {
 
     /// The entry of the file `name` in a snapshot, as `ls --json` has it.
     pub fn entry(&self, snapshot: &str, name: &str) -> Result<Value> {
-        let (_, out) = self.run().args(["ls", snapshot]).measure(&DONE)?;
+        let (_, out) = self.run().args(["ls", "-R", snapshot]).measure(&DONE)?;
         let document: Value = serde_json::from_slice(&out)?;
         let entries = document["entries"].as_array().context("no entries")?;
         let is_it = |entry: &&Value| entry["path"].as_str().is_some_and(|p| p.ends_with(name));

@@ -201,6 +201,7 @@ struct Taken {
 /// A writer's latency.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Latency {
+    count: usize,
     per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -211,6 +212,7 @@ struct Latency {
 impl From<&Written> for Latency {
     fn from(written: &Written) -> Latency {
         Latency {
+            count: written.micros.len(),
             per_second: (written.micros.len() as f64 + written.long_count as f64) / written.secs,
             p50_ms: written.percentile_ms(50),
             p99_ms: written.percentile_ms(99),
@@ -347,6 +349,9 @@ fn restored(ours: &Ours, pushed: &Pushed, to: &Path) -> Result<Verdict> {
     if entry["sqlite"] != true {
         verdict.faults.push("was not taken as a database".to_owned());
     }
+    // A database that was copied raw, or at a later attempt only, is a problem or a notice.
+    let about = pushed.said.iter().filter(|line| line.contains(&name));
+    verdict.faults.extend(about.map(|line| format!("the push said: {line}")));
     if entry["changed_while_read"] == true {
         verdict.faults.push("changed while it was read".to_owned());
     }
@@ -373,8 +378,10 @@ fn print(report: &Report) {
     if hold > 0 {
         println!("Every {hold_every}th transaction stays open for {hold} ms.\n");
     }
-    println!("| the writer | tps | long ones | p50 ms | p99 ms | max ms | p99 / alone | bar |");
-    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| the writer | transactions | a second | long ones | p50 ms | p99 ms | max ms | p99 / alone | bar |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
     for (name, latency, bar) in [
         ("alone, before and after", &report.alone, None),
         ("during the first push", &report.during_first, Some(LATENCY_BAR)),
@@ -383,7 +390,8 @@ fn print(report: &Report) {
     ] {
         let ratio = latency.p99_ms / report.alone.p99_ms.max(1e-3);
         println!(
-            "| {name} | {:.0} | {} | {:.2} | {:.2} | {:.1} | {} |",
+            "| {name} | {} | {:.0} | {} | {:.2} | {:.2} | {:.1} | {} |",
+            latency.count,
             latency.per_second,
             latency.long_count,
             latency.p50_ms,
@@ -403,25 +411,43 @@ fn print(report: &Report) {
         report.later.len(),
         against(later / copy, LATER_BAR)
     );
+    print_pushes(report);
+}
+
+/// The first push, the later ones by their extremes, and each that went wrong.
+fn print_pushes(report: &Report) {
     println!(
-        "\n| push | wall s | CPU s | peak MiB | uploaded KiB | WAL MiB after | transactions | image |"
+        "\n| push | wall s | CPU s | peak MiB | uploaded KiB | WAL MiB after | images whole and between two commits |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
-    for (n, taken) in std::iter::once(&report.first).chain(&report.later).enumerate() {
-        let Taken { pushed, wal_bytes, verdict } = taken;
-        let state = match verdict.faults.as_slice() {
-            [] => "whole, between two commits".to_owned(),
-            faults => format!("BAD: {}", faults.join("; ")),
+    println!("|---|---|---|---|---|---|---|");
+    for (name, pushes) in
+        [("first", std::slice::from_ref(&report.first)), ("later", report.later.as_slice())]
+    {
+        let spread = |digits: usize, of: &dyn Fn(&Taken) -> f64| {
+            let least = pushes.iter().map(of).fold(f64::INFINITY, f64::min);
+            let most = pushes.iter().map(of).fold(0.0, f64::max);
+            if pushes.len() == 1 {
+                format!("{most:.digits$}")
+            } else {
+                format!("{least:.digits$} to {most:.digits$}")
+            }
         };
+        let good = pushes.iter().filter(|taken| taken.verdict.faults.is_empty()).count();
         println!(
-            "| {} | {:.2} | {:.2} | {} | {:.0} | {:.1} | {} | {state} |",
-            n + 1,
-            pushed.used.wall_secs,
-            pushed.used.cpu_secs,
-            pushed.used.peak_bytes >> 20,
-            pushed.uploaded_bytes as f64 / 1024.0,
-            *wal_bytes as f64 / 1_048_576.0,
-            verdict.transactions
+            "| {name} | {} | {} | {} | {} | {} | {good} of {} |",
+            spread(2, &|taken| taken.pushed.used.wall_secs),
+            spread(2, &|taken| taken.pushed.used.cpu_secs),
+            spread(0, &|taken| taken.pushed.used.peak_bytes as f64 / 1_048_576.0),
+            spread(0, &|taken| taken.pushed.uploaded_bytes as f64 / 1024.0),
+            spread(1, &|taken| taken.wal_bytes as f64 / 1_048_576.0),
+            pushes.len(),
         );
+        for taken in pushes.iter().filter(|taken| !taken.verdict.faults.is_empty()) {
+            println!(
+                "\nBAD, snapshot {}: {}",
+                taken.pushed.snapshot,
+                taken.verdict.faults.join("; ")
+            );
+        }
     }
 }
