@@ -31,7 +31,9 @@ pub struct Pushed {
     pub told_bytes: Option<u64>,
     /// Requests to the bucket. A local repository has none to count.
     pub calls: Option<u64>,
-    /// The snapshot.
+    /// Whether there was something to push.
+    pub is_made: bool,
+    /// The snapshot that is current now.
     pub snapshot: String,
     /// What the program had to say about items: problems and notices.
     pub said: Vec<String>,
@@ -124,6 +126,7 @@ impl Ours {
             uploaded_bytes,
             told_bytes: document["stats"]["bytes_stored"].as_u64(),
             calls: requests.zip(self.requests()).map(|(old, new)| new.calls - old.calls),
+            is_made: document["result"] == "made",
             snapshot: document["snapshot"]["id"].as_str().context("no snapshot id")?.to_owned(),
             said: said(&document),
         })
@@ -230,7 +233,7 @@ impl Restic {
         // 3: some files could not be read whole, and a live database's sidecars come and go.
         let (used, _) = self.run().arg("backup").arg(dir).measure(&[0, 3])?;
         let uploaded_bytes = new_bytes(&before, &objects_below(&self.repository)?);
-        Ok(Pushed { used, uploaded_bytes, ..Pushed::default() })
+        Ok(Pushed { used, uploaded_bytes, is_made: true, ..Pushed::default() })
     }
 
     /// Bytes that the repository holds.

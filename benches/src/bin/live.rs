@@ -10,7 +10,7 @@
 #![allow(clippy::cast_precision_loss, reason = "ratios and speeds are printed with two digits")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -112,14 +112,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// The writer.
+/// The writer. Its latency is noted between the first line of standard input and the second.
 fn write(path: &Path, pace: Pace) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, noting) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     std::thread::spawn({
-        let stop = Arc::clone(&stop);
+        let (stop, noting) = (Arc::clone(&stop), Arc::clone(&noting));
         move || {
+            for line in std::io::stdin().lines() {
+                noting.store(line.is_ok_and(|line| line == NOTE), Ordering::SeqCst);
+            }
             // Ends when the other process closes the pipe or is gone.
-            let _ = std::io::stdin().read_to_end(&mut Vec::new());
             stop.store(true, Ordering::SeqCst);
         }
     });
@@ -130,34 +132,42 @@ fn write(path: &Path, pace: Pace) -> Result<()> {
     }
     let mut draws = Draws::seeded(u64::from(std::process::id()));
     let mut written = Written::default();
-    let begin = Instant::now();
     let step = Duration::from_secs(1) / pace.rate.max(1);
-    let mut due = begin;
+    let mut due = Instant::now();
     println!("writing");
     for n in 1_u64.. {
         if stop.load(Ordering::SeqCst) {
             break;
         }
-        let is_long = pace.hold > 0 && n % pace.hold_every.max(1) == 0;
+        let is_noted = noting.load(Ordering::SeqCst);
+        let is_long = pace.hold > 0 && n.is_multiple_of(pace.hold_every.max(1));
         let start = Instant::now();
         ledger::transact(&db, &mut draws, is_long.then_some(Duration::from_millis(pace.hold)))?;
-        if is_long {
-            written.long_count += 1;
-        } else {
-            written.micros.push(u64::try_from(start.elapsed().as_micros())?);
-        }
+        let micros = u64::try_from(start.elapsed().as_micros())?;
         due += step;
-        let now = Instant::now();
-        match due.checked_duration_since(now) {
+        match due.checked_duration_since(Instant::now()) {
             Some(early) => std::thread::sleep(early),
             // Who is late does not write faster afterwards.
-            None => due = now,
+            None => due = Instant::now(),
+        }
+        if is_noted {
+            written.secs += start.elapsed().as_secs_f64();
+            if is_long {
+                written.long_count += 1;
+            } else {
+                written.micros.push(micros);
+            }
         }
     }
-    written.secs = begin.elapsed().as_secs_f64();
     println!("{}", serde_json::to_string(&written)?);
     Ok(())
 }
+
+/// What a parent writes to its writer.
+const NOTE: &str = "note";
+const PASS: &str = "pass";
+/// Before anything is measured the writer has its locks, its WAL and its rhythm.
+const LEAD: Duration = Duration::from_secs(1);
 
 /// The writer as its parent sees it.
 struct Writer {
@@ -176,6 +186,12 @@ impl Writer {
         let mut out = BufReader::new(process.stdout.take().context("the writer's output")?);
         out.read_line(&mut String::new())?;
         Ok(Writer { process, out })
+    }
+
+    /// From now on its latency is noted, or no longer.
+    fn tell(&mut self, word: &str) -> Result<()> {
+        let mut pipe = self.process.stdin.as_ref().context("the writer's input")?;
+        Ok(writeln!(pipe, "{word}")?)
     }
 
     /// Ends it. A writer that failed, by a lock we held too long or by damage, fails the run.
@@ -271,7 +287,11 @@ fn measure(args: &Args, base: &Path, work: &Path) -> Result<Report> {
     let (during_later, later) = written_while(&path, args.pace, "later pushes", || {
         let (begin, mut taken) = (Instant::now(), vec![]);
         while taken.len() < args.pushes || begin.elapsed() < stretch {
-            taken.push(push(&ours, &dir)?);
+            let push = push(&ours, &dir)?;
+            // Nothing to do between two commits of a slow writer: no snapshot, and no measure.
+            if push.pushed.is_made {
+                taken.push(push);
+            }
         }
         Ok(taken)
     })?;
@@ -308,8 +328,11 @@ fn written_while<T>(
     what: impl FnOnce() -> Result<T>,
 ) -> Result<(Written, T)> {
     eprintln!("{name}");
-    let writer = Writer::start(path, pace)?;
+    let mut writer = Writer::start(path, pace)?;
+    std::thread::sleep(LEAD);
+    writer.tell(NOTE)?;
     let result = what();
+    writer.tell(PASS)?;
     let written = writer.finish()?;
     Ok((written, result?))
 }
