@@ -2,7 +2,7 @@
 //!
 //! The kernel tells a process only what *all* its children used together, and lets a child inherit
 //! the peak of the process that started it. So each run gets a small parent of its own: this
-//! program once more, with [`MARK`] as its first argument. A binary that measures calls
+//! program once more, with `__measure` as its first argument. A binary that measures calls
 //! [`intercept`] before anything else.
 
 use std::ffi::OsString;

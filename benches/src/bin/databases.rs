@@ -2,7 +2,7 @@
 //! the bytes against the limit L and against restic; `--days N` measures N daily pushes instead.
 //!
 //! In: databases built as `agent_backup_benches::databases` says. Out: Markdown tables on standard
-//! output, or one JSON document. The bars are those of `docs/decisions`, printed beside the ratios.
+//! output, or one JSON document. The product's bars stand beside the ratios.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its tables")]
 #![allow(clippy::print_stderr, reason = "and says what it is doing")]
@@ -77,7 +77,7 @@ struct Row {
     ours: Pushed,
     /// Uploaded bytes as a multiple of the limit.
     ratio: f64,
-    /// Multiple and bytes on top that the issue allows.
+    /// Multiple of the limit, and bytes on top, that are allowed.
     bar: Option<(f64, u64)>,
     restic: Option<Pushed>,
     /// CPU seconds of hashing the file on one thread.

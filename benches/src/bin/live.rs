@@ -28,7 +28,7 @@ use serde::Serialize;
 
 /// Copies to compare with.
 const COPIES: usize = 5;
-/// Bars of the issue: wall of a push in times of `cp`, writer's p99 in times of itself alone.
+/// Bars: wall of a push in times of `cp`, writer's p99 in times of itself alone.
 const FIRST_BAR: f64 = 8.0;
 const LATER_BAR: f64 = 3.5;
 const LATENCY_BAR: f64 = 2.0;

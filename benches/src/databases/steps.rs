@@ -69,7 +69,7 @@ impl Step {
         }
     }
 
-    /// The bar, in multiples of the limit, and the bytes it allows on top.
+    /// The bar: multiples of the limit, and bytes on top of it.
     pub fn bar(self, kind: Kind) -> Option<(f64, u64)> {
         match (self, kind) {
             (Step::Append | Step::Scatter | Step::Reuse | Step::Day(_), _) => {
