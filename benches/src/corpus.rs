@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::draws::Draws;
+
 /// One file in memory.
 #[derive(Debug)]
 pub struct File {
@@ -68,7 +70,7 @@ pub fn long_transcript(files: &[File], bytes: usize) -> Vec<u8> {
         }
     }
     if text.len() < bytes {
-        text.extend(transcript(&mut Draws(77), bytes - text.len()));
+        text.extend(transcript(&mut Draws::seeded(77), bytes - text.len()));
     }
     text
 }
@@ -76,7 +78,7 @@ pub fn long_transcript(files: &[File], bytes: usize) -> Vec<u8> {
 /// A small agent state, always the same: 24 MB of transcripts, JSON files, git-like objects,
 /// images and a file in the shape of a database.
 pub fn synthetic() -> Vec<File> {
-    let mut draws = Draws(1);
+    let mut draws = Draws::seeded(1);
     let mut files = Vec::new();
     let mut add = |path: String, bytes| files.push(File { path, bytes });
     for n in 0..40 {
@@ -138,44 +140,4 @@ fn database(draws: &mut Draws, pages: usize) -> Vec<u8> {
         image.extend(page);
     }
     image
-}
-
-/// A fixed stream of numbers: SplitMix64 (Steele, Lea, Flood 2014).
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap_or(0)
-    }
-
-    fn noise(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            bytes.extend(self.next().to_le_bytes());
-        }
-        bytes.truncate(len);
-        bytes
-    }
-
-    /// About `len` bytes of made-up words; the product of two draws makes some of them frequent.
-    fn text(&mut self, len: usize) -> String {
-        let mut text = String::with_capacity(len + 16);
-        while text.len() < len {
-            let rank = self.below(60) * self.below(60);
-            let mut word = Draws(rank as u64);
-            for _ in 0..=rank % 4 {
-                text.push_str(["ka", "ter", "in", "so", "mo", "el", "ri", "the"][word.below(8)]);
-            }
-            text.push(' ');
-        }
-        text
-    }
 }
