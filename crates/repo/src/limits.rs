@@ -10,6 +10,8 @@ pub const PACK_BYTES_TARGET: u64 = 32 << 20;
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
 /// A push with less new data than this writes metadata and data into one pack.
 pub const PACK_MIXED_BYTES_MAX: u64 = 1 << 20;
+/// Metadata of less than this goes into the last data pack, whatever that holds: a PUT less.
+pub const PACK_MIXED_META_BYTES_MAX: u64 = 64 << 10;
 /// An operation writes an index object at least every this many packs, so a killed push loses at
 /// most this many.
 pub const PACKS_PER_INDEX: usize = 8;
