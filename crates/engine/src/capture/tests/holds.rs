@@ -2,11 +2,11 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::super::sqlite::{Budget, How, Image, Request};
+use super::super::sqlite::{Budget, How, Image, Request, Ways};
 use super::{CANARY, Case, add, capture, names};
 
 const WITH_LOG: &str = "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0";
@@ -148,4 +148,41 @@ fn a_reader_that_leaves_ends_the_transaction() {
     let _owner = case.make(WITH_LOG, 3_000);
     drop(Image::open(case.request(How::Live)).unwrap());
     assert!(!is_pinned(&case.db()));
+}
+
+/// Prints how long transactions last and how quick captures are; 1 GiB of disk for each journal mode:
+/// `cargo test --release -p agent-backup-engine --lib measure_holds -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn measure_holds() {
+    for mode in ["WAL", "PERSIST"] {
+        let case = Case::new();
+        let db = case.make(&format!("PRAGMA journal_mode={mode}; PRAGMA synchronous=OFF"), 1);
+        db.execute_batch(
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n<262000)
+             INSERT INTO t SELECT n, randomblob(4000) FROM c",
+        )
+        .unwrap();
+        for (told, request) in [
+            ("nobody reads", case.impatient(How::Live)),
+            ("read and hashed", Request { ways: Ways::default(), ..case.request(How::Live) }),
+        ] {
+            let since = Instant::now();
+            let mut image = Image::open(request).unwrap();
+            if told == "nobody reads" {
+                while !image.has_let_go() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            let waited = since.elapsed();
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(&mut image).unwrap();
+            println!(
+                "{mode}, {told}: {} MiB, held at least {} ms, read after {} ms",
+                hasher.count() >> 20,
+                waited.as_millis(),
+                since.elapsed().as_millis()
+            );
+        }
+    }
 }
