@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
@@ -16,10 +16,14 @@ use super::clone::{self, Copy};
 use super::connection::{connect, explain, ignore_schema_errors};
 use super::health::{self, Health};
 use super::spool::Spool;
-use super::sqlite::{How, Request, Ways, side_file};
+use super::sqlite::{How, Moved, Request, Ways, side_file};
 
 /// Pages are handed over in pieces of about this many bytes.
 const PIECE_BYTES: usize = 256 << 10;
+/// A check may keep a writer waiting for this long.
+const WRITER_WAIT: Duration = Duration::from_secs(1);
+/// Between two turns: longer than SQLite sleeps at first when a file is busy.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Where the header says how it is written to: 1 with a rollback journal, 2 with a log.
 const WRITE_VERSION_OFFSET: usize = 18;
 
@@ -64,7 +68,8 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
         return of_backup(db, request, spool);
     }
     let mut patience = Patience::of(request, begun.stops_its_writer());
-    if !pages(&db, spool, &mut || patience.lasts()).map_err(explain)? {
+    let turn = request.turn.filter(|_| live && begun.stops_its_writer());
+    if !pages(&db, spool, &mut || patience.lasts(), &begun, turn)? {
         return Ok(None);
     }
     let health = match schema_error {
@@ -77,9 +82,6 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
     drop(db); // ends the transaction
     Ok(health)
 }
-
-/// A check may keep a writer waiting for this long.
-const WRITER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A transaction that has its snapshot.
 struct Begun {
@@ -95,17 +97,13 @@ impl Begun {
         if !ways.pages {
             return Self::without_pages(db);
         }
-        let first = || -> rusqlite::Result<Option<Vec<u8>>> {
-            let page = "SELECT data FROM sqlite_dbpage('main') WHERE pgno=1";
-            db.query_row(page, [], |row| row.get(0)).optional()
-        };
         let mut schema_error = None;
-        let first_page = match first() {
+        let first_page = match first_page(db) {
             // a table of pages needs no schema, but SQLite reads it before any statement
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
                 schema_error = Some(e.to_string());
                 ignore_schema_errors(db)?;
-                first()
+                first_page(db)
             }
             other => other,
         };
@@ -126,6 +124,11 @@ impl Begun {
     fn stops_its_writer(&self) -> bool {
         self.first_page.as_ref().is_some_and(|page| page.get(WRITE_VERSION_OFFSET) == Some(&1))
     }
+}
+
+fn first_page(db: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
+    let page = "SELECT data FROM sqlite_dbpage('main') WHERE pgno=1";
+    db.query_row(page, [], |row| row.get(0)).optional()
 }
 
 /// Whether to wait for a slow reader.
@@ -159,25 +162,72 @@ fn log_bytes(request: &Request) -> u64 {
     std::fs::symlink_metadata(side_file(&request.path, "-wal")).map_or(0, |log| log.len())
 }
 
-/// Puts the pages of the transaction's snapshot; false if nobody reads on.
+/// Puts the pages of one snapshot; false if nobody reads on. With turns, the database is let go
+/// between them; a commit in between makes what was put worthless.
 fn pages(
     db: &Connection,
     spool: &Spool,
     patient: &mut dyn FnMut() -> bool,
-) -> rusqlite::Result<bool> {
-    let mut statement = db.prepare("SELECT data FROM sqlite_dbpage('main') ORDER BY pgno")?;
-    let mut rows = statement.query([])?;
+    begun: &Begun,
+    turn: Option<Duration>,
+) -> io::Result<bool> {
+    let mut next = 1;
+    loop {
+        let until = turn.map(|turn| Instant::now() + turn);
+        match some_pages(db, spool, patient, &mut next, until).map_err(explain)? {
+            Put::TurnIsOver => {}
+            put => return Ok(put == Put::All),
+        }
+        db.execute_batch("COMMIT").map_err(explain)?;
+        std::thread::sleep(PAUSE);
+        db.execute_batch("BEGIN").map_err(explain)?;
+        let page = first_page(db).ok().flatten();
+        if page.as_deref().map(version) != begun.first_page.as_deref().map(version) {
+            return Err(Moved.into());
+        }
+    }
+}
+
+/// How far [`some_pages`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    All,
+    TurnIsOver,
+    NobodyReadsOn,
+}
+
+fn some_pages(
+    db: &Connection,
+    spool: &Spool,
+    patient: &mut dyn FnMut() -> bool,
+    next: &mut i64,
+    until: Option<Instant>,
+) -> rusqlite::Result<Put> {
+    let query = "SELECT data FROM sqlite_dbpage('main') WHERE pgno>=?1 ORDER BY pgno";
+    let mut statement = db.prepare(query)?;
+    let mut rows = statement.query([*next])?;
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     while let Some(row) = rows.next()? {
         piece.extend_from_slice(row.get_ref(0)?.as_blob()?);
+        *next += 1;
         if piece.len() >= PIECE_BYTES {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
             if !spool.put(full, patient) {
-                return Ok(false);
+                return Ok(Put::NobodyReadsOn);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Put::TurnIsOver);
             }
         }
     }
-    Ok(piece.is_empty() || spool.put(piece, patient))
+    let put = piece.is_empty() || spool.put(piece, patient);
+    Ok(if put { Put::All } else { Put::NobodyReadsOn })
+}
+
+/// What SQLite itself compares to know whether what it has of a database with a rollback journal
+/// is still true: the change counter and what follows it.
+fn version(page: &[u8]) -> Option<&[u8]> {
+    page.get(24..40)
 }
 
 /// Captures a clone that is ours alone: nobody waits for it.

@@ -16,7 +16,7 @@ use super::blocks::push_piece;
 use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
 use super::rows::Look;
 use crate::capture::gate;
-use crate::capture::sqlite::{self, Budget, Health, How, Image, Request, Ways};
+use crate::capture::sqlite::{self, Budget, Health, How, Image, Moved, Request, Ways};
 use crate::scan::{Found, SourceRoot, Stat};
 
 /// A database's bytes are hashed in runs of about this many.
@@ -52,10 +52,14 @@ impl FileReader<'_> {
             if how == How::Closed {
                 self.let_settle(&before);
             }
-            let read = self.image(job, seen, &path, how);
+            let turn = (attempt < TRIES_MAX).then_some(Moved::TURN);
+            let read = self.image(job, seen, self.cx.request(&path, how, turn));
             let after = DatabaseLook::of(&path);
             if how == How::Closed && !before.same(&after) {
                 continue; // opened by its owner meanwhile: what was read without locks may be torn
+            }
+            if turn.is_some() && read.as_ref().is_err_and(Moved::is) {
+                continue;
             }
             let Some((content, health)) = read? else { return Ok(None) };
             let flags = flag::SQLITE | self.tell_health(job, health);
@@ -63,7 +67,7 @@ impl FileReader<'_> {
             let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
             return Ok(Some(Captured { content, flags, look, log: before.log }));
         }
-        unreachable!("a live database is not tried twice")
+        unreachable!("the last try takes no turns")
     }
 
     /// Waits until a write from now on shows in the file's times.
@@ -81,12 +85,12 @@ impl FileReader<'_> {
         &mut self,
         job: &Job,
         seen: &Stat,
-        path: &Path,
-        how: How,
+        request: Request,
     ) -> io::Result<Option<(Content, Option<Health>)>> {
-        let mut image = Image::open(self.cx.request(path, how))?;
+        let path = request.path.clone();
+        let mut image = Image::open(request)?;
         // SQLite opened whatever had the name then; what takes it from now on is another file
-        if !DatabaseLook::of(path).main.is_some_and(|main| main.same_file(seen)) {
+        if !DatabaseLook::of(&path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
         }
         let page_size = image.page_size;
@@ -136,13 +140,14 @@ impl FileReader<'_> {
 }
 
 impl Context<'_> {
-    fn request(&self, path: &Path, how: How) -> Request {
+    fn request(&self, path: &Path, how: How, turn: Option<Duration>) -> Request {
         Request {
             path: path.to_owned(),
             how,
             lock_wait: self.database_wait,
             scratch: self.scratch.to_owned(),
             budget: Budget::default(),
+            turn,
             check: self.check_databases,
             ways: Ways::default(),
         }

@@ -2,11 +2,12 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::super::sqlite::{Budget, How, Image, Request, Ways};
+use super::super::sqlite::{Budget, How, Image, Moved, Request, Ways};
 use super::{CANARY, Case, add, capture, names};
 
 const WITH_LOG: &str = "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0";
@@ -125,6 +126,45 @@ fn a_writer_without_a_log_goes_on_before_anybody_reads() {
     let mut bytes = Vec::new();
     image.read_to_end(&mut bytes).unwrap();
     assert_eq!(case.rows(&bytes), 3_000);
+}
+
+/// A turn of no length: it is let go after every piece.
+#[test]
+fn a_writer_without_a_log_gets_its_turn_and_makes_what_was_read_worthless() {
+    let case = Case::new();
+    let owner = case.make("PRAGMA journal_mode=PERSIST", 3_000);
+    let turns = || Request { turn: Some(Duration::ZERO), ..case.request(How::Live) };
+    assert_eq!(case.rows(&capture(turns()).0), 3_000, "nobody wrote");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (stop, db) = (&stop, case.db());
+        scope.spawn(move || {
+            let writer = Connection::open(db).unwrap();
+            writer.busy_timeout(Duration::from_secs(60)).unwrap();
+            for n in 0.. {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                writer
+                    .execute("UPDATE t SET body=?1 || hex(randomblob(500)) WHERE n=?1", [n % 3_000])
+                    .unwrap();
+            }
+        });
+        let mut moved = 0;
+        for _ in 0..10 {
+            let mut bytes = Vec::new();
+            match Image::open(turns()).and_then(|mut image| image.read_to_end(&mut bytes)) {
+                Ok(_) => assert_eq!(case.rows(&bytes), 3_000),
+                Err(e) => moved += u32::from(Moved::is(&e)),
+            }
+        }
+        let in_one_go = Request { lock_wait: Duration::from_secs(60), ..case.request(How::Live) };
+        let last = case.rows(&capture(in_one_go).0);
+        stop.store(true, Ordering::SeqCst);
+        assert_eq!(last, 3_000);
+        assert!(moved > 0, "the writer never had a turn");
+    });
+    drop(owner);
 }
 
 #[test]

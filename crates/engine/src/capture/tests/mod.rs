@@ -54,6 +54,7 @@ impl Case {
             lock_wait: Duration::from_millis(20),
             scratch: self.scratch(),
             budget: Budget::default(),
+            turn: None,
             check: None,
             ways: Ways { memory_bytes_max: 512 << 10, ..Ways::default() },
         }
