@@ -66,6 +66,18 @@ impl Case {
         Request { budget, ..self.request(how) }
     }
 
+    /// The first and the last row of an image of 3,000.
+    fn first_and_last(&self, image: &[u8]) -> (String, String) {
+        let path = self.dir.path().join("image.db");
+        std::fs::write(&path, image).unwrap();
+        let db = Connection::open(&path).unwrap();
+        let body = |n: u32| {
+            let body = "SELECT CAST(body AS TEXT) FROM t WHERE n=?1";
+            db.query_row(body, [n], |row| row.get(0)).unwrap()
+        };
+        (body(0), body(2_999))
+    }
+
     /// Rows of an image that passes SQLite's own check.
     fn rows(&self, image: &[u8]) -> u32 {
         let path = self.dir.path().join("image.db");
