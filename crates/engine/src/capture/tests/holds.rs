@@ -218,11 +218,12 @@ fn measure_holds() {
         .unwrap();
         for (told, request) in [
             ("nobody reads", case.impatient(How::Live)),
+            ("in turns", Request { turn: Some(Moved::TURN), ..case.impatient(How::Live) }),
             ("read and hashed", Request { ways: Ways::default(), ..case.request(How::Live) }),
         ] {
             let since = Instant::now();
             let mut image = Image::open(request).unwrap();
-            if told == "nobody reads" {
+            if told != "read and hashed" {
                 while !image.has_let_go() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
