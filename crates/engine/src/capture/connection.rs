@@ -39,6 +39,8 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
     // a file that somebody cuts short must be an error, not a signal
     db.pragma_update(None, "mmap_size", 0)?;
     db.pragma_update(None, "cell_size_check", true)?;
+    // nothing of the database gets to a disk through SQLite's own temporary files
+    db.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(db)
 }
 

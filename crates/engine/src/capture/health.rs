@@ -1,9 +1,9 @@
 //! The health of a database: SQLite's own `quick_check`, inside the transaction that the image was
 //! read in, for a limited time.
 //!
-//! It is the only step that reads a schema's meaning: it looks at CHECK constraints with SQLite's own
-//! functions, and asks SQLite's own full-text and R-tree modules about their tables. It can be
-//! stopped at any moment.
+//! It is the only step that reads a schema's meaning: it computes generated columns with SQLite's own
+//! functions, and asks SQLite's own full-text and R-tree modules about their tables (a read-only
+//! connection leaves CHECK constraints alone). It can be stopped at any moment.
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};

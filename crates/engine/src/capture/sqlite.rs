@@ -9,7 +9,7 @@
 //! |---|---|
 //! | closed (no `-wal`, no `-journal`) | none: it is read without locks, and again if it moved |
 //! | with a write-ahead log | while the reader keeps up, at most [`Budget`]; then the rest goes to the spool at full speed |
-//! | with a rollback journal | its readers stop its writer: a reflink of the file takes milliseconds; where there are none, pages go to the spool at full speed from the start, and the hold is as long as that copy |
+//! | with a rollback journal | its readers stop its writer: a reflink of the file takes milliseconds; where there are none, pages go to the spool at full speed, in turns of [`Moved::TURN`]; one that is written to between turns is read in one go in the end, and its writer waits as long as that takes |
 //!
 //! Without that table (another build of SQLite): a reflink, then SQLite's backup in one step into a
 //! private file that is removed at once.
@@ -77,6 +77,27 @@ impl Default for Budget {
     }
 }
 
+/// Somebody committed between two turns: what was read is worthless, and can be read again.
+#[derive(Debug, thiserror::Error)]
+#[error("it is written to all the time")]
+pub(crate) struct Moved;
+
+impl Moved {
+    /// How long a writer waits at a time.
+    pub(crate) const TURN: Duration = Duration::from_millis(250);
+
+    /// True if this is why a capture ended.
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error.get_ref().and_then(|inner| inner.downcast_ref::<Self>()).is_some()
+    }
+}
+
+impl From<Moved> for io::Error {
+    fn from(moved: Moved) -> Self {
+        Self::new(io::ErrorKind::ResourceBusy, moved)
+    }
+}
+
 /// What to capture, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -92,6 +113,9 @@ pub(crate) struct Request {
     pub(crate) budget: Budget,
     /// Parts of it will be read once more ([`Image::again`]): the transaction waits for that.
     pub(crate) twice: bool,
+    /// A database whose writer waits for its readers is read in turns of this length, and let go in
+    /// between. A commit in between is [`Moved`]. Without turns it is read in one go.
+    pub(crate) turn: Option<Duration>,
     /// Check its health for at most this long.
     pub(crate) check: Option<Duration>,
     /// What this build and this system can do.

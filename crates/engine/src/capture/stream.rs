@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
@@ -18,10 +18,14 @@ use super::clone::{self, Copy};
 use super::connection::{connect, explain, ignore_schema_errors};
 use super::health::{self, Health};
 use super::spool::Spool;
-use super::sqlite::{How, Request, Ways, side_file};
+use super::sqlite::{How, Moved, Request, Ways, side_file};
 
 /// Pages are handed over in pieces of about this many bytes.
 const PIECE_BYTES: usize = 256 << 10;
+/// A check may keep a writer waiting for this long.
+const WRITER_WAIT: Duration = Duration::from_secs(1);
+/// Between two turns: longer than SQLite sleeps at first when a file is busy.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Where the header says how it is written to: 1 with a rollback journal, 2 with a log.
 const WRITE_VERSION_OFFSET: usize = 18;
 
@@ -66,14 +70,13 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
         return of_backup(db, request, spool);
     }
     let mut patience = Patience::of(request, begun.stops_its_writer());
+    let turn = request.turn.filter(|_| live && begun.stops_its_writer());
+    let turns = Turns { db: &db, begun: &begun, turn };
     let mut patient = || patience.lasts();
-    if !pages(&db, spool, &mut patient).map_err(explain)? {
+    if !pages(&turns, spool, &mut patient)? {
         return Ok(None);
     }
-    if request.twice
-        && let Some(ranges) = spool.asked()
-        && !pages_again(&db, &ranges, spool, &mut patient).map_err(explain)?
-    {
+    if request.twice && !pages_again(&turns, spool, &mut patient)? {
         return Ok(None);
     }
     let health = match schema_error {
@@ -86,9 +89,6 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
     drop(db); // ends the transaction
     Ok(health)
 }
-
-/// A check may keep a writer waiting for this long.
-const WRITER_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A transaction that has its snapshot.
 struct Begun {
@@ -104,17 +104,13 @@ impl Begun {
         if !ways.pages {
             return Self::without_pages(db);
         }
-        let first = || -> rusqlite::Result<Option<Vec<u8>>> {
-            let page = "SELECT data FROM sqlite_dbpage('main') WHERE pgno=1";
-            db.query_row(page, [], |row| row.get(0)).optional()
-        };
         let mut schema_error = None;
-        let first_page = match first() {
+        let first_page = match first_page(db) {
             // a table of pages needs no schema, but SQLite reads it before any statement
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
                 schema_error = Some(e.to_string());
                 ignore_schema_errors(db)?;
-                first()
+                first_page(db)
             }
             other => other,
         };
@@ -135,6 +131,11 @@ impl Begun {
     fn stops_its_writer(&self) -> bool {
         self.first_page.as_ref().is_some_and(|page| page.get(WRITE_VERSION_OFFSET) == Some(&1))
     }
+}
+
+fn first_page(db: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
+    let page = "SELECT data FROM sqlite_dbpage('main') WHERE pgno=1";
+    db.query_row(page, [], |row| row.get(0)).optional()
 }
 
 /// Whether to wait for a slow reader.
@@ -168,48 +169,120 @@ fn log_bytes(request: &Request) -> u64 {
     std::fs::symlink_metadata(side_file(&request.path, "-wal")).map_or(0, |log| log.len())
 }
 
-/// Puts the pages of the transaction's snapshot; false if nobody reads on.
-fn pages(
+/// A transaction that may let the database go now and then.
+struct Turns<'a> {
+    db: &'a Connection,
+    begun: &'a Begun,
+    turn: Option<Duration>,
+}
+
+impl Turns<'_> {
+    /// When the turn that begins now is over.
+    fn until(&self) -> Option<Instant> {
+        self.turn.map(|turn| Instant::now() + turn)
+    }
+
+    /// Lets the database go while `wait` runs, if it is read in turns. A commit meanwhile makes what
+    /// was read worthless.
+    fn between<T>(&self, wait: impl FnOnce() -> T) -> io::Result<T> {
+        if self.turn.is_none() {
+            return Ok(wait());
+        }
+        self.db.execute_batch("COMMIT").map_err(explain)?;
+        let waited = wait();
+        self.db.execute_batch("BEGIN").map_err(explain)?;
+        let page = first_page(self.db).ok().flatten();
+        if page.as_deref().map(version) != self.begun.first_page.as_deref().map(version) {
+            return Err(Moved.into());
+        }
+        Ok(waited)
+    }
+}
+
+/// Puts the pages of one snapshot; false if nobody reads on.
+fn pages(turns: &Turns<'_>, spool: &Spool, patient: &mut dyn FnMut() -> bool) -> io::Result<bool> {
+    let mut next = 1;
+    loop {
+        let until = turns.until();
+        match some_pages(turns.db, spool, patient, &mut next, until).map_err(explain)? {
+            Put::TurnIsOver => turns.between(|| std::thread::sleep(PAUSE))?,
+            put => return Ok(put == Put::All),
+        }
+    }
+}
+
+/// How far [`some_pages`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    All,
+    TurnIsOver,
+    NobodyReadsOn,
+}
+
+fn some_pages(
     db: &Connection,
     spool: &Spool,
     patient: &mut dyn FnMut() -> bool,
-) -> rusqlite::Result<bool> {
-    let mut statement = db.prepare("SELECT data FROM sqlite_dbpage('main') ORDER BY pgno")?;
-    let mut rows = statement.query([])?;
+    next: &mut i64,
+    until: Option<Instant>,
+) -> rusqlite::Result<Put> {
+    let query = "SELECT data FROM sqlite_dbpage('main') WHERE pgno>=?1 ORDER BY pgno";
+    let mut statement = db.prepare(query)?;
+    let mut rows = statement.query([*next])?;
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     while let Some(row) = rows.next()? {
         piece.extend_from_slice(row.get_ref(0)?.as_blob()?);
+        *next += 1;
+        if piece.len() >= PIECE_BYTES {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
+            if !spool.put(full, patient) {
+                return Ok(Put::NobodyReadsOn);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Put::TurnIsOver);
+            }
+        }
+    }
+    let put = piece.is_empty() || spool.put(piece, patient);
+    Ok(if put { Put::All } else { Put::NobodyReadsOn })
+}
+
+/// What SQLite itself compares to know whether what it has of a database with a rollback journal
+/// is still true: the change counter and what follows it.
+fn version(page: &[u8]) -> Option<&[u8]> {
+    page.get(24..40)
+}
+
+/// Puts the pages that the reader asks for once more; false if nobody reads on.
+fn pages_again(
+    turns: &Turns<'_>,
+    spool: &Spool,
+    patient: &mut dyn FnMut() -> bool,
+) -> io::Result<bool> {
+    let Some(ranges) = turns.between(|| spool.asked())? else { return Ok(false) };
+    let page_bytes = turns.begun.first_page.as_ref().map_or(1, |page| page.len() as u64);
+    let query = "SELECT data FROM sqlite_dbpage('main') WHERE pgno=?1";
+    let mut statement = turns.db.prepare(query).map_err(explain)?;
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    let mut until = turns.until();
+    let pages = ranges
+        .iter()
+        .flat_map(|range| range.start / page_bytes + 1..range.end.div_ceil(page_bytes) + 1);
+    for page in pages {
+        let page = i64::try_from(page).map_err(io::Error::other)?;
+        let append = |row: &rusqlite::Row<'_>| {
+            piece.extend_from_slice(row.get_ref(0)?.as_blob()?);
+            Ok(())
+        };
+        statement.query_row([page], append).map_err(explain)?;
         if piece.len() >= PIECE_BYTES {
             let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
             if !spool.put(full, patient) {
                 return Ok(false);
             }
-        }
-    }
-    Ok(piece.is_empty() || spool.put(piece, patient))
-}
-
-/// Puts the pages of ranges of the image; false if nobody reads on.
-fn pages_again(
-    db: &Connection,
-    ranges: &[Range<u64>],
-    spool: &Spool,
-    patient: &mut dyn FnMut() -> bool,
-) -> rusqlite::Result<bool> {
-    let page_bytes: i64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    let page_bytes = u64::try_from(page_bytes).unwrap_or(1);
-    let mut statement = db.prepare("SELECT data FROM sqlite_dbpage('main') WHERE pgno=?1")?;
-    let mut piece = Vec::with_capacity(PIECE_BYTES);
-    for range in ranges {
-        for page in range.start / page_bytes..range.end.div_ceil(page_bytes) {
-            let mut rows = statement.query([i64::try_from(page + 1).unwrap_or(i64::MAX)])?;
-            let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-            piece.extend_from_slice(row.get_ref(0)?.as_blob()?);
-            if piece.len() >= PIECE_BYTES {
-                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
-                if !spool.put(full, patient) {
-                    return Ok(false);
-                }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                turns.between(|| std::thread::sleep(PAUSE))?;
+                until = turns.until();
             }
         }
     }

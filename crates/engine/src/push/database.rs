@@ -16,7 +16,7 @@ use super::pages::{self, Before};
 use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
 use super::rows::Look;
 use crate::capture::gate;
-use crate::capture::sqlite::{self, Budget, Health, How, Image, Request, Ways};
+use crate::capture::sqlite::{self, Budget, Health, How, Image, Moved, Request, Ways};
 use crate::scan::{Found, SourceRoot, Stat};
 
 /// Suffix of a database's shared memory.
@@ -40,6 +40,7 @@ impl FileReader<'_> {
     /// if the run was stopped.
     pub(super) fn database(&mut self, job: &Job, seen: &Stat) -> io::Result<Option<Captured>> {
         let path = self.cx.dirs[job.root].join(os_path(&job.rel));
+        let known_before = self.before(job);
         for attempt in 1.. {
             let before = DatabaseLook::of(&path);
             if !before.main.is_some_and(|main| main.same_file(seen)) {
@@ -50,10 +51,17 @@ impl FileReader<'_> {
             if how == How::Closed {
                 self.let_settle(&before);
             }
-            let read = self.image(job, seen, &path, how);
+            let turn = (attempt < TRIES_MAX).then_some(Moved::TURN);
+            // in one go, a writer would wait for the second reading too
+            let known = known_before.as_ref().filter(|_| turn.is_some());
+            let request = Request { twice: known.is_some(), ..self.cx.request(&path, how, turn) };
+            let read = self.image(seen, request, known);
             let after = DatabaseLook::of(&path);
             if how == How::Closed && !before.same(&after) {
                 continue; // opened by its owner meanwhile: what was read without locks may be torn
+            }
+            if turn.is_some() && read.as_ref().is_err_and(Moved::is) {
+                continue;
             }
             let Some((content, health)) = read? else { return Ok(None) };
             let flags = flag::SQLITE | self.tell_health(job, health);
@@ -61,7 +69,7 @@ impl FileReader<'_> {
             let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
             return Ok(Some(Captured { content, flags, look, log: before.log }));
         }
-        unreachable!("a live database is not tried twice")
+        unreachable!("the last try takes no turns")
     }
 
     /// Waits until a write from now on shows in the file's times.
@@ -77,18 +85,17 @@ impl FileReader<'_> {
     /// Cuts an image page by page; `None` if the run was stopped.
     fn image(
         &mut self,
-        job: &Job,
         seen: &Stat,
-        path: &Path,
-        how: How,
+        request: Request,
+        known: Option<&Before>,
     ) -> io::Result<Option<(Content, Option<Health>)>> {
-        let before = self.before(job);
-        let mut image = Image::open(self.cx.request(path, how, before.is_some()))?;
+        let path = request.path.clone();
+        let mut image = Image::open(request)?;
         // SQLite opened whatever had the name then; what takes it from now on is another file
-        if !DatabaseLook::of(path).main.is_some_and(|main| main.same_file(seen)) {
+        if !DatabaseLook::of(&path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
         }
-        let content = pages::cut(self.cx, &mut self.pages, &mut image, before.as_ref())?;
+        let content = pages::cut(self.cx, &mut self.pages, &mut image, known)?;
         Ok(content.map(|content| (content, image.finish())))
     }
 
@@ -123,14 +130,15 @@ impl FileReader<'_> {
 }
 
 impl Context<'_> {
-    fn request(&self, path: &Path, how: How, twice: bool) -> Request {
+    fn request(&self, path: &Path, how: How, turn: Option<Duration>) -> Request {
         Request {
             path: path.to_owned(),
             how,
             lock_wait: self.database_wait,
             scratch: self.scratch.to_owned(),
             budget: Budget::default(),
-            twice,
+            twice: false,
+            turn,
             check: self.check_databases,
             ways: Ways::default(),
         }

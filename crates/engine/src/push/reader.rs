@@ -16,7 +16,7 @@ use repo::{BlockNo, Entry, Extent, Index, Pages, Xattr, flag};
 
 use super::blocks::{Dedup, Filler, Piece, push_piece};
 use super::collect::{Item, Message, ReadFile};
-use super::database::{Captured, is_shared_memory};
+use super::database::Captured;
 use super::fates::{Bond, Fates};
 use super::groups::Groups;
 use super::pages::sparse_blocks;
@@ -171,9 +171,7 @@ impl<'a> FileReader<'a> {
         match (self.cx.fates.wait(bond, &path, self.cx.stop), bond) {
             (None, _) => Outcome::Stopped,
             (Some(true), Bond::Name) => Outcome::Link(job.path, Box::new(job.entry)),
-            // part of the image; shared memory is worth nothing anywhere else
-            (Some(true), Bond::Database) => Outcome::Gone,
-            (Some(false), Bond::Database) if is_shared_memory(&job.path) => Outcome::Gone,
+            (Some(true), Bond::Database) => Outcome::Gone, // part of the image
             (Some(false), _) => {
                 job.entry.link = None;
                 self.file(job)

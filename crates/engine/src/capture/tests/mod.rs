@@ -55,6 +55,7 @@ impl Case {
             lock_wait: Duration::from_millis(20),
             scratch: self.scratch(),
             budget: Budget::default(),
+            turn: None,
             check: None,
             ways: Ways { memory_bytes_max: 512 << 10, ..Ways::default() },
         }
@@ -64,6 +65,18 @@ impl Case {
     fn impatient(&self, how: How) -> Request {
         let budget = Budget { hold: Duration::ZERO, ..Budget::default() };
         Request { budget, ..self.request(how) }
+    }
+
+    /// The first and the last row of an image of 3,000.
+    fn first_and_last(&self, image: &[u8]) -> (String, String) {
+        let path = self.dir.path().join("image.db");
+        std::fs::write(&path, image).unwrap();
+        let db = Connection::open(&path).unwrap();
+        let body = |n: u32| {
+            let body = "SELECT CAST(body AS TEXT) FROM t WHERE n=?1";
+            db.query_row(body, [n], |row| row.get(0)).unwrap()
+        };
+        (body(0), body(2_999))
     }
 
     /// Rows of an image that passes SQLite's own check.
