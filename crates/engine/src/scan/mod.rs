@@ -133,6 +133,19 @@ pub struct Options {
     pub exclude_larger_than: Option<u64>,
     /// Do not enter directories on another file system than their root.
     pub one_file_system: bool,
+    /// Directories that are never entered and not stored, by device and inode, wherever they are
+    /// met: our own state and cache, and a repository below a root.
+    pub own: Vec<(u64, u64)>,
+}
+
+impl Options {
+    /// Adds a directory to [`Options::own`], if it is there.
+    pub fn leave_out(&mut self, dir: &std::path::Path) {
+        use std::os::unix::fs::MetadataExt as _;
+        if let Ok(metadata) = std::fs::metadata(dir) {
+            self.own.push((metadata.dev(), metadata.ino()));
+        }
+    }
 }
 
 impl Default for Options {
@@ -141,6 +154,7 @@ impl Default for Options {
             ignore_file: ".agent-backup-ignore".to_owned(),
             exclude_larger_than: None,
             one_file_system: false,
+            own: Vec::new(),
         }
     }
 }
