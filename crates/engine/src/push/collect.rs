@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
-use repo::limits::{PACK_MIXED_BYTES_MAX, PACK_MIXED_META_BYTES_MAX};
+use repo::limits::PACK_MIXED_META_BYTES_MAX;
 use repo::{
     BlockId, BlockNo, Entry, Extent, Index, Layout, Map, OpId, PackId, PackWriter, Repository,
     SealedBlock, TreeBuilder, TreeRoot, layout, push_extent, seal_block,
@@ -344,10 +344,7 @@ impl<'a> Collector<'a> {
         nodes.into_iter().try_for_each(|node| self.store(node))?;
         let (data, meta) = (self.blocks.data.take(), self.blocks.meta.take());
         match (data, meta) {
-            (Some(mut data), Some(meta))
-                if meta.bytes() < PACK_MIXED_META_BYTES_MAX
-                    || data.bytes() + meta.bytes() < PACK_MIXED_BYTES_MAX =>
-            {
+            (Some(mut data), Some(meta)) if meta.bytes() < PACK_MIXED_META_BYTES_MAX => {
                 data.absorb(meta);
                 self.upload(Some(data))?;
             }
