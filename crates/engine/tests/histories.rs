@@ -47,6 +47,8 @@ const JOURNALS: [&str; 4] = ["WAL", "DELETE", "TRUNCATE", "PERSIST"];
 /// What every database of a history is called.
 const NAME: &str = "state.db";
 
+/// Nobody watches a copy being made.
+type Quiet = fn(rusqlite::backup::Progress);
 /// What a push must give back: files by their names.
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -192,14 +194,19 @@ impl<'l> World<'l> {
             let len = [30, 300, 3_000, 20_000][self.below(4) as usize];
             let len = self.below(len);
             let (name, body) = (self.below(1 << 20), self.text(len));
-            db.execute("INSERT INTO log(name, body) VALUES(?1, ?2)", params![name, body]).unwrap();
+            db.execute(
+                "INSERT INTO log(name, body) VALUES(?1, ?2)",
+                params![name.cast_signed(), body],
+            )
+            .unwrap();
             done += len + 40;
         }
         db.execute_batch("COMMIT").unwrap();
     }
 
     fn rows(db: &Connection) -> u64 {
-        db.query_row("SELECT coalesce(max(id), 0) FROM log", [], |row| row.get(0)).unwrap()
+        let last = "SELECT coalesce(max(id), 0) FROM log";
+        db.query_row(last, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
     }
 
     /// The agent works.
@@ -216,7 +223,11 @@ impl<'l> World<'l> {
             7 => self.with(n, |world, db| {
                 let len = world.between(60_000..400_000);
                 let (id, body) = (world.below(Self::rows(db) + 3), world.text(len));
-                db.execute("REPLACE INTO log VALUES(?1, 'big', ?2)", params![id, body]).unwrap();
+                db.execute(
+                    "REPLACE INTO log VALUES(?1, 'big', ?2)",
+                    params![id.cast_signed(), body],
+                )
+                .unwrap();
             }),
             8 => self.with(n, |world, db| {
                 for _ in 0..world.between(1..40) {
@@ -264,7 +275,7 @@ impl<'l> World<'l> {
             }
             20 => self.with(n, |world, db| {
                 let name = ["state.db.backup", "state.vscdb.backup"][world.below(2) as usize];
-                db.backup("main", world.machines[n].source.join(name), None).unwrap();
+                db.backup("main", world.machines[n].source.join(name), None::<Quiet>).unwrap();
             }),
             _ => self.kill(n),
         }
@@ -276,13 +287,15 @@ impl<'l> World<'l> {
         for _ in 0..self.between(1..60) {
             let (id, len) = (self.below(rows + 1), self.below(600));
             let body = self.text(len);
-            db.execute("UPDATE log SET body=?2 WHERE id=?1", params![id, body]).unwrap();
+            db.execute("UPDATE log SET body=?2 WHERE id=?1", params![id.cast_signed(), body])
+                .unwrap();
         }
         db.execute_batch("COMMIT").unwrap();
     }
 
     fn delete(&mut self, db: &Connection) {
-        let (from, count) = (self.below(Self::rows(db) + 1), self.below(80));
+        let from = self.below(Self::rows(db) + 1).cast_signed();
+        let count = self.below(80).cast_signed();
         let sql = "DELETE FROM log WHERE id BETWEEN ?1 AND ?2";
         db.execute(sql, params![from, from + count]).unwrap();
     }
@@ -291,7 +304,7 @@ impl<'l> World<'l> {
     fn take_the_others(&mut self, n: usize) {
         self.note(format!("{n}: takes the other's database"));
         let copy = self.dir.path().join("copy.db");
-        self.with(1 - n, |_, db| db.backup("main", &copy, None).unwrap());
+        self.with(1 - n, |_, db| db.backup("main", &copy, None::<Quiet>).unwrap());
         self.replace(n, &copy);
     }
 
