@@ -22,7 +22,7 @@ const CANARY: &str = "CANARY-plaintext-of-a-row";
 /// Names the database to the writer.
 const VARIABLE: &str = "E2E_WRITER_OF";
 /// Rows of the database: the writer removes an old one for each new one.
-const ROWS: u64 = 6_000;
+const ROWS: i64 = 6_000;
 
 /// The process that commits. It ends when its standard input does.
 struct Writer(Child);
@@ -52,7 +52,7 @@ fn the_writer() {
     db.execute_batch("PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=200").unwrap();
     let gone = std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()));
     let mut random = Random(9);
-    let mut n: u64 = db.query_row("SELECT n FROM mark", [], |row| row.get(0)).unwrap();
+    let mut n: i64 = db.query_row("SELECT n FROM mark", [], |row| row.get(0)).unwrap();
     while !gone.is_finished() {
         n += 1;
         put(&db, &mut random, n);
@@ -61,11 +61,10 @@ fn the_writer() {
     }
 }
 
-/// Commits row `n`. Every commit writes to the first page, to the last ones and between.
-fn put(db: &Connection, random: &mut Random, n: u64) {
-    let id = i64::try_from(n).unwrap();
-    let (old, any) = (id - i64::try_from(ROWS).unwrap(), id - random.below(ROWS).cast_signed());
-    let body = format!("{CANARY} {n} {:?}", random.bytes(150));
+/// Commits row `id`. Every commit writes to the first page, to the last ones and between.
+fn put(db: &Connection, random: &mut Random, id: i64) {
+    let (old, any) = (id - ROWS, id - random.below(ROWS.cast_unsigned()).cast_signed());
+    let body = format!("{CANARY} {id} {:?}", random.bytes(150));
     db.execute_batch("BEGIN IMMEDIATE").unwrap();
     db.execute("UPDATE mark SET n = ?1, total = total + ?1", [id]).unwrap();
     db.execute("INSERT INTO t VALUES(?1, ?2)", (id, &body)).unwrap();
@@ -80,7 +79,7 @@ fn put(db: &Connection, random: &mut Random, n: u64) {
 }
 
 /// The number of the last commit in a database that is sound and between two commits.
-fn mark(path: &Path, flags: OpenFlags) -> u64 {
+fn mark(path: &Path, flags: OpenFlags) -> i64 {
     let db = Connection::open_with_flags(path, flags).unwrap();
     db.busy_timeout(Duration::from_secs(20)).unwrap();
     db.execute_batch("BEGIN").unwrap();
@@ -100,7 +99,7 @@ struct World {
     random: Random,
     source: PathBuf,
     /// Acknowledged snapshots, with the last commits before and after their push.
-    acknowledged: Vec<(String, u64, u64)>,
+    acknowledged: Vec<(String, i64, i64)>,
     push_takes: Duration,
     /// Kills that came before the run had ended by itself.
     struck: u64,
@@ -130,7 +129,7 @@ impl World {
         self.source.join("state.db")
     }
 
-    fn mark(&self) -> u64 {
+    fn mark(&self) -> i64 {
         mark(&self.database(), OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
@@ -149,7 +148,7 @@ impl World {
         self.nothing_is_left();
     }
 
-    fn acknowledge(&mut self, out: &[u8], before: u64) {
+    fn acknowledge(&mut self, out: &[u8], before: i64) {
         let Ok(document) = serde_json::from_slice::<Value>(out) else { return };
         assert_eq!(document["problems"], serde_json::json!([]), "{document}");
         let id = document["snapshot"]["id"].as_str().unwrap().to_owned();
@@ -228,7 +227,10 @@ fn killed_at(moments: u64) {
     world.push();
     let last = world.mark();
     writer.stop();
-    assert!(world.mark() >= last && last > ROWS + moments, "the writer stood still at {last}");
+    assert!(
+        world.mark() >= last && last > ROWS + moments.cast_signed(),
+        "the writer stood still at {last}"
+    );
     // its last connection folded the log in: nobody keeps it from that
     let log = world.source.join("state.db-wal");
     assert!(!log.exists() || fs::metadata(log).unwrap().len() == 0, "the log is pinned");

@@ -25,10 +25,11 @@ use engine::{Dirs, InitOptions, Session, view};
 use repo::keys::{Kdf, RecoveryCode, SecretInput};
 use repo::{OpId, flag};
 use rusqlite::{Connection, OpenFlags, params};
-use store::MemoryStore;
+use store::{MemoryStore, Store};
 use support::text::{Dice, Writer};
 use support::{Ears, TestClock, machine, root};
 use tempfile::TempDir;
+use testkit::{Fault, FaultStore};
 
 const HISTORIES: u64 = 300;
 /// Pages and the bytes at their end that are left to extensions.
@@ -129,10 +130,12 @@ impl<'l> World<'l> {
     }
 
     fn session(&self, n: usize) -> Session {
-        let secret = SecretInput::Recovery(self.code.clone());
-        let (store, clock) = (self.memory.clone(), self.clock.clone());
+        self.session_on(self.memory.clone(), n).unwrap()
+    }
+
+    fn session_on(&self, store: Arc<dyn Store>, n: usize) -> engine::Result<Session> {
+        let (secret, clock) = (SecretInput::Recovery(self.code.clone()), self.clock.clone());
         Session::open(store, |_| Ok(Some(secret)), &self.machines[n].dirs, machine(), clock)
-            .unwrap()
     }
 
     /// A new database in the place of whatever is there.
@@ -310,6 +313,7 @@ impl<'l> World<'l> {
 
     /// The agent dies: what it did last is in its log alone, which nobody folds in.
     fn kill(&mut self, n: usize) {
+        self.machines[n].open = None;
         self.with(n, |world, db| {
             let mode = "PRAGMA journal_mode=WAL";
             db.query_row(mode, [], |_| Ok(())).unwrap();
@@ -363,7 +367,7 @@ impl<'l> World<'l> {
 
     /// What a push of this source must hold.
     fn files(&self, n: usize) -> Files {
-        let Machine { source, open, .. } = &self.machines[n];
+        let (Machine { source, open, .. }, dir) = (&self.machines[n], self.dir.path());
         let mut out = Files::new();
         for entry in fs::read_dir(source).unwrap() {
             let path = entry.unwrap().path();
@@ -371,8 +375,10 @@ impl<'l> World<'l> {
             if ["-wal", "-shm", "-journal"].iter().any(|suffix| name.ends_with(suffix)) {
                 continue;
             }
-            let open = open.as_ref().filter(|_| name == NAME);
-            out.insert(name, open.map_or_else(|| image_of(&path, self.dir.path()), image));
+            let is_open = open.is_some() && name == NAME;
+            // not through the agent's connection: its cache has pages it freed and never wrote
+            let image = if is_open { image(&connect(&path)) } else { image_of(&path, dir) };
+            out.insert(name, image);
         }
         out
     }
@@ -401,6 +407,21 @@ impl<'l> World<'l> {
         match pushed {
             Pushed::Made(snapshot) => snapshot.stats.bytes_new,
             Pushed::Unchanged(..) => 0,
+        }
+    }
+
+    /// A push that dies at one of its calls: what it noted by then stays in cache and state.
+    fn push_that_dies(&mut self, by: usize, n: usize) {
+        let (files, last) = (self.files(n), 3 + self.below(16));
+        self.note(format!("{by}: a push of {n} dies after {last} calls"));
+        let dying = FaultStore::new(self.memory.clone(), move |call| {
+            (call.number > last).then_some(Fault::CrashBefore)
+        });
+        let Ok(session) = self.session_on(Arc::new(dying), by) else { return };
+        let roots = [root("files", &self.machines[n].source)];
+        let (options, stop) = (PushOptions::default(), AtomicBool::new(false));
+        if let Ok(pushed) = push(&session, &roots, &options, &Ears::default(), &stop) {
+            self.kept.push(Kept { id: pushed.snapshot().id, files, sound: true });
         }
     }
 
@@ -439,6 +460,9 @@ impl<'l> World<'l> {
             }
             if self.one_in(6) {
                 self.push_damaged(by, n);
+            }
+            if self.one_in(4) {
+                self.push_that_dies(by, n);
             }
             self.push(by, n, true);
             if self.one_in(4) {
@@ -585,7 +609,7 @@ fn every_snapshot_of_every_history_is_what_was_captured() {
     }
     let (next, end) = (AtomicU64::new(0), number("HISTORIES").unwrap_or(HISTORIES));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..4 {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
