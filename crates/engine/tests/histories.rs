@@ -1,8 +1,8 @@
 //! Random histories of databases against a naive copy: whatever was done to them, whatever the
 //! machine forgot, every snapshot gives back the image that was captured, byte for byte.
 //!
-//! One seed is one history, and a failure says how to run it again. `HISTORY=17` runs that one;
-//! `HISTORIES=60` runs so many.
+//! One seed is one history, and a failure says how to run it again. `AGENT_BACKUP_HISTORY=17`
+//! runs that one; `AGENT_BACKUP_HISTORIES=60` runs so many.
 
 #[path = "histories/corners.rs"]
 mod corners;
@@ -162,6 +162,9 @@ impl<'l> World<'l> {
         .unwrap();
         let bytes = [20_000, 100_000, 300_000, 1_200_000][self.below(4) as usize];
         self.insert(&db, bytes);
+        // two in five begin with a log
+        let mode = ["WAL", "WAL", "DELETE", "TRUNCATE", "PERSIST"][self.below(5) as usize];
+        db.execute_batch(&format!("PRAGMA journal_mode={mode}")).unwrap();
         drop(db);
         self.replace(n, &path);
     }
@@ -263,11 +266,7 @@ impl<'l> World<'l> {
                 run(self, n, &format!("PRAGMA journal_mode={mode}"));
             }
             16 => run(self, n, "PRAGMA wal_checkpoint(TRUNCATE)"),
-            17 => {
-                let db = connect(&self.database(n));
-                let open = &mut self.machines[n].open;
-                *open = if open.is_some() { None } else { Some(db) };
-            }
+            17 => self.open_or_close(n),
             18 => run(self, n, "DELETE FROM log WHERE id % 9 <> 0; DELETE FROM state; VACUUM"),
             19 => {
                 if self.one_in(3) {
@@ -282,6 +281,12 @@ impl<'l> World<'l> {
             }),
             _ => self.kill(n),
         }
+    }
+
+    fn open_or_close(&mut self, n: usize) {
+        let db = connect(&self.database(n));
+        let open = &mut self.machines[n].open;
+        *open = if open.is_some() { None } else { Some(db) };
     }
 
     fn update(&mut self, db: &Connection) {
@@ -450,6 +455,10 @@ impl<'l> World<'l> {
     fn live(&mut self) {
         for _ in 0..self.between(3..7) {
             let n = self.below(2) as usize;
+            if self.one_in(3) {
+                self.note(format!("{n}: opens or closes"));
+                self.open_or_close(n);
+            }
             for _ in 0..self.below(5) {
                 self.change(n);
             }
@@ -594,7 +603,9 @@ fn history(seed: u64) {
     }));
     if lived.is_err() {
         let log = log.lock().unwrap().join("\n  ");
-        panic!("history {seed} (again: HISTORY={seed} cargo test --test histories):\n  {log}");
+        panic!(
+            "history {seed} (again: AGENT_BACKUP_HISTORY={seed} cargo test --test histories):\n  {log}"
+        );
     }
 }
 
@@ -604,10 +615,10 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn every_snapshot_of_every_history_is_what_was_captured() {
-    if let Some(seed) = number("HISTORY") {
+    if let Some(seed) = number("AGENT_BACKUP_HISTORY") {
         return history(seed);
     }
-    let (next, end) = (AtomicU64::new(0), number("HISTORIES").unwrap_or(HISTORIES));
+    let (next, end) = (AtomicU64::new(0), number("AGENT_BACKUP_HISTORIES").unwrap_or(HISTORIES));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

@@ -352,7 +352,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Every file below `dir` that holds the canary. A file without a name is found by its descriptor.
+/// Every file below `dir` that holds the canary.
 fn plaintext_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(listing) = fs::read_dir(dir) else { return found };
