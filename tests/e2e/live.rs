@@ -45,6 +45,7 @@ impl Writer {
 /// No test: the process that [`Writer`] starts. Commits until nobody is there any more.
 #[test]
 #[ignore = "a part of the tests here"]
+#[expect(clippy::disallowed_methods, reason = "how the test tells its own child")]
 fn the_writer() {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
     let db = Connection::open(path).unwrap();

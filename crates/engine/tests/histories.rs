@@ -609,6 +609,7 @@ fn history(seed: u64) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a switch of this test, not of the program")]
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
