@@ -11,6 +11,7 @@ mod exits;
 mod gate;
 mod golden;
 mod kill;
+mod live;
 mod main_job;
 mod rooms;
 mod secrets;

@@ -102,11 +102,11 @@ impl FileReader<'_> {
     /// What is known of the image before, unless it was none.
     fn before(&self, job: &Job) -> Option<Before> {
         let row = job.old.as_deref().filter(|row| row.entry.flags & flag::SQLITE != 0)?;
-        let Known { pieces, size, hash, .. } =
+        let Known { pieces, pages, size, hash, .. } =
             Known::of(Some(row), u64::MAX, &self.cx.dedup.index)?;
         let groups = (self.cx.groups)(&job.path);
         let groups = groups.and_then(|groups| Groups::decode(&groups, size, &hash));
-        Some(Before { pieces, groups })
+        Some(Before { pieces, pages, groups })
     }
 
     /// Tells what a check found; gives the flags that go with it.

@@ -308,7 +308,7 @@ impl<'a> FileReader<'a> {
         }
         let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
         let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
-        Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces)))
+        Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces, None)))
     }
 
     /// A file that is still what it was up to its old length: only the tail is new. Every byte is
@@ -341,7 +341,7 @@ impl<'a> FileReader<'a> {
             return Ok(Grown::Stopped);
         };
         let hash = *hasher.finalize().as_bytes();
-        Ok(Grown::Read(Content::of(known.size + tail, hash, pieces)))
+        Ok(Grown::Read(Content::of(known.size + tail, hash, pieces, known.pages)))
     }
 
     fn cut(
@@ -434,9 +434,10 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Of a file that is no database.
-    fn of(size: u64, hash: [u8; 32], pieces: Vec<Piece>) -> Self {
-        Self { size, hash, pieces, pages: None, groups: None }
+    /// Of a file that is not captured. Its first pieces may be those of the image it was before.
+    fn of(size: u64, hash: [u8; 32], pieces: Vec<Piece>, pages: Option<Pages>) -> Self {
+        let pages = pages.filter(|_| pieces.iter().any(|piece| piece.pages));
+        Self { size, hash, pieces, pages, groups: None }
     }
 
     /// True if the file only grew while it was read: its first bytes are still what was read.
@@ -456,6 +457,8 @@ pub(super) struct Known {
     pub(super) size: u64,
     pub(super) hash: [u8; 32],
     pub(super) pieces: Vec<Piece>,
+    /// How its pages are laid out, if pieces are normalised pages.
+    pub(super) pages: Option<Pages>,
     /// Blocks of which the file uses less than a quarter: their chunks are written again.
     sparse_blocks: HashSet<BlockNo>,
 }
@@ -473,7 +476,8 @@ impl Known {
             *live.entry(block).or_default() += u64::from(len);
         }
         let sparse_blocks = sparse_blocks(&live, index);
-        Some(Self { size: row.entry.size, hash: row.entry.hash, pieces, sparse_blocks })
+        let Entry { size, hash, pages, .. } = row.entry;
+        Some(Self { size, hash, pieces, pages, sparse_blocks })
     }
 }
 
