@@ -150,7 +150,7 @@ impl Pages {
         let format = PageFormat::new(self.size, self.reserved)?;
         let size = u64::from(self.size);
         let last = (at.checked_add(bytes.len() as u64)?) / size;
-        let whole = at % size == 0 && bytes.len() as u64 % size == 0;
+        let whole = at.is_multiple_of(size) && (bytes.len() as u64).is_multiple_of(size);
         (whole && u32::try_from(last).is_ok()).then_some(())?;
         Some((format, u32::try_from(at / size + 1).ok()?))
     }
