@@ -14,9 +14,10 @@ use repo::flag;
 use super::groups::Groups;
 use super::pages::{self, Before};
 use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
-use super::rows::Look;
+use super::rows::{EditSeen, Look};
+use crate::capture::edit::{Edited, fingerprint};
 use crate::capture::gate;
-use crate::capture::sqlite::{self, Budget, Health, How, Image, Request, Ways};
+use crate::capture::sqlite::{self, Budget, Edit, Health, How, Image, Request, Ways};
 use crate::scan::{Found, SourceRoot, Stat};
 
 /// Suffix of a database's shared memory.
@@ -33,6 +34,8 @@ pub(super) struct Captured {
     pub(super) look: Option<Look>,
     /// Its write-ahead log.
     pub(super) log: Option<Stat>,
+    /// How rows were left out of it.
+    pub(super) edit: Option<EditSeen>,
 }
 
 impl FileReader<'_> {
@@ -50,16 +53,23 @@ impl FileReader<'_> {
             if how == How::Closed {
                 self.let_settle(&before);
             }
-            let read = self.image(job, seen, &path, how);
+            let edit = Edit::of(&job.rules);
+            let read = self.image(job, seen, &path, how, edit.clone());
             let after = DatabaseLook::of(&path);
             if how == How::Closed && !before.same(&after) {
                 continue; // opened by its owner meanwhile: what was read without locks may be torn
             }
             let Some((content, health)) = read? else { return Ok(None) };
-            let flags = flag::SQLITE | self.tell_health(job, health);
+            let edited = edit.as_ref().and_then(|edit| edit.done.get());
+            if edit.is_some() && edited.is_none() {
+                return Err(io::Error::other("it was not edited"));
+            }
+            let edit_flags = edited.map_or(0, |edited| edited_flags(edited));
+            let flags = flag::SQLITE | edit_flags | self.tell_health(job, health);
+            let edit = self.tell_edit(job, edited);
             // a live database that moved meanwhile is read again next time; this image is consistent
             let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
-            return Ok(Some(Captured { content, flags, look, log: before.log }));
+            return Ok(Some(Captured { content, flags, look, log: before.log, edit }));
         }
         unreachable!("a live database is not tried twice")
     }
@@ -81,9 +91,11 @@ impl FileReader<'_> {
         seen: &Stat,
         path: &Path,
         how: How,
+        edit: Option<Edit>,
     ) -> io::Result<Option<(Content, Option<Health>)>> {
         let before = self.before(job);
-        let mut image = Image::open(self.cx.request(path, how, before.is_some()))?;
+        let request = self.cx.request(path, how, before.is_some());
+        let mut image = Image::open(Request { edit, ..request })?;
         // SQLite opened whatever had the name then; what takes it from now on is another file
         if !DatabaseLook::of(path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
@@ -100,6 +112,18 @@ impl FileReader<'_> {
         let groups = (self.cx.groups)(&job.path);
         let groups = groups.and_then(|groups| Groups::decode(&groups, size, &hash));
         Some(Before { pieces, groups })
+    }
+
+    /// Tells which tables and columns of the rules a database does not have, unless it was told
+    /// before.
+    fn tell_edit(&self, job: &Job, edited: Option<&Edited>) -> Option<EditSeen> {
+        let seen = EditSeen { rules: fingerprint(&job.rules)?, absent: edited?.absent.clone() };
+        let before = job.old.as_deref().and_then(|row| row.edit.as_ref());
+        if !seen.absent.is_empty() && before != Some(&seen) {
+            let what = "a database without what its adapter would leave out of it";
+            self.problem(&job.path, format!("{what}: {}", seen.absent.join(", ")), true);
+        }
+        Some(seen)
     }
 
     /// Tells what a check found; gives the flags that go with it.
@@ -132,9 +156,16 @@ impl Context<'_> {
             budget: Budget::default(),
             twice,
             check: self.check_databases,
+            edit: None,
             ways: Ways::default(),
         }
     }
+}
+
+/// Flags of an image from which rows were left out. What they took is zeros: a restore makes holes
+/// of it.
+fn edited_flags(edited: &Edited) -> u32 {
+    if edited.rows_count == 0 { 0 } else { flag::SQLITE_EDITED | flag::SPARSE }
 }
 
 /// What a file looks like from outside.

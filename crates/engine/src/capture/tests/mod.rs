@@ -1,5 +1,6 @@
 //! Captures of databases in every state, below the pipeline.
 
+mod edit;
 mod fallbacks;
 mod holds;
 mod shapes;
@@ -56,6 +57,7 @@ impl Case {
             scratch: self.scratch(),
             budget: Budget::default(),
             check: None,
+            edit: None,
             ways: Ways { memory_bytes_max: 512 << 10, ..Ways::default() },
         }
     }
