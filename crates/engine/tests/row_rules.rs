@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -88,11 +88,14 @@ impl Case {
         let roots = [PushRoot { scan, agent: None }];
         let session = self.bench.open().unwrap();
         let pushed = push(&session, &roots, &options, &ears, &AtomicBool::new(false)).unwrap();
-        let captures = fs::read_dir(self.bench.dirs().state)
-            .unwrap()
-            .any(|dir| dir.unwrap().path().join("capture").exists());
-        assert!(!captures, "nothing of ours stays on the disk");
+        assert!(!self.captures().exists(), "nothing of ours stays on the disk");
         (pushed, ears.0.into_inner().unwrap())
+    }
+
+    /// Where a push has its copies.
+    fn captures(&self) -> PathBuf {
+        let mut repos = fs::read_dir(self.bench.dirs().state.join("repos")).unwrap();
+        repos.next().unwrap().unwrap().path().join("capture")
     }
 
     /// Files of a snapshot and their content; the canary is in none of them.
@@ -342,18 +345,10 @@ fn what_a_killed_push_left_is_gone_after_the_next() {
     drop(create(&case.bench.source().join("a.db"), PLAIN));
     case.rule("a.db", secret_row());
     case.push();
-    let state = fs::read_dir(case.bench.dirs().state)
-        .unwrap()
-        .map(|dir| dir.unwrap().path())
-        .find(|dir| dir.is_dir())
-        .expect("the state of the repository");
-    fs::create_dir(state.join("capture")).unwrap();
-    fs::write(state.join("capture/.tmpAbC"), SECRET).unwrap();
-    drop(
-        Connection::open(case.bench.source().join("a.db"))
-            .unwrap()
-            .execute_batch("INSERT INTO t VALUES('c', 'd')"),
-    );
+    fs::create_dir(case.captures()).unwrap();
+    fs::write(case.captures().join(".tmpAbC"), SECRET).unwrap();
+    let db = Connection::open(case.bench.source().join("a.db")).unwrap();
+    db.execute_batch("INSERT INTO t VALUES('c', 'd')").unwrap();
     case.push(); // looks that nothing is left
 }
 

@@ -1,5 +1,5 @@
-//! Connections: read-only to a database of somebody else, or to an image of ours. Nothing that is written in the file is
-//! ever run, and errors come in words that its user understands.
+//! Connections: a read-only one to a database of somebody else, or one to an image of ours. Nothing
+//! that is written in the file is ever run, and errors come in words that its user understands.
 
 use std::io;
 use std::path::Path;

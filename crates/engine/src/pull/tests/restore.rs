@@ -552,10 +552,12 @@ fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
 fn a_database_without_all_its_rows_that_replaces_another_says_so() {
     let mut content = Memory::default();
     content.dir("r");
-    for (name, flags) in
-        [("r/edited", flag::SQLITE_EDITED), ("r/new", flag::SQLITE_EDITED), ("r/whole", 0)]
-    {
-        content.file(name, b"image").flags = flag::SQLITE | flags;
+    for (name, flags) in [
+        ("r/edited", repo::flag::SQLITE_EDITED),
+        ("r/new", repo::flag::SQLITE_EDITED),
+        ("r/whole", 0),
+    ] {
+        content.file(name, b"image").flags = repo::flag::SQLITE | flags;
     }
     let ground = Ground::new();
     fs::create_dir_all(ground.path("r")).unwrap();
