@@ -99,7 +99,9 @@ pub(crate) fn fingerprint(rules: &[Arc<RowRule>]) -> Option<[u8; 32]> {
                 RowValues::Is(values) => (b'i', values),
                 RowValues::Glob(globs) => (b'g', globs),
             };
-            values.iter().for_each(|value| put(tag, value));
+            for value in values {
+                put(tag, value);
+            }
         }
         match &rule.action {
             RowAction::Delete => put(b'd', ""),

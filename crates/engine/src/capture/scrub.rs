@@ -7,7 +7,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use rusqlite::Connection;
@@ -68,8 +67,8 @@ struct Page<'p> {
     start: usize,
 }
 
-/// What of a page is unused; `None` if that cannot be.
-type Unused = Option<Vec<Range<usize>>>;
+/// What of a page is unused, from where to where; `None` if that cannot be.
+type Unused = Option<Vec<(usize, usize)>>;
 
 impl<'f> Pages<'f> {
     fn of(file: &'f File) -> io::Result<Self> {
@@ -96,11 +95,11 @@ impl<'f> Pages<'f> {
         let at = self.read(number)?;
         let start = if number == 1 { FILE_HEADER_BYTES } else { 0 };
         let page = Page { bytes: &self.page[..self.usable], start };
-        for range in unused(&page).ok_or_else(damaged)? {
-            let part = self.page.get_mut(range.clone()).ok_or_else(damaged)?;
+        for (from, to) in unused(&page).ok_or_else(damaged)? {
+            let part = self.page.get_mut(from..to).ok_or_else(damaged)?;
             if part.iter().any(|byte| *byte != 0) {
                 part.fill(0);
-                self.file.write_all_at(part, at + range.start as u64)?;
+                self.file.write_all_at(part, at + from as u64)?;
             }
         }
         Ok(())
@@ -113,18 +112,18 @@ impl<'f> Pages<'f> {
         while next != 0 {
             seen += 1;
             self.read(next)?;
-            let (trunk, all) = (next, 0..self.usable);
+            let (trunk, end) = (next, self.usable);
             next = number_at(&self.page, 0).ok_or_else(damaged)?;
             let leaves_count = number_at(&self.page, 4).ok_or_else(damaged)? as usize;
-            if seen > self.count || leaves_count > self.usable / 4 - 2 {
+            if seen > self.count || leaves_count > end / 4 - 2 {
                 return Err(damaged());
             }
             let used = 8 + 4 * leaves_count;
             let leaves: Vec<u32> =
                 (2..2 + leaves_count).filter_map(|at| number_at(&self.page, 4 * at)).collect();
-            self.clear(trunk, |_| Some(vec![used..all.end]))?;
+            self.clear(trunk, |_| Some(vec![(used, end)]))?;
             for leaf in leaves {
-                self.clear(leaf, |_| Some(vec![all.clone()]))?;
+                self.clear(leaf, |_| Some(vec![(0, end)]))?;
             }
         }
         Ok(())
@@ -148,7 +147,7 @@ fn beside_cells(page: &Page<'_>) -> Unused {
     if pointers_end > first_cell || first_cell > page.bytes.len() {
         return None;
     }
-    let mut unused = vec![pointers_end..first_cell];
+    let mut unused = vec![(pointers_end, first_cell)];
     let (mut block, mut end) = (field(page.start + 1)?, first_cell);
     while block != 0 {
         let (next, size) = (field(block)?, field(block + 2)?);
@@ -156,7 +155,7 @@ fn beside_cells(page: &Page<'_>) -> Unused {
             return None;
         }
         end = block + size;
-        unused.push(block + 4..end);
+        unused.push((block + 4, end));
         block = next;
     }
     Some(unused)
@@ -165,7 +164,7 @@ fn beside_cells(page: &Page<'_>) -> Unused {
 /// Of a page of a long value: what follows the value's part.
 fn behind_value(page: &Page<'_>, payload: u32) -> Unused {
     let end = usize::try_from(payload).ok()?.checked_add(4)?;
-    (end <= page.bytes.len()).then(|| vec![end..page.bytes.len()])
+    (end <= page.bytes.len()).then(|| vec![(end, page.bytes.len())])
 }
 
 fn number_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -42,6 +42,7 @@ pub(super) enum Message {
 }
 
 /// An entry on its way into the tree.
+#[allow(clippy::large_enum_variant, reason = "it travels in a box")]
 pub(super) enum Item {
     /// Complete: not read, or without content.
     Ready(Vec<u8>, Entry),
@@ -62,7 +63,7 @@ pub(super) struct ReadFile {
     pub(super) look: Option<Look>,
     pub(super) log: Option<Stat>,
     /// How rows were left out of it.
-    pub(super) edit: Option<EditSeen>,
+    pub(super) edit: Option<Box<EditSeen>>,
     pub(super) seen_nanos: i64,
 }
 

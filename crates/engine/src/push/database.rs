@@ -35,7 +35,7 @@ pub(super) struct Captured {
     /// Its write-ahead log.
     pub(super) log: Option<Stat>,
     /// How rows were left out of it.
-    pub(super) edit: Option<EditSeen>,
+    pub(super) edit: Option<Box<EditSeen>>,
 }
 
 impl FileReader<'_> {
@@ -64,7 +64,7 @@ impl FileReader<'_> {
             if edit.is_some() && edited.is_none() {
                 return Err(io::Error::other("it was not edited"));
             }
-            let edit_flags = edited.map_or(0, |edited| edited_flags(edited));
+            let edit_flags = edited.map_or(0, edited_flags);
             let flags = flag::SQLITE | edit_flags | self.tell_health(job, health);
             let edit = self.tell_edit(job, edited);
             // a live database that moved meanwhile is read again next time; this image is consistent
@@ -116,8 +116,9 @@ impl FileReader<'_> {
 
     /// Tells which tables and columns of the rules a database does not have, unless it was told
     /// before.
-    fn tell_edit(&self, job: &Job, edited: Option<&Edited>) -> Option<EditSeen> {
-        let seen = EditSeen { rules: fingerprint(&job.rules)?, absent: edited?.absent.clone() };
+    fn tell_edit(&self, job: &Job, edited: Option<&Edited>) -> Option<Box<EditSeen>> {
+        let (rules, absent) = (fingerprint(&job.rules)?, edited?.absent.clone());
+        let seen = Box::new(EditSeen { rules, absent });
         let before = job.old.as_deref().and_then(|row| row.edit.as_ref());
         if !seen.absent.is_empty() && before != Some(&seen) {
             let what = "a database without what its adapter would leave out of it";

@@ -295,7 +295,7 @@ impl<'a> FileReader<'a> {
         &self,
         job: Job,
         read: Content,
-        (look, log, edit): (Option<Look>, Option<Stat>, Option<EditSeen>),
+        (look, log, edit): (Option<Look>, Option<Stat>, Option<Box<EditSeen>>),
         seen_nanos: i64,
     ) -> Outcome {
         let Job { path, mut entry, old, .. } = job;

@@ -83,7 +83,7 @@ pub(super) struct Row {
     pub(super) patch_bytes: u64,
     /// A database from which rows were left out.
     #[n(6)]
-    pub(super) edit: Option<EditSeen>,
+    pub(super) edit: Option<Box<EditSeen>>,
 }
 
 /// How rows were left out of a database.

@@ -14,18 +14,23 @@ use super::{Case, capture, names};
 
 const SECRET: &str = "eyJhbGciOiJ-canary-of-a-token";
 
-fn rule(table: &str, rows: Option<RowMatch>, action: RowAction) -> Arc<RowRule> {
-    Arc::new(RowRule { table: table.into(), rows, action })
+fn rule_where(table: &str, rows: RowMatch, action: RowAction) -> Arc<RowRule> {
+    Arc::new(RowRule { table: table.into(), rows: Some(rows), action })
 }
 
-fn globs(column: &str, globs: &[&str]) -> Option<RowMatch> {
+/// For every row.
+fn rule(table: &str, action: RowAction) -> Arc<RowRule> {
+    Arc::new(RowRule { table: table.into(), rows: None, action })
+}
+
+fn globs(column: &str, globs: &[&str]) -> RowMatch {
     let values = RowValues::Glob(globs.iter().map(ToString::to_string).collect());
-    Some(RowMatch { column: column.into(), values })
+    RowMatch { column: column.into(), values }
 }
 
-fn is(column: &str, values: &[&str]) -> Option<RowMatch> {
+fn is(column: &str, values: &[&str]) -> RowMatch {
     let values = RowValues::Is(values.iter().map(ToString::to_string).collect());
-    Some(RowMatch { column: column.into(), values })
+    RowMatch { column: column.into(), values }
 }
 
 fn redact(columns: &[&str]) -> RowAction {
@@ -34,7 +39,7 @@ fn redact(columns: &[&str]) -> RowAction {
 
 /// What an editor of the VS Code family has, as its embedded adapter sees it.
 fn key_value_rules() -> Vec<Arc<RowRule>> {
-    vec![rule("ItemTable", globs("key", &["cursorAuth/*", "secret://*"]), RowAction::Delete)]
+    vec![rule_where("ItemTable", globs("key", &["cursorAuth/*", "secret://*"]), RowAction::Delete)]
 }
 
 /// A database of keys and values with logins in it, some of them changed since.
@@ -67,19 +72,19 @@ fn put(db: &Connection, key: &str, value: &str) {
     db.execute("INSERT INTO ItemTable VALUES(?1, ?2)", (key, value)).unwrap();
 }
 
-fn editing(request: Request, rules: Vec<Arc<RowRule>>) -> (Request, Edit) {
-    let edit = Edit::of(&rules).unwrap();
+fn editing(request: Request, rules: &[Arc<RowRule>]) -> (Request, Edit) {
+    let edit = Edit::of(rules).unwrap();
     (Request { edit: Some(edit.clone()), ..request }, edit)
 }
 
-fn edited(case: &Case, how: How, rules: Vec<Arc<RowRule>>) -> (Vec<u8>, Edited) {
+fn edited(case: &Case, how: How, rules: &[Arc<RowRule>]) -> (Vec<u8>, Edited) {
     let (request, edit) = editing(case.request(how), rules);
     let (bytes, _) = capture(request);
     assert!(names(&case.scratch()).is_empty(), "{:?}", names(&case.scratch()));
     (bytes, edit.done.get().expect("the image is whole").clone())
 }
 
-fn refused(case: &Case, rules: Vec<Arc<RowRule>>) -> String {
+fn refused(case: &Case, rules: &[Arc<RowRule>]) -> String {
     let (request, edit) = editing(case.request(How::Live), rules);
     let why = super::refused(request);
     assert_eq!(edit.done.get(), None);
@@ -139,7 +144,7 @@ fn logins_are_nowhere_in_the_image_and_everything_else_is() {
         expected.get_mut("ItemTable").unwrap().retain(kept);
         let (plain, _) = capture(case.request(How::Live));
         assert!(has(&plain, SECRET), "{pragmas}");
-        let (bytes, edited) = edited(&case, How::Live, key_value_rules());
+        let (bytes, edited) = edited(&case, How::Live, &key_value_rules());
         assert_eq!(edited, Edited { rows_count: 3, absent: vec![] });
         assert!(!has(&bytes, SECRET) && !has(&bytes, "canary"), "{pragmas}");
         assert_eq!(bytes.len(), plain.len(), "pages stay where they are");
@@ -159,11 +164,11 @@ fn logins_are_nowhere_in_the_image_and_everything_else_is() {
 fn the_same_source_gives_the_same_bytes_and_a_new_row_touches_few_pages() {
     let case = Case::new();
     let db = key_value(&case, "PRAGMA journal_mode=WAL", 2_000);
-    let (first, _) = edited(&case, How::Live, key_value_rules());
-    let (second, _) = edited(&case, How::Live, key_value_rules());
+    let (first, _) = edited(&case, How::Live, &key_value_rules());
+    let (second, _) = edited(&case, How::Live, &key_value_rules());
     assert!(first == second);
     put(&db, "workbench.new", "one more");
-    let (third, _) = edited(&case, How::Live, key_value_rules());
+    let (third, _) = edited(&case, How::Live, &key_value_rules());
     let pages = |bytes: &[u8]| bytes.chunks(4096).map(<[u8]>::to_vec).collect::<Vec<_>>();
     let (first, third) = (pages(&first), pages(&third));
     let differ = first.iter().zip(&third).filter(|(a, b)| a != b).count();
@@ -172,7 +177,7 @@ fn the_same_source_gives_the_same_bytes_and_a_new_row_touches_few_pages() {
     // the agent signs in anew: for the image nothing happened, but for the header and where
     // the rows were
     put(&db, "cursorAuth/accessToken", &SECRET.repeat(3));
-    let (fourth, _) = edited(&case, How::Live, key_value_rules());
+    let (fourth, _) = edited(&case, How::Live, &key_value_rules());
     assert!(!has(&fourth, "canary"));
     let differ = third.iter().zip(pages(&fourth)).filter(|(a, b)| **a != *b).count();
     assert!(differ <= 4, "{differ}");
@@ -195,12 +200,12 @@ fn a_value_is_replaced_and_its_row_stays() {
     let samples = "SELECT count(*) FROM sqlite_stat4";
     assert!(db.query_row(samples, [], |row| row.get::<_, i64>(0)).unwrap() > 0);
     // the case of a table's and a column's name does not matter; that of values does
-    let rules = vec![rule(
+    let rules = vec![rule_where(
         "Account",
         is("KIND", &["oauth", "NONE"]),
         redact(&["access_token", "Kind", "refresh_token"]),
     )];
-    let (bytes, edited) = edited(&case, How::Live, rules);
+    let (bytes, edited) = edited(&case, How::Live, &rules);
     assert_eq!(edited.absent, [""; 0]);
     assert!(!has(&bytes, "canary"));
     let image = open(&case, &bytes);
@@ -230,7 +235,7 @@ fn a_table_is_emptied_and_its_pages_are_zeros() {
          INSERT INTO event SELECT i, 's', '{SECRET}' || i || hex(randomblob(300)) FROM n;"
     ))
     .unwrap();
-    let (bytes, edited) = edited(&case, How::Live, vec![rule("event", None, RowAction::Delete)]);
+    let (bytes, edited) = edited(&case, How::Live, &[rule("event", RowAction::Delete)]);
     assert_eq!(edited.rows_count, 3_000);
     let zeros = bytes.chunks(4096).filter(|page| page.iter().all(|byte| *byte == 0)).count();
     assert!(zeros > 500, "{zeros} of {}", bytes.len() / 4096);
@@ -252,7 +257,7 @@ fn nothing_in_the_file_runs() {
          CREATE TRIGGER b AFTER DELETE ON ItemTable BEGIN SELECT raise(ABORT, 'no'); END;",
     )
     .unwrap();
-    let (bytes, edited) = edited(&case, How::Live, key_value_rules());
+    let (bytes, edited) = edited(&case, How::Live, &key_value_rules());
     assert_eq!(edited.rows_count, 3);
     let rows = dump(&open(&case, &bytes));
     assert!(rows["trap"].is_empty());
@@ -272,11 +277,11 @@ fn names_and_values_are_never_sql() {
     .unwrap();
     let before = dump(&db);
     let rules = vec![
-        rule(evil, is(evil, &["a"]), RowAction::Delete),
-        rule("ItemTable", is("key", &["' OR 1=1 --"]), RowAction::Delete),
-        rule("ItemTable", is("\"1\" OR 1", &["1"]), RowAction::Delete),
+        rule_where(evil, is(evil, &["a"]), RowAction::Delete),
+        rule_where("ItemTable", is("key", &["' OR 1=1 --"]), RowAction::Delete),
+        rule_where("ItemTable", is("\"1\" OR 1", &["1"]), RowAction::Delete),
     ];
-    let (bytes, edited) = edited(&case, How::Live, rules);
+    let (bytes, edited) = edited(&case, How::Live, &rules);
     assert_eq!(edited.absent, ["column '\"1\" OR 1' of 'ItemTable'"]);
     assert_eq!(edited.rows_count, 1);
     let after = dump(&open(&case, &bytes));
@@ -289,11 +294,15 @@ fn what_another_version_of_the_agent_lacks_is_named() {
     let case = Case::new();
     drop(key_value(&case, "PRAGMA journal_mode=WAL", 20));
     let rules = vec![
-        rule("credential", None, RowAction::Delete),
-        rule("ItemTable", globs("name", &["*"]), RowAction::Delete),
-        rule("ItemTable", globs("key", &["cursorAuth/*", "secret*"]), redact(&["token", "value"])),
+        rule("credential", RowAction::Delete),
+        rule_where("ItemTable", globs("name", &["*"]), RowAction::Delete),
+        rule_where(
+            "ItemTable",
+            globs("key", &["cursorAuth/*", "secret*"]),
+            redact(&["token", "value"]),
+        ),
     ];
-    let (bytes, edited) = edited(&case, How::Closed, rules);
+    let (bytes, edited) = edited(&case, How::Closed, &rules);
     assert_eq!(
         edited.absent,
         ["table 'credential'", "column 'name' of 'ItemTable'", "column 'token' of 'ItemTable'"]
@@ -313,7 +322,7 @@ fn what_cannot_be_left_out_everywhere_is_an_error() {
         db.execute_batch(&rows).unwrap();
         db
     };
-    let all = |action| vec![rule("m", None, action)];
+    let all = |action| vec![rule("m", action)];
     for (sql, rules, why) in [
         // full-text indexes that have a copy of the text
         (
@@ -335,15 +344,15 @@ fn what_cannot_be_left_out_everywhere_is_an_error() {
             all(RowAction::Delete),
             "table 'm': the full-text index 'search' would keep what is left out",
         ),
-        ("CREATE VIEW v AS SELECT * FROM m", vec![rule("v", None, RowAction::Delete)], "a view"),
+        ("CREATE VIEW v AS SELECT * FROM m", vec![rule("v", RowAction::Delete)], "a view"),
         (
             "CREATE VIRTUAL TABLE f USING fts5(body); INSERT INTO f SELECT body FROM m",
-            vec![rule("f", None, RowAction::Delete)],
+            vec![rule("f", RowAction::Delete)],
             "a virtual table",
         ),
         (
             "CREATE VIRTUAL TABLE f USING fts5(body); INSERT INTO f SELECT body FROM m",
-            vec![rule("f_content", None, RowAction::Delete)],
+            vec![rule("f_content", RowAction::Delete)],
             "may not be modified",
         ),
         // values that the database does not take
@@ -353,7 +362,7 @@ fn what_cannot_be_left_out_everywhere_is_an_error() {
     ] {
         let case = Case::new();
         token(&case).execute_batch(sql).unwrap();
-        let told = refused(&case, rules);
+        let told = refused(&case, &rules);
         assert!(told.contains(why), "{sql}: {told}");
     }
     // an index of another table is no reason
@@ -364,7 +373,7 @@ fn what_cannot_be_left_out_everywhere_is_an_error() {
              CREATE VIRTUAL TABLE g USING fts5(m); INSERT INTO g VALUES('words')",
         )
         .unwrap();
-    let (bytes, _) = edited(&case, How::Live, all(RowAction::Delete));
+    let (bytes, _) = edited(&case, How::Live, &all(RowAction::Delete));
     assert!(!has(&bytes, "canary"));
     let image = open(&case, &bytes);
     let found = "SELECT count(*) FROM g WHERE g MATCH 'words'";
@@ -375,12 +384,12 @@ fn what_cannot_be_left_out_everywhere_is_an_error() {
 fn a_damaged_or_too_large_database_is_an_error() {
     let case = Case::new();
     drop(key_value(&case, "", 400));
-    let (request, edit) = editing(case.request(How::Live), key_value_rules());
+    let (request, edit) = editing(case.request(How::Live), &key_value_rules());
     let small = Edit { image_bytes_max: 4096, ..edit };
     let told = super::refused(Request { edit: Some(small), ..request });
     assert!(told.contains("more than 4096"), "{told}");
     assert!(names(&case.scratch()).is_empty());
-    let (request, edit) = editing(case.request(How::Live), key_value_rules());
+    let (request, edit) = editing(case.request(How::Live), &key_value_rules());
     assert!(edit.check_room(1 << 60, &case.scratch()).is_err());
     drop(request);
 
@@ -388,7 +397,7 @@ fn a_damaged_or_too_large_database_is_an_error() {
     let len = bytes.len();
     bytes[4096..len].chunks_mut(4096).for_each(|page| page[..8].fill(0xaa));
     std::fs::write(case.db(), bytes).unwrap();
-    let told = refused(&case, key_value_rules());
+    let told = refused(&case, &key_value_rules());
     assert!(told.contains("damaged"), "{told}");
 }
 
@@ -403,7 +412,7 @@ fn without_the_table_of_pages_and_from_a_clone_rows_are_left_out_too() {
     ] {
         let case = Case::new();
         let _owner = key_value(&case, pragmas, 300);
-        let (request, edit) = editing(case.request(How::Live), key_value_rules());
+        let (request, edit) = editing(case.request(How::Live), &key_value_rules());
         let (bytes, _) = capture(Request { ways, ..request });
         assert!(!has(&bytes, "canary"));
         assert_eq!(edit.done.get().unwrap().rows_count, 3);
@@ -416,12 +425,12 @@ fn without_the_table_of_pages_and_from_a_clone_rows_are_left_out_too() {
 fn while_an_edited_image_is_read_its_file_has_no_name_and_parts_can_be_read_again() {
     let case = Case::new();
     let _owner = key_value(&case, "PRAGMA journal_mode=WAL", 2_000);
-    let (request, _) = editing(case.request(How::Live), key_value_rules());
+    let (request, _) = editing(case.request(How::Live), &key_value_rules());
     let mut image = Image::open(Request { twice: true, ..request }).unwrap();
     assert!(names(&case.scratch()).is_empty(), "{:?}", names(&case.scratch()));
     let (mut first, mut again) = (Vec::new(), Vec::new());
     std::io::Read::read_to_end(&mut image, &mut first).unwrap();
-    image.again(vec![4096..12_288]);
+    image.again(std::iter::once(4096..12_288).collect());
     std::io::Read::read_to_end(&mut image, &mut again).unwrap();
     assert!(again == first[4096..12_288]);
     assert!(image.finish().is_none());
@@ -430,14 +439,14 @@ fn while_an_edited_image_is_read_its_file_has_no_name_and_parts_can_be_read_agai
 #[test]
 fn other_rules_have_another_fingerprint() {
     let rules = [
-        vec![rule("t", None, RowAction::Delete)],
-        vec![rule("u", None, RowAction::Delete)],
-        vec![rule("t", is("c", &["x"]), RowAction::Delete)],
-        vec![rule("t", globs("c", &["x"]), RowAction::Delete)],
-        vec![rule("t", globs("c", &["x", "y"]), RowAction::Delete)],
-        vec![rule("t", globs("d", &["x"]), RowAction::Delete)],
-        vec![rule("t", None, redact(&["c"]))],
-        vec![rule("t", None, RowAction::Delete), rule("t", None, redact(&["c"]))],
+        vec![rule("t", RowAction::Delete)],
+        vec![rule("u", RowAction::Delete)],
+        vec![rule_where("t", is("c", &["x"]), RowAction::Delete)],
+        vec![rule_where("t", globs("c", &["x"]), RowAction::Delete)],
+        vec![rule_where("t", globs("c", &["x", "y"]), RowAction::Delete)],
+        vec![rule_where("t", globs("d", &["x"]), RowAction::Delete)],
+        vec![rule("t", redact(&["c"]))],
+        vec![rule("t", RowAction::Delete), rule("t", redact(&["c"]))],
     ];
     let mut prints: Vec<_> = rules.iter().map(|rules| fingerprint(rules)).collect();
     assert_eq!(fingerprint(&rules[0]), prints[0]);
