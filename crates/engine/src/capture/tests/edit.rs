@@ -47,7 +47,8 @@ fn key_value(case: &Case, pragmas: &str, rows: u32) -> Connection {
     let db = Connection::open(case.db()).unwrap();
     db.execute_batch(pragmas).unwrap();
     db.execute_batch(
-        "CREATE TABLE ItemTable(key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
+        "PRAGMA synchronous=OFF;
+         CREATE TABLE ItemTable(key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
          CREATE TABLE cursorDiskKV(key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);",
     )
     .unwrap();
