@@ -11,6 +11,7 @@ use globset::{Candidate, GlobSet};
 use crate::carve::Carved;
 use crate::error::AdapterError;
 use crate::pattern::{self, Case, Cover};
+use crate::rows::{RowRule, RowRules, RowTable};
 
 /// What SQLite keeps beside a database. A database is captured as one consistent image, so its
 /// side files never are.
@@ -55,6 +56,7 @@ pub(crate) struct Lists {
     pub(crate) exclude: Vec<String>,
     pub(crate) secret_exclude: Vec<String>,
     pub(crate) sqlite: Vec<String>,
+    pub(crate) rows: Vec<RowTable>,
     pub(crate) volatile: Vec<String>,
     /// If there are any, the root is these files directly in its directory and nothing else.
     pub(crate) files: Vec<String>,
@@ -70,6 +72,7 @@ pub struct Rules {
     exclude: Cover,
     secret: Cover,
     sqlite: GlobSet,
+    rows: RowRules,
     volatile: Cover,
     carved: Vec<Carved>,
 }
@@ -114,7 +117,9 @@ impl Rules {
         let include =
             if wanted.is_empty() { None } else { Some(Cover::compile(wanted, Case::Exact)?) };
         let mut sqlite = globset::GlobSetBuilder::new();
-        for pattern in &lists.sqlite {
+        // what has row rules is a database: its side files must never be stored by themselves
+        let with_rows = lists.rows.iter().flat_map(|table| &table.databases);
+        for pattern in lists.sqlite.iter().chain(with_rows) {
             sqlite.add(pattern::glob(pattern, Case::Exact)?);
         }
         Ok(Self {
@@ -123,6 +128,7 @@ impl Rules {
             exclude: Cover::compile(&lists.exclude, Case::Exact)?,
             secret: Cover::compile(&lists.secret_exclude, Case::Ignored)?,
             sqlite: sqlite.build()?,
+            rows: RowRules::compile(&lists.rows)?,
             volatile: Cover::compile(&lists.volatile, Case::Exact)?,
             carved: Vec::new(),
             lists,
@@ -186,6 +192,12 @@ impl Rules {
     /// Whether the agent deletes this by itself, so that a backup must not follow the deletion.
     pub fn volatile(&self, rel: &[u8]) -> bool {
         self.volatile.has(&Candidate::from_bytes(rel), false)
+    }
+
+    /// What of the rows of a database is left out, in this order. A file that has such rules may
+    /// only be stored after they were carried out.
+    pub fn rows(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
+        self.rows.of(rel)
     }
 
     /// The size guard in bytes: larger files are left out and named.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adapters::{Adapter, Decision, Refused, Rules};
+use adapters::{Adapter, Decision, Refused, RowRule, Rules};
 use anyhow::Result;
 use engine::push::PushRoot;
 use engine::scan::{Filter, ScanRoot, Verdict};
@@ -48,6 +48,10 @@ impl Filter for RulesFilter {
 
     fn max_file_size(&self) -> Option<u64> {
         self.0.max_file_size()
+    }
+
+    fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
+        self.0.rows(rel)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use adapters::RowRule;
 use chunker::{Chunks, Cutter, Policy, Prefix, verified_prefix};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::{BlockNo, Entry, Extent, Index, Pages, Xattr, flag};
@@ -20,7 +21,7 @@ use super::database::Captured;
 use super::fates::{Bond, Fates};
 use super::groups::Groups;
 use super::pages::sparse_blocks;
-use super::rows::{Look, Row};
+use super::rows::{EditSeen, Look, Row};
 use crate::capture::gate;
 use crate::clock::Clock;
 use crate::monitor::Problem;
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) old: Option<Box<Row>>,
     /// It begins like a SQLite database.
     pub(super) sqlite: bool,
+    /// What of its rows is left out.
+    pub(super) rules: Vec<Arc<RowRule>>,
     /// What becomes of it depends on what became of this path.
     pub(super) bond: Option<(Bond, Vec<u8>)>,
 }
@@ -217,14 +220,20 @@ impl<'a> FileReader<'a> {
                 Err(e) => self.problem(&job.path, format!("its attributes: {e}"), false),
             }
             set_times(&mut job.entry, &before);
+            if !job.sqlite && !job.rules.is_empty() && before.size > 0 {
+                return self.left_out(&job, "it does not begin like a SQLite database");
+            }
             job.entry.flags = raw | if file.sparse_hint() { flag::SPARSE } else { 0 };
             if job.sqlite {
                 drop(file); // SQLite must be the only one that has it open
                 match self.database(&job, &before) {
                     Ok(None) => return Outcome::Stopped,
-                    Ok(Some(Captured { content, flags, look, log })) => {
+                    Ok(Some(Captured { content, flags, look, log, edit })) => {
                         job.entry.flags = flags;
-                        return self.done(job, content, look, log, seen_nanos);
+                        return self.done(job, content, (look, log, edit), seen_nanos);
+                    }
+                    Err(e) if !job.rules.is_empty() => {
+                        return self.left_out(&job, &e.to_string());
                     }
                     Err(e) => {
                         let what = format!("a database, copied as it lay with its log: {e}");
@@ -257,7 +266,7 @@ impl<'a> FileReader<'a> {
                 }
             }
             let look = look.filter(|_| !again_soon);
-            return self.done(job, read, look, None, seen_nanos);
+            return self.done(job, read, (look, None, None), seen_nanos);
         }
         unreachable!("the last try returns")
     }
@@ -273,12 +282,18 @@ impl<'a> FileReader<'a> {
         Outcome::Gone
     }
 
+    /// A database that may only be stored without some of its rows, and these could not be left out.
+    fn left_out(&self, job: &Job, why: &str) -> Outcome {
+        let what =
+            "not in this snapshot: its adapter leaves rows out of it, which was not possible";
+        self.gone(job, &format!("{what}: {why}"))
+    }
+
     fn done(
         &self,
         job: Job,
         read: Content,
-        look: Option<Look>,
-        log: Option<Stat>,
+        (look, log, edit): (Option<Look>, Option<Stat>, Option<Box<EditSeen>>),
         seen_nanos: i64,
     ) -> Outcome {
         let Job { path, mut entry, old, .. } = job;
@@ -286,7 +301,7 @@ impl<'a> FileReader<'a> {
         (entry.size, entry.hash, entry.pages) = (size, hash, pages);
         let groups = groups.map(|groups| groups.encode());
         self.cx.files_read.fetch_add(1, Ordering::Relaxed);
-        let file = ReadFile { path, entry, pieces, groups, old, look, log, seen_nanos };
+        let file = ReadFile { path, entry, pieces, groups, old, look, log, edit, seen_nanos };
         Outcome::Read(Box::new(file))
     }
 

@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use adapters::RowRule;
 use repo::{Kind, Xattr, path_order};
 
 pub use owners::{Owners, entry_metadata};
@@ -67,6 +68,11 @@ pub trait Filter: Send + Sync {
     /// Regular files of more bytes are left out with a notice, except those judged
     /// [`Verdict::Sqlite`]: a filter that names a database wants it.
     fn max_file_size(&self) -> Option<u64>;
+    /// What of the rows of a database is left out. A file that has such rules is stored only as a
+    /// database from which they were left out, or not at all.
+    fn row_rules(&self, _rel: &[u8]) -> Vec<Arc<RowRule>> {
+        Vec::new()
+    }
 }
 
 /// One labelled source directory.

@@ -55,6 +55,8 @@ pub mod flag {
     pub const SQLITE_RAW: u32 = 1 << 3;
     /// A SQLite database that was found damaged when it was stored.
     pub const SQLITE_DAMAGED: u32 = 1 << 4;
+    /// A SQLite database from which an adapter's rules left out rows or values.
+    pub const SQLITE_EDITED: u32 = 1 << 5;
 }
 
 /// One entry.

@@ -549,6 +549,30 @@ fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
 }
 
 #[test]
+fn a_database_without_all_its_rows_that_replaces_another_says_so() {
+    let mut content = Memory::default();
+    content.dir("r");
+    for (name, flags) in [
+        ("r/edited", repo::flag::SQLITE_EDITED),
+        ("r/new", repo::flag::SQLITE_EDITED),
+        ("r/whole", 0),
+    ] {
+        content.file(name, b"image").flags = repo::flag::SQLITE | flags;
+    }
+    let ground = Ground::new();
+    fs::create_dir_all(ground.path("r")).unwrap();
+    for name in ["r/edited", "r/whole"] {
+        fs::write(ground.path(name), "live").unwrap();
+    }
+    let report = restore(&content, &ground.options());
+    let told: Vec<&[u8]> = report.notices.iter().map(|notice| notice.path.as_slice()).collect();
+    assert_eq!(told, [b"r/edited"]);
+    assert!(report.notices[0].reason.contains("logins"), "{:?}", report.notices);
+    assert!(restore(&content, &ground.options()).notices.is_empty(), "nothing was replaced");
+    ground.check();
+}
+
+#[test]
 fn verify_reads_all_files_again() {
     let g = Ground::new();
     let report = restore(&sample(), &Options { verify: true, ..g.options() });
