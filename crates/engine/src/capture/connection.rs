@@ -29,6 +29,12 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
         Connection::open_with_flags(path, flags)?
     };
     db.busy_timeout(wait)?;
+    harden(&db)?;
+    Ok(db)
+}
+
+/// Makes a connection take nothing that is written in a file as a command.
+pub(crate) fn harden(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
@@ -38,8 +44,7 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
     }
     // a file that somebody cuts short must be an error, not a signal
     db.pragma_update(None, "mmap_size", 0)?;
-    db.pragma_update(None, "cell_size_check", true)?;
-    Ok(db)
+    db.pragma_update(None, "cell_size_check", true)
 }
 
 /// Lets pages be read although the schema cannot be. Nothing can be written: the connection is

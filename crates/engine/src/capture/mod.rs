@@ -7,9 +7,9 @@
 //! stands between it and the reader, so that a slow reader does not make the transaction long.
 
 mod clone;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod gate;
-mod health;
+pub(crate) mod health;
 pub(crate) mod scratch;
 mod spool;
 pub(crate) mod sqlite;
