@@ -12,6 +12,7 @@ mod gate;
 mod golden;
 mod kill;
 mod main_job;
+mod restore_kill;
 mod rooms;
 mod secrets;
 mod state;

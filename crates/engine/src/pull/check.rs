@@ -55,7 +55,10 @@ pub(super) fn check(run: &Run<'_>, item: &Item, temp: &Temp) -> Result<(), Faile
         Health::Damaged(messages) => show(messages.join("; ").as_bytes()),
     };
     if !replaces {
-        run.problem(item, format!("restored as it was stored, but SQLite finds it damaged: {found}"));
+        run.problem(
+            item,
+            format!("restored as it was stored, but SQLite finds it damaged: {found}"),
+        );
     } else if run.options.overwrite == Overwrite::Always {
         run.notice(item, format!("replaced, though SQLite finds it damaged: {found}"));
     } else {

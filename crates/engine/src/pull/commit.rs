@@ -13,12 +13,12 @@ use repo::flag;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::{Event, holders};
 use super::apply::Run;
 use super::error::Error;
 use super::plan::{Action, Item};
 use super::swap::{self, Step};
 use super::target::{Dir, Found, Over, Temp, facts_at, remove_tree};
+use super::{Event, holders};
 
 /// Files of one batch.
 const BATCH_FILES_MAX: usize = 2_000;

@@ -100,7 +100,10 @@ pub(super) fn has_live_sides(dir: &Dir, name: &[u8]) -> bool {
 }
 
 /// The side files that hold something.
-fn live_sides<'d>(dir: &'d Dir, name: &'d [u8]) -> impl Iterator<Item = (&'static [u8], File)> + 'd {
+fn live_sides<'d>(
+    dir: &'d Dir,
+    name: &'d [u8],
+) -> impl Iterator<Item = (&'static [u8], File)> + 'd {
     SQLITE_SIDES.into_iter().filter_map(move |side| {
         let file = open_file_at(dir.as_fd(), &[name, side].concat()).ok()?;
         let mut first = [0];

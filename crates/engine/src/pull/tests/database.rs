@@ -214,10 +214,7 @@ fn a_database_without_a_log_is_replaced_in_one_step_and_not_copied() {
     let dir = tempfile::tempdir().unwrap();
     drop(database(&dir.path().join("db"), "PRAGMA journal_mode = PERSIST", 2));
     assert!(fs::metadata(dir.path().join("db-journal")).unwrap().len() > 0);
-    assert_eq!(
-        swap_until(dir.path(), 99),
-        [Step::SideGone, Step::SidesGoneSynced, Step::New]
-    );
+    assert_eq!(swap_until(dir.path(), 99), [Step::SideGone, Step::SidesGoneSynced, Step::New]);
     assert_eq!(version(dir.path()), Ok(7));
 }
 
@@ -233,10 +230,7 @@ fn side_files_of_no_database_are_removed_before_the_new_one_comes() {
                 fs::write(dir.path().join("db-wal"), "nor is this a log").unwrap();
             }
         }
-        assert_eq!(
-            swap_until(dir.path(), 99),
-            [Step::SideGone, Step::SidesGoneSynced, Step::New]
-        );
+        assert_eq!(swap_until(dir.path(), 99), [Step::SideGone, Step::SidesGoneSynced, Step::New]);
         assert_eq!(version(dir.path()), Ok(7));
     }
 }
@@ -476,7 +470,8 @@ fn of_a_database_only_pages_that_differ_are_fetched() {
     m.dir("r");
     let (page, mut there) = (4096, wanted.clone());
     let changed: Vec<usize> = (0..wanted.len() / page).step_by(37).collect();
-    let new: Vec<u8> = changed.iter().flat_map(|n| &wanted[n * page..(n + 1) * page]).copied().collect();
+    let new: Vec<u8> =
+        changed.iter().flat_map(|n| &wanted[n * page..(n + 1) * page]).copied().collect();
     for n in &changed {
         there[n * page + 8..(n + 1) * page].fill(0xee);
     }
@@ -490,8 +485,7 @@ fn of_a_database_only_pages_that_differ_are_fetched() {
                 Some(place) => (new_block, place * page),
                 None => (old_block, within * page),
             };
-            let extent =
-                Extent { block, offset: offset as u32, len: page as u32, pages: false };
+            let extent = Extent { block, offset: offset as u32, len: page as u32, pages: false };
             repo::push_extent(&mut map, extent);
         }
     }
