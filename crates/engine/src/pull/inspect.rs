@@ -18,7 +18,7 @@ use super::keep::There;
 use super::plan::{Action, Base, Entries, Item, Keep, Place, deletion, find, go_on, guard};
 use super::select::{Select, strip_path};
 use super::source::Content;
-use super::target::{Facts, Found, Rel, Rules, Target, differs, is_temp_name};
+use super::target::{Facts, Found, Rel, Rules, SQLITE_SIDES, Target, differs, is_temp_name};
 use super::{Options, Overwrite, check, holders, keep, swap};
 
 /// Bytes read at once when a local file is hashed.
@@ -272,6 +272,20 @@ fn refuse_open(items: &mut [Item], bases: &[Base], options: &Options, links: boo
     }
 }
 
+/// Is this a side file that comes and goes with its database? A database that is replaced takes it
+/// along; beside one that stays it is a part of it, and perhaps in use.
+fn is_beside_database(entries: &Entries, items: &[Item], path: &[u8]) -> bool {
+    let main = SQLITE_SIDES.iter().find_map(|side| path.strip_suffix(*side));
+    let Some((main, at)) = main.and_then(|main| Some((main, find(entries, main)?))) else {
+        return false;
+    };
+    let flags = entries[at].1.flags;
+    let stays =
+        || items.iter().any(|item| item.path == main && matches!(item.action, Action::Refuse(_)));
+    // one that was copied as it lay has its own side files in the snapshot
+    flags & flag::SQLITE != 0 || (flags & flag::SQLITE_RAW != 0 && stays())
+}
+
 /// Local names that the snapshot does not have, inside the roots that it has and that are
 /// directories on both sides.
 pub(super) fn surplus(
@@ -309,6 +323,7 @@ pub(super) fn surplus(
                 && !keep.covers(&path)
                 && !holds_label
                 && !is_temp_name(&name)
+                && !is_beside_database(entries, items, &path)
                 && !is_base(&rel)
             {
                 doomed.push(deletion(&path, Place { base: place.base, rel }));

@@ -37,7 +37,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::target::{Dir, Facts, Over, SQLITE_SIDES, Temp, open_file_at};
+use super::target::{Dir, Facts, Over, SQLITE_SIDES, Temp, facts_at, open_file_at};
 use crate::capture::connection::harden;
 
 /// A step that is done; a test stops after each.
@@ -63,6 +63,9 @@ pub(super) type After<'a> = &'a mut dyn FnMut(Step) -> io::Result<()>;
 /// Puts `new` in the place of the database `name` in its directory.
 pub(super) fn swap(new: Temp, name: &[u8], over: Over, after: After<'_>) -> io::Result<()> {
     let dir = Dir::clone(new.dir());
+    if over == Over::Nothing && facts_at(dir.as_fd(), name)?.is_some() {
+        return Err(Errno::EXIST.into()); // it appeared meanwhile, and its log is its own
+    }
     if let Some(old) = stand_alone(&dir, name)? {
         after(Step::Copied)?;
         old.rename(name, Over::Anything)?;

@@ -451,6 +451,37 @@ fn a_lock_of_another_process_tells_that_it_has_the_database_open() {
 }
 
 #[test]
+fn delete_never_takes_the_log_of_a_database_that_stays() {
+    // it stays because the new one is damaged, because it is open, because it fits
+    let delete = |g: &Ground| Options { delete: true, ..g.options() };
+    let g = Ground::new();
+    fs::create_dir_all(g.path("r")).unwrap();
+    with_log(&g.path("r"));
+    fs::write(g.path("r/other-wal"), "no log of a database").unwrap();
+    let report = run(&snapshot(&damaged(), 0), &delete(&g)).unwrap();
+    assert_eq!((problems(&report).as_slice(), report.deleted), (&["r/db".to_owned()][..], 1));
+    assert_eq!(version(&g.path("r")), Ok(2));
+
+    let g = ground(b"");
+    let db = database(&g.path("r/db"), "PRAGMA journal_mode = WAL", 2);
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let now = fs::read(g.path("r/db")).unwrap();
+    let report = restore(&snapshot(&now, 0), &delete(&g));
+    assert_eq!((report.deleted, report.left), (0, 1));
+    assert!(g.path("r/db-wal").exists() && g.path("r/db-shm").exists());
+}
+
+#[test]
+fn a_database_that_appears_after_the_plan_keeps_its_log() {
+    let g = Ground::new();
+    let (mut m, dir) = (snapshot(&image(7), 0), g.path("r"));
+    m.on_read = Some(Box::new(move |_| with_log(&dir)));
+    let report = run(&m, &g.options()).unwrap();
+    assert_eq!(problems(&report), ["r/db"]);
+    assert_eq!(version(&g.path("r")), Ok(2));
+}
+
+#[test]
 fn of_a_database_only_pages_that_differ_are_fetched() {
     let big = |version: u32| {
         let dir = tempfile::tempdir().unwrap();
