@@ -26,7 +26,8 @@
 //! outside of the target, and who has it open still may go on with it.
 //!
 //! If SQLite cannot make sense of the old files there is no old database to save: 1 is left out. The
-//! same if somebody writes to them meanwhile, which happens only when told to go on all the same.
+//! same if somebody writes to them meanwhile, which happens only when told to go on all the same, and
+//! on systems that cannot tell the path of an open directory (SQLite takes no descriptors).
 
 use std::fs::File;
 use std::io::{self, Read as _};
