@@ -60,7 +60,7 @@ pub(super) fn find(there: &There<'_>) -> Result<Option<(Keep, u64)>> {
         .map(|one| {
             go_on(there.cancel)?;
             Ok(match chunk {
-                _ if whole.contains(&one.block) => vec![one.at..one.end()],
+                _ if whole.contains(&one.block) => Vec::from_iter([one.at..one.end()]),
                 Some(chunk) => there.chunks(one, chunk),
                 None => Vec::new(),
             })
@@ -154,14 +154,13 @@ impl There<'_> {
     /// Length of a chunk of a database, by the size of its pages: of the wanted one if that is known,
     /// else of the one that is there.
     fn chunk_bytes(&self) -> u64 {
-        let format = match self.entry.pages {
-            Some(pages) => PageFormat::new(pages.size, pages.reserved),
-            None => {
-                let mut header = [0; 100];
-                let read = self.file.read_exact_at(&mut header, 0);
-                read.ok().and_then(|()| PageFormat::of_header(&header))
-            }
+        let there = || {
+            let mut header = [0; 100];
+            self.file.read_exact_at(&mut header, 0).ok()?;
+            PageFormat::of_header(&header)
         };
+        let wanted = |pages: Pages| PageFormat::new(pages.size, pages.reserved);
+        let format = self.entry.pages.map_or_else(there, wanted);
         format.map_or(0, PageFormat::page_size).max(CHUNK_BYTES_MIN).into()
     }
 
