@@ -60,7 +60,7 @@ pub(super) fn find(there: &There<'_>) -> Result<Option<(Keep, u64)>> {
         .map(|one| {
             go_on(there.cancel)?;
             Ok(match chunk {
-                _ if whole.contains(&one.block) => Vec::from_iter([one.at..one.end()]),
+                _ if whole.contains(&one.block) => std::iter::once(one.at..one.end()).collect(),
                 Some(chunk) => there.chunks(one, chunk),
                 None => Vec::new(),
             })

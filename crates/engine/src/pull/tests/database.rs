@@ -384,6 +384,7 @@ impl Drop for Owner {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "how this test talks to itself in another process")]
 fn a_program_that_has_a_database_open() {
     let Some(path) = std::env::var_os(OPEN) else { return };
     let db = Connection::open(path).unwrap();
