@@ -480,6 +480,7 @@ fn a_database_that_appears_after_the_plan_keeps_its_log() {
     let report = run(&m, &g.options()).unwrap();
     assert_eq!(problems(&report), ["r/db"]);
     assert_eq!(version(&g.path("r")), Ok(2));
+    assert!(g.path("r/db-wal").exists(), "somebody may be writing to it");
 }
 
 #[test]
