@@ -13,6 +13,7 @@ mod golden;
 mod kill;
 mod live;
 mod main_job;
+mod restore_kill;
 mod rooms;
 mod secrets;
 mod state;

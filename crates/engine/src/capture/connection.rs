@@ -32,9 +32,14 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
         Connection::open_with_flags(path, flags)?
     };
     db.busy_timeout(wait)?;
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    guard(&db)?;
+    harden(&db)?;
     Ok(db)
+}
+
+/// Makes a connection take nothing that is written in a file as a command.
+pub(crate) fn harden(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    guard(db)
 }
 
 /// Opens an image of ours to leave rows out of it. Nothing else is ever written, and no file

@@ -8,10 +8,10 @@
 //! leaves out rows that an adapter names.
 
 mod clone;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod edit;
 pub(crate) mod gate;
-mod health;
+pub(crate) mod health;
 pub(crate) mod scratch;
 mod scrub;
 mod spool;

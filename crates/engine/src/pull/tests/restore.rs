@@ -533,7 +533,7 @@ fn a_hard_link_whose_first_name_is_left_out_brings_the_content() {
 fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
     let mut m = Memory::default();
     m.dir("r");
-    m.file("r/db", b"image").flags = repo::flag::SQLITE;
+    m.file("r/db", &database::image(1)).flags = repo::flag::SQLITE;
     let g = Ground::new();
     restore(&m, &g.options());
     // The database is as it was, but a log beside it holds later transactions.
