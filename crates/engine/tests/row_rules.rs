@@ -209,8 +209,9 @@ fn cursors_logins_are_left_out_and_its_chats_are_not() {
 }
 
 #[test]
-fn opencodes_logins_and_its_event_log_are_left_out() {
+fn opencodes_logins_are_left_out_and_by_a_rule_of_the_users_its_event_log() {
     let case = Case::of_agent("opencode", "data");
+    case.rule("opencode-beta.db", delete_all("event"));
     let db = create(
         &case.bench.source().join("opencode-beta.db"),
         "CREATE TABLE account(id TEXT PRIMARY KEY, email TEXT NOT NULL, url TEXT NOT NULL,
