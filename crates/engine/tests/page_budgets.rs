@@ -47,7 +47,7 @@ impl Case {
         let at: i64 = db.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap();
         let mut dice = Dice::new(u64::try_from(at).unwrap());
         for n in 0..messages {
-            let id: String = dice.bytes(16).iter().map(|byte| format!("{byte:02x}")).collect();
+            let id = blake3::hash(&dice.bytes(16)).to_hex()[..32].to_owned();
             let long = if n % 40 == 0 { 60_000 } else { 1_500 };
             let body = String::from_utf8(self.writer.lines(long)).unwrap();
             db.execute("INSERT INTO message VALUES(?1, ?2, ?3)", (id, n / 200, body)).unwrap();
@@ -73,7 +73,6 @@ impl Case {
             limit: limit(before, after),
             calls: self.store.total() - calls,
         };
-        println!("{cost:?}");
         let held = self.bench.held(self.store.clone(), &pushed.snapshot().id);
         assert!(held.iter().any(|(_, bytes)| bytes == after), "it comes back as it is");
         cost

@@ -131,7 +131,9 @@ impl Case {
 fn rules_of(adapter: &Adapter, label: &str) -> Arc<Rules> {
     let home = tempfile::tempdir().unwrap();
     let dirs = ["Cursor/User", "opencode"].map(|dir| home.path().join(dir));
-    dirs.iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+    for dir in &dirs {
+        fs::create_dir_all(dir).unwrap();
+    }
     let vars = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"];
     let vars = vars.map(|name| (name.to_owned(), home.path().as_os_str().to_owned()));
     let env = adapters::Env { home: "/home/me".into(), vars: vars.into(), os: adapters::Os::Linux };

@@ -85,7 +85,9 @@ pub(super) fn cut<'a>(
         let known = old.take(group.len() as u64);
         match known {
             Some(known) if same && pass.can_undo(&known, before.pages) => {
-                known.into_iter().for_each(|piece| push(&mut stretches, Stretch::There(piece)));
+                for piece in known {
+                    push(&mut stretches, Stretch::There(piece));
+                }
             }
             _ => pass.look_up(&group, &mut stretches),
         }
