@@ -49,6 +49,14 @@ impl Filter for RulesFilter {
     fn max_file_size(&self) -> Option<u64> {
         self.0.max_file_size()
     }
+
+    fn group(&self, rel: &[u8]) -> Option<&str> {
+        self.0.group(rel)
+    }
+
+    fn leads_to_group(&self, rel: &[u8]) -> bool {
+        self.0.leads_to_group(rel)
+    }
 }
 
 /// Decides what to push.
