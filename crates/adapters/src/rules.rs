@@ -88,7 +88,8 @@ struct Group {
 impl Group {
     fn compile(lists: &Lists) -> Result<Vec<Self>, globset::Error> {
         let of_one = |members: &[(String, String)]| {
-            let patterns: Vec<String> = members.iter().map(|(_, pattern)| pattern.clone()).collect();
+            let patterns: Vec<String> =
+                members.iter().map(|(_, pattern)| pattern.clone()).collect();
             Ok(Self {
                 name: members[0].0.clone(),
                 members: Cover::compile(&patterns, Case::Exact)?,
@@ -225,9 +226,8 @@ impl Rules {
     /// there are groups at all.
     pub fn leads_to_group(&self, rel: &[u8]) -> bool {
         let path = Candidate::from_bytes(rel);
-        let leads = |group: &Group| {
-            group.ways.is_match_candidate(&path) || group.members.has(&path, true)
-        };
+        let leads =
+            |group: &Group| group.ways.is_match_candidate(&path) || group.members.has(&path, true);
         if rel.is_empty() { !self.groups.is_empty() } else { self.groups.iter().any(leads) }
     }
 

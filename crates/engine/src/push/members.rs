@@ -334,10 +334,13 @@ impl FileReader<'_> {
                 trouble = None;
                 break;
             }
-            trouble = Some(pending.first().copied().map_or(
-                (torn.unwrap_or_default(), "could only be copied as it lay"),
-                |at| (at, "and others changed again and again while it was captured"),
-            ));
+            trouble =
+                Some(
+                    pending.first().copied().map_or(
+                        (torn.unwrap_or_default(), "could only be copied as it lay"),
+                        |at| (at, "and others changed again and again while it was captured"),
+                    ),
+                );
         }
         if let Some((at, why)) = trouble {
             self.cx.members.inconsistent(number, &members[at].job.path, why);

@@ -448,7 +448,8 @@ impl<'a> Scanning<'a> {
                     Decide::Read(None) | Decide::Ready(_) => (None, false),
                 };
                 let flags = old.as_ref().map_or(0, |row| row.entry.flags);
-                let sqlite = if same { flags & flag::SQLITE != 0 } else { self.is_database(&found) };
+                let sqlite =
+                    if same { flags & flag::SQLITE != 0 } else { self.is_database(&found) };
                 if same {
                     companions.note(&found.path, flags);
                 } else if sqlite {
