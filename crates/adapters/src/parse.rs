@@ -61,9 +61,7 @@ pub(crate) fn adapter(text: &str, origin: &str, source: Source) -> Result<Adapte
         None => return Err(top.missing("version", &format!("write version = {VERSION}"))),
     }
     top.only(ADAPTER_KEYS)?;
-    let mut roots = roots(&top)?;
-    groups(&top, &mut roots)?;
-    let adapter = Adapter {
+    let mut adapter = Adapter {
         id: top.name("id")?,
         name: top.required("name", "the agent's name as people write it")?,
         homepage: top.string("homepage")?,
@@ -71,8 +69,9 @@ pub(crate) fn adapter(text: &str, origin: &str, source: Source) -> Result<Adapte
         hint: top.string("hint")?,
         source,
         text: text.to_owned(),
-        roots,
+        roots: roots(&top)?,
     };
+    groups(&top, &mut adapter.roots)?;
     Ok(adapter)
 }
 

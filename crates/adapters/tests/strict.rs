@@ -225,7 +225,7 @@ fn mistakes_above_the_roots_are_named_too() {
         ),
         (
             "version = 1\nid = 'x'\nname = 'X'\nroot = 1\nredact = 2\n",
-            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, hint, roots",
+            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, hint, roots, groups",
         ),
         (
             "version = 1\nid = 'x'\nname = 'X'\nnotes = 1\n",
