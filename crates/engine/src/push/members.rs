@@ -224,16 +224,12 @@ impl Members {
     fn captured(&self, path: &[u8], ending: Ending) -> Option<Message> {
         let mut known = self.lock();
         let slot = known.slots.get_mut(path)?;
-        match slot.at {
-            At::Place(place) => {
-                slot.at = At::Sent;
-                Some(ending.at(place))
-            }
-            _ => {
-                slot.at = At::Captured(ending);
-                None
-            }
+        if let At::Place(place) = slot.at {
+            slot.at = At::Sent;
+            return Some(ending.at(place));
         }
+        slot.at = At::Captured(ending);
+        None
     }
 
     fn inconsistent(&self, group: usize, path: &[u8], why: &'static str) {

@@ -30,7 +30,7 @@ use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
 
 /// What one reader takes at a time.
 pub(super) enum Work {
-    File(Job),
+    File(Box<Job>),
     Group(Group),
 }
 
@@ -129,7 +129,7 @@ impl<'a> FileReader<'a> {
         let mut aside: Vec<Job> = Vec::new();
         loop {
             match jobs.recv_timeout(IDLE) {
-                Ok(Work::File(job)) => aside.push(job),
+                Ok(Work::File(job)) => aside.push(*job),
                 Ok(Work::Group(group)) => {
                     if self.group(group).is_none() {
                         return;

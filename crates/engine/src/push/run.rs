@@ -547,7 +547,7 @@ impl<'a> Scanning<'a> {
             self.fates.announce(Bond::Name, &found.path);
         }
         let job = self.job(place, found, old, sqlite, bond, owners);
-        flow(self.jobs.send(Work::File(job)).is_ok())
+        flow(self.jobs.send(Work::File(Box::new(job))).is_ok())
     }
 
     fn job(
