@@ -19,10 +19,12 @@ mod parse;
 mod pattern;
 mod place;
 mod resolve;
+mod rows;
 mod rules;
 
 pub use adapter::{Adapter, Env, Os, Source};
 pub use builtin::{builtin, load};
 pub use error::AdapterError;
 pub use resolve::{Refused, Root, Survey};
+pub use rows::{RowAction, RowMatch, RowRule, RowValues};
 pub use rules::{Decision, Rules};

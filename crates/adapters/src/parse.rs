@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -15,6 +15,7 @@ use crate::adapter::{Adapter, RootSpec, Source};
 use crate::error::AdapterError;
 use crate::pattern;
 use crate::place::{Override, Place};
+use crate::rows::{self, RowAction, RowMatch, RowRule, RowTable, RowValues};
 use crate::rules::Lists;
 
 /// The version of the format that this program writes and the newest it reads.
@@ -24,7 +25,11 @@ const ADAPTER_KEYS: &[&str] =
     &["version", "id", "name", "homepage", "notes", "hint", "roots", "groups"];
 const GROUP_KEYS: &[&str] = &["name", "members"];
 const LIST_KEYS: &[&str] =
-    &["include", "exclude", "secret_exclude", "sqlite", "volatile", "max_file_size"];
+    &["include", "exclude", "secret_exclude", "sqlite", "rows", "volatile", "max_file_size"];
+const ROWS_KEYS: &[&str] = &["database", "table", "where", "delete", "redact"];
+/// Values that one rule compares with: SQLite limits how long a condition may be.
+const VALUES_MAX: usize = 100;
+const WHERE_KEYS: &[&str] = &["column", "is", "glob"];
 const PLACE_KEYS: &[&str] = &["all", "linux", "macos", "windows"];
 const ROOT_KEYS: &[&str] = &[
     "label",
@@ -42,6 +47,7 @@ const ROOT_KEYS: &[&str] = &[
     "exclude",
     "secret_exclude",
     "sqlite",
+    "rows",
     "volatile",
     "max_file_size",
 ];
@@ -77,7 +83,7 @@ pub(crate) fn adapter(text: &str, origin: &str, source: Source) -> Result<Adapte
 
 fn roots(top: &Table<'_>) -> Result<Vec<RootSpec>, AdapterError> {
     let (mut roots, mut labels): (Vec<RootSpec>, _) = (Vec::new(), HashSet::new());
-    for table in top.tables("roots", "roots.")? {
+    for table in top.tables("roots", "roots.", "must be [[roots]] tables")? {
         table.only(ROOT_KEYS)?;
         let label = table.name("label")?;
         if !labels.insert(label.clone()) {
@@ -94,7 +100,7 @@ fn roots(top: &Table<'_>) -> Result<Vec<RootSpec>, AdapterError> {
 /// Gives each `[[groups]]` table's members to the roots they are in.
 fn groups(top: &Table<'_>, roots: &mut [RootSpec]) -> Result<(), AdapterError> {
     let mut names = HashSet::new();
-    for table in top.tables("groups", "groups.")? {
+    for table in top.tables("groups", "groups.", "must be [[groups]] tables")? {
         table.only(GROUP_KEYS)?;
         let name = table.name("name")?;
         if !names.insert(name.clone()) {
@@ -198,11 +204,72 @@ fn lists(table: &Table<'_>, earlier: &[RootSpec]) -> Result<Lists, AdapterError>
         exclude: patterns("exclude")?,
         secret_exclude: patterns("secret_exclude")?,
         sqlite: patterns("sqlite")?,
+        rows: row_tables(table)?,
         volatile: patterns("volatile")?,
         files,
         max_file_size: table.bytes("max_file_size")?,
         groups: Vec::new(),
     })
+}
+
+fn row_tables(root: &Table<'_>) -> Result<Vec<RowTable>, AdapterError> {
+    let tables = root.tables("rows", "roots.rows.", "must be [[roots.rows]] tables")?;
+    tables.iter().map(row_table).collect()
+}
+
+fn row_table(table: &Table<'_>) -> Result<RowTable, AdapterError> {
+    table.only(ROWS_KEYS)?;
+    let checked = |key, check: fn(&str) -> Result<(), String>| {
+        table.parsed(key, move |text| check(text).map(|()| text.to_owned()))
+    };
+    let databases = checked("database", pattern::check)?;
+    if databases.is_empty() {
+        return Err(table.missing("database", "a pattern for the databases with this table"));
+    }
+    let name = table.required("table", "the name of a table")?;
+    rows::check_table(&name).map_err(|what| table.error_at("table", what))?;
+    let redact = checked("redact", rows::check_name)?;
+    let action = match (table.flag("delete")?, redact.is_empty()) {
+        (true, true) => RowAction::Delete,
+        (false, false) => RowAction::Redact(redact),
+        (true, false) => return Err(table.error_at("redact", "does not go together with delete")),
+        (false, true) if table.has("redact") => {
+            return Err(table.error_at("redact", "must name at least one column"));
+        }
+        (false, true) if table.has("delete") => {
+            return Err(table.error_at("delete", "must be true, or redact must name columns"));
+        }
+        (false, true) => {
+            return Err(table.missing("delete", "write delete = true, or redact = [columns]"));
+        }
+    };
+    let rows = table.table("where", "roots.rows.where.")?.map(|table| row_match(&table));
+    let rule = RowRule { table: name, rows: rows.transpose()?, action };
+    Ok(RowTable { databases, rule: Arc::new(rule) })
+}
+
+fn row_match(table: &Table<'_>) -> Result<RowMatch, AdapterError> {
+    table.only(WHERE_KEYS)?;
+    let column = table.required("column", "the column that rows are found by")?;
+    rows::check_name(&column).map_err(|what| table.error_at("column", what))?;
+    let globs = table.parsed("glob", |text| rows::check_glob(text).map(|()| text.to_owned()))?;
+    let is = table.parsed("is", |text| rows::check_name(text).map(|()| text.to_owned()))?;
+    for (key, values) in [("is", &is), ("glob", &globs)] {
+        if values.len() > VALUES_MAX {
+            let what = format!(
+                "has {} values; write a second [[roots.rows]] table after {VALUES_MAX}",
+                values.len()
+            );
+            return Err(table.error_at(key, what));
+        }
+    }
+    let values = match (is.is_empty(), globs.is_empty()) {
+        (false, true) => RowValues::Is(is),
+        (true, false) => RowValues::Glob(globs),
+        (false, false) => return Err(table.error_at("glob", "does not go together with is")),
+        (true, true) => return Err(table.missing("is", "write is = [values] or glob = [patterns]")),
+    };
+    Ok(RowMatch { column, values })
 }
 
 fn plain_path(text: &str) -> Result<String, String> {
@@ -371,14 +438,26 @@ impl<'a> Table<'a> {
         bytes.map(Some).ok_or_else(wrong)
     }
 
-    fn tables(&self, key: &str, prefix: &'static str) -> Result<Vec<Table<'a>>, AdapterError> {
+    fn tables(
+        &self,
+        key: &str,
+        prefix: &'static str,
+        what: &str,
+    ) -> Result<Vec<Table<'a>>, AdapterError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
-        let wrong = |at| self.error(at, key, format!("must be [[{key}]] tables"));
+        let wrong = |at| self.error(at, key, what);
         let items = value.get_ref().as_array().ok_or_else(|| wrong(value.span()))?;
         let table = |item: &'a Spanned<DeValue<'a>>| {
             let keys = item.get_ref().as_table().ok_or_else(|| wrong(item.span()))?;
             Ok(Table { file: self.file, keys, at: item.span(), prefix })
         };
         items.iter().map(table).collect()
+    }
+
+    fn table(&self, key: &str, prefix: &'static str) -> Result<Option<Table<'a>>, AdapterError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong = || self.error(value.span(), key, "must be a table: { column = \"name\", ... }");
+        let keys = value.get_ref().as_table().ok_or_else(wrong)?;
+        Ok(Some(Table { file: self.file, keys, at: value.span(), prefix }))
     }
 }

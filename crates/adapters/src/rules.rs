@@ -11,6 +11,7 @@ use globset::{Candidate, GlobSet};
 use crate::carve::Carved;
 use crate::error::AdapterError;
 use crate::pattern::{self, Case, Cover};
+use crate::rows::{RowRule, RowRules, RowTable};
 
 /// What SQLite keeps beside a database. A database is captured as one consistent image, so its
 /// side files never are.
@@ -55,6 +56,7 @@ pub(crate) struct Lists {
     pub(crate) exclude: Vec<String>,
     pub(crate) secret_exclude: Vec<String>,
     pub(crate) sqlite: Vec<String>,
+    pub(crate) rows: Vec<RowTable>,
     pub(crate) volatile: Vec<String>,
     /// If there are any, the root is these files directly in its directory and nothing else.
     pub(crate) files: Vec<String>,
@@ -72,6 +74,7 @@ pub struct Rules {
     exclude: Cover,
     secret: Cover,
     sqlite: GlobSet,
+    rows: RowRules,
     volatile: Cover,
     groups: Vec<Group>,
     carved: Vec<Carved>,
@@ -140,7 +143,9 @@ impl Rules {
         let include =
             if wanted.is_empty() { None } else { Some(Cover::compile(wanted, Case::Exact)?) };
         let mut sqlite = globset::GlobSetBuilder::new();
-        for pattern in &lists.sqlite {
+        // what has row rules is a database: its side files must never be stored by themselves
+        let with_rows = lists.rows.iter().flat_map(|table| &table.databases);
+        for pattern in lists.sqlite.iter().chain(with_rows) {
             sqlite.add(pattern::glob(pattern, Case::Exact)?);
         }
         Ok(Self {
@@ -149,6 +154,7 @@ impl Rules {
             exclude: Cover::compile(&lists.exclude, Case::Exact)?,
             secret: Cover::compile(&lists.secret_exclude, Case::Ignored)?,
             sqlite: sqlite.build()?,
+            rows: RowRules::compile(&lists.rows)?,
             volatile: Cover::compile(&lists.volatile, Case::Exact)?,
             groups: Group::compile(&lists)?,
             carved: Vec::new(),
@@ -239,6 +245,12 @@ impl Rules {
         for group in &mut self.groups {
             group.name = full(&group.name);
         }
+    }
+
+    /// What of the rows of a database is left out, in this order. A file that has such rules may
+    /// only be stored after they were carried out.
+    pub fn rows(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
+        self.rows.of(rel)
     }
 
     /// The size guard in bytes: larger files are left out and named.

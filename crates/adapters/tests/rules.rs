@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use adapters::Decision::{Exclude, ExcludeSecret, Include, IncludeSqlite, PruneDir, Walk};
-use adapters::{Adapter, Env, Os, Rules};
+use adapters::{Adapter, Env, Os, RowAction, RowMatch, RowRule, RowValues, Rules};
 
 /// The rules of a root that is given by the keys of its table.
 fn rules(keys: &str) -> Arc<Rules> {
@@ -222,4 +222,56 @@ fn a_directory_without_adapter_is_taken_whole_with_its_databases() {
     assert_eq!(rules.decide(b"state.vscdb-wal", false), Exclude);
     let fewer = rules.with_excludes(&["*.db".to_owned()]).expect("valid");
     assert_eq!(fewer.decide(b"a/b.db", false), Exclude);
+}
+
+#[test]
+fn row_rules_come_in_the_order_of_the_file_and_make_a_database_of_what_they_name() {
+    let rules = rules(
+        "[[roots.rows]]\ndatabase = ['**/state.db', 'odd']\ntable = 'kv'\n\
+         where = { column = 'key', glob = 'auth/*' }\ndelete = true\n\
+         [[roots.rows]]\ndatabase = 'a/*.db'\ntable = 'account'\nredact = ['token', 'refresh']\n\
+         where = { column = 'kind', is = ['oauth', 'key'] }",
+    );
+    let of = |path: &str| rules.rows(path.as_bytes());
+    let delete = RowRule {
+        table: "kv".into(),
+        rows: Some(RowMatch {
+            column: "key".into(),
+            values: RowValues::Glob(vec!["auth/*".into()]),
+        }),
+        action: RowAction::Delete,
+    };
+    let redact = RowRule {
+        table: "account".into(),
+        rows: Some(RowMatch {
+            column: "kind".into(),
+            values: RowValues::Is(vec!["oauth".into(), "key".into()]),
+        }),
+        action: RowAction::Redact(vec!["token".into(), "refresh".into()]),
+    };
+    let both: Vec<RowRule> = of("a/state.db").iter().map(|rule| (**rule).clone()).collect();
+    assert_eq!(both, [delete.clone(), redact]);
+    assert_eq!(of("odd").len(), 1);
+    assert_eq!(*of("b/c/state.db")[0], delete);
+    assert!(of("b/other.db").is_empty() && of("a/b/other.db").is_empty());
+    // no pattern in sqlite names it, and still its log is never stored by itself
+    assert_eq!(rules.decide(b"odd", false), IncludeSqlite);
+    assert_eq!(rules.decide(b"odd-wal", false), Exclude);
+    let fewer = rules.with_excludes(&["*.iso".to_owned()]).expect("a pattern");
+    assert_eq!(fewer.rows(b"a/state.db").len(), 2, "excludes of one run keep them");
+}
+
+#[test]
+fn a_root_like_another_has_its_row_rules() {
+    let text = "version = 1\nid = 'x'\nname = 'X'\n[[roots]]\nlabel = 'a'\nall = '~/a'\n\
+                [[roots.rows]]\ndatabase = '*.db'\ntable = 't'\ndelete = true\n\
+                [[roots]]\nlabel = 'b'\nall = '~/b'\nlike = 'a'\n";
+    let home = tempfile::tempdir().expect("tempdir");
+    for dir in ["a", "b"] {
+        std::fs::create_dir(home.path().join(dir)).expect("directory");
+    }
+    let env = Env { home: home.path().into(), vars: BTreeMap::new(), os: Os::Linux };
+    let roots = Adapter::parse(text, "x.toml").expect("valid").resolve(&env);
+    let rules: Vec<usize> = roots.iter().map(|root| root.rules.rows(b"a.db").len()).collect();
+    assert_eq!(rules, [1, 1]);
 }

@@ -19,7 +19,7 @@ const IN_ROOTS: &[(&str, &str)] = &[
         "all = '~/x'\ninclud = ['a']",
         "my.toml:7: roots.includ: unknown key; known here: label, env, env_file, all, linux, \
              macos, windows, several, marker, files, like, include, exclude, secret_exclude, \
-             sqlite, volatile, max_file_size",
+             sqlite, rows, volatile, max_file_size",
     ),
     (
         "all = '~/x'\ninclude = [\n 'fine',\n '/etc',\n]",
@@ -199,6 +199,106 @@ fn mistakes_in_a_root_are_named_with_line_and_key() {
     for (line, expected) in IN_ROOTS {
         assert_eq!(error(&with_line(line)), *expected, "{line}");
     }
+}
+
+/// Lines of a `[[roots.rows]]` table that begins in line 7, and what is said of them.
+const IN_ROWS: &[(&str, &str)] = &[
+    (
+        "databse = 'a'",
+        "my.toml:8: roots.rows.databse: unknown key; known here: database, table, where, delete, redact",
+    ),
+    (
+        "table = 't'\ndelete = true",
+        "my.toml:7: roots.rows.database: is missing: a pattern for the databases with this table",
+    ),
+    (
+        "database = '/a'\ntable = 't'\ndelete = true",
+        "my.toml:8: roots.rows.database: '/a' is absolute; patterns start inside the root",
+    ),
+    (
+        "database = 'a'\ndelete = true",
+        "my.toml:7: roots.rows.table: is missing: the name of a table",
+    ),
+    (
+        "database = 'a'\ntable = 'SQLite_schema'\ndelete = true",
+        "my.toml:9: roots.rows.table: 'SQLite_schema' is one of SQLite's own tables",
+    ),
+    (
+        "database = 'a'\ntable = ['t']\ndelete = true",
+        "my.toml:9: roots.rows.table: must be a string",
+    ),
+    (
+        "database = 'a'\ntable = 't'",
+        "my.toml:7: roots.rows.delete: is missing: write delete = true, or redact = [columns]",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = false",
+        "my.toml:10: roots.rows.delete: must be true, or redact must name columns",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = 'key = 1'",
+        "my.toml:10: roots.rows.delete: must be true or false",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nredact = ['c']",
+        "my.toml:11: roots.rows.redact: does not go together with delete",
+    ),
+    (
+        "database = 'a'\ntable = 't'\nredact = []",
+        "my.toml:10: roots.rows.redact: must name at least one column",
+    ),
+    ("database = 'a'\ntable = 't'\nredact = ['c', '']", "my.toml:10: roots.rows.redact: is empty"),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = 'key = 1'",
+        "my.toml:11: roots.rows.where: must be a table: { column = \"name\", ... }",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = { colum = 'c', is = 'x' }",
+        "my.toml:11: roots.rows.where.colum: unknown key; known here: column, is, glob",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = { is = 'x' }",
+        "my.toml:11: roots.rows.where.column: is missing: the column that rows are found by",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = { column = 'c' }",
+        "my.toml:11: roots.rows.where.is: is missing: write is = [values] or glob = [patterns]",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = { column = 'c', is = 'x', glob = 'y' }",
+        "my.toml:11: roots.rows.where.glob: does not go together with is",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = { column = 'c', glob = ['[]x]', 'a[^]b'] }",
+        "my.toml:11: roots.rows.where.glob: 'a[^]b' lacks a ']'",
+    ),
+    (
+        "database = 'a'\ntable = 't'\ndelete = true\nwhere = { column = \"c\\u0000\", is = 'x' }",
+        "my.toml:11: roots.rows.where.column: must not contain a NUL",
+    ),
+];
+
+#[test]
+fn mistakes_in_row_rules_are_named_with_line_and_key() {
+    for (lines, expected) in IN_ROWS {
+        let text = with_line(&format!("all = '~/x'\n[[roots.rows]]\n{lines}"));
+        assert_eq!(error(&text), *expected, "{lines}");
+    }
+    let many = vec!["'v'"; 101].join(",");
+    let rows = format!(
+        "[[roots.rows]]\ndatabase='a'\ntable='t'\ndelete=true\nwhere={{column='c',is=[{many}]}}"
+    );
+    assert_eq!(
+        error(&with_line(&format!("all = '~/x'\n{rows}"))),
+        "my.toml:11: roots.rows.where.is: has 101 values; write a second [[roots.rows]] table after 100"
+    );
+    assert_eq!(
+        error(&with_line("all = '~/x'\nrows = 'DELETE FROM t'")),
+        "my.toml:7: roots.rows: must be [[roots.rows]] tables"
+    );
+    let like =
+        "all = '~/x'\n[[roots]]\nlabel = 'b'\nall = '~/y'\nlike = 'a'\n[[roots.rows]]\ntable = 't'";
+    assert_eq!(error(&with_line(like)), "my.toml:11: roots.rows: does not go together with like");
 }
 
 #[test]

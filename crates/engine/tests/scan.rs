@@ -133,6 +133,19 @@ fn links_are_stored_and_never_followed() {
 }
 
 #[test]
+fn our_own_directories_are_left_out_wherever_they_are_met() {
+    let dir = tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a/cache/agent-backup")).unwrap();
+    fs::write(dir.path().join("a/cache/agent-backup/cache.db"), "ours").unwrap();
+    fs::write(dir.path().join("a/cache/other"), "theirs").unwrap();
+    let mut options = Options::default();
+    options.leave_out(&dir.path().join("a/cache/agent-backup"));
+    options.leave_out(&dir.path().join("not there"));
+    let outcome = run_with(&[root("r", dir.path(), all())], &options);
+    assert_eq!(paths(&outcome), [&b"r"[..], b"r/a", b"r/a/cache", b"r/a/cache/other"]);
+}
+
+#[test]
 fn a_root_that_is_a_link_is_resolved_once() {
     let dir = tempdir().unwrap();
     fs::create_dir(dir.path().join("real")).unwrap();

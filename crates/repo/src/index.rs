@@ -166,6 +166,14 @@ impl Index {
         Some((row.block, row.offset, row.len))
     }
 
+    /// Does this chunk lie at this place? One chunk may lie in many. [`Index::sort`] comes first.
+    pub fn has_chunk_at(&self, id: &ChunkId, block: BlockNo, offset: u32, len: u32) -> bool {
+        debug_assert!(self.sorted || self.chunks.is_empty(), "sort() comes before look-ups");
+        let first = self.chunks.partition_point(|row| row.id < *id);
+        let rows = self.chunks[first..].iter().take_while(|row| row.id == *id);
+        rows.into_iter().any(|row| (row.block, row.offset, row.len) == (block, offset, len))
+    }
+
     /// Number of chunks.
     pub fn chunks_len(&self) -> usize {
         self.chunks.len()

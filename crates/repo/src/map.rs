@@ -213,7 +213,9 @@ fn split(extents: &[Extent]) -> Layout {
     let mut size = extents_len(first);
     let append = |part| {
         let (mut patch, len) = (Vec::new(), extents_len(part));
-        [size + len, 1, size, len].iter().for_each(|n| varint::put(&mut patch, *n));
+        for n in [size + len, 1, size, len] {
+            varint::put(&mut patch, n);
+        }
         patch.extend_from_slice(&encode_extents(part));
         size += len;
         patch

@@ -25,7 +25,7 @@ fn limits() -> BTreeMap<&'static str, u64> {
         BLOCK_PLAIN_BYTES_MAX,
         PACK_BYTES_TARGET,
         PACK_BYTES_MAX,
-        PACK_MIXED_BYTES_MAX,
+        PACK_MIXED_META_BYTES_MAX,
         PACKS_PER_INDEX,
         PACK_BYTES_FLOOR,
         OBJECT_BYTES_FLOOR,

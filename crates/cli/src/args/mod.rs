@@ -197,9 +197,12 @@ pub(crate) struct Pull {
     /// What happens to files that are there
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub(crate) overwrite: Overwrite,
-    /// Read every restored file again and compare
+    /// Read every restored file again and compare; check restored databases in full
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Replace databases also while another program has them open
+    #[arg(long)]
+    pub(crate) even_if_open: bool,
     /// Only show what would be done
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,

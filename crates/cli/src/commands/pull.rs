@@ -55,6 +55,10 @@ impl Content for Roots<'_> {
     fn matches(&self, block: &BlockId, plain: &[u8]) -> bool {
         self.content.matches(block, plain)
     }
+
+    fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
+        self.content.holds(block, offset, plain)
+    }
 }
 
 fn is_below(path: &[u8], top: &[u8]) -> bool {
@@ -84,6 +88,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         overwrite: overwrite(args.overwrite),
         delete: args.delete,
         verify: args.verify,
+        even_if_open: args.even_if_open,
         ..Options::new(to)
     };
     if !matches!(settings.which.address(), Address::Local(_)) {

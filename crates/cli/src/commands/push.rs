@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     }
     let defaults = &settings.push;
     let remote = !matches!(settings.which.address(), Address::Local(_));
-    let options = PushOptions {
+    let mut options = PushOptions {
         uploads: if remote { 2 } else { 1 },
         tags: args.tags.clone(),
         always: args.always,
@@ -63,6 +63,12 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
         },
         ..PushOptions::default()
     };
+    for dir in [&settings.state_dir, &settings.cache_dir] {
+        options.scan.leave_out(dir);
+    }
+    if let Address::Local(repository) = settings.which.address() {
+        options.scan.leave_out(&repository);
+    }
     if args.dry_run {
         return dry_run(&chosen.roots, &options.scan, meter, context);
     }

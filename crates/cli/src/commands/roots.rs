@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adapters::{Adapter, Decision, Refused, Rules};
+use adapters::{Adapter, Decision, Refused, RowRule, Rules};
 use anyhow::Result;
 use engine::push::PushRoot;
 use engine::scan::{Filter, ScanRoot, Verdict};
@@ -56,6 +56,10 @@ impl Filter for RulesFilter {
 
     fn leads_to_group(&self, rel: &[u8]) -> bool {
         self.0.leads_to_group(rel)
+    }
+
+    fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
+        self.0.rows(rel)
     }
 }
 

@@ -36,6 +36,10 @@ pub(crate) struct EntryRecord {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     sqlite: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    copied_as_it_lay: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    damaged: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     changed_while_read: bool,
 }
 
@@ -67,6 +71,8 @@ impl EntryRecord {
             link,
             link_base64,
             sqlite: entry.flags & (flag::SQLITE | flag::SQLITE_RAW) != 0,
+            copied_as_it_lay: entry.flags & flag::SQLITE_RAW != 0,
+            damaged: entry.flags & flag::SQLITE_DAMAGED != 0,
             changed_while_read: entry.flags & flag::CHANGED_WHILE_READ != 0,
         }
     }

@@ -1,5 +1,5 @@
-//! A read-only connection to a database of somebody else: nothing that is written in the file is
-//! ever run, and errors come in words that its user understands.
+//! Connections: a read-only one to a database of somebody else, or one to an image of ours. Nothing
+//! that is written in the file is ever run, and errors come in words that its user understands.
 
 use std::io;
 use std::path::Path;
@@ -19,6 +19,9 @@ const LIMITS: [(Limit, i32); 4] = [
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 10),
 ];
 
+/// Pages of an image of ours in memory: SQLite takes negative numbers for KiB.
+const OWN_CACHE_KIB: i32 = -16 << 10;
+
 /// Opens a database for reading. `wait` is for locks.
 pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -29,7 +32,37 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
         Connection::open_with_flags(path, flags)?
     };
     db.busy_timeout(wait)?;
+    harden(&db)?;
+    Ok(db)
+}
+
+/// Makes a connection take nothing that is written in a file as a command.
+pub(crate) fn harden(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    guard(db)
+}
+
+/// Opens an image of ours to leave rows out of it. Nothing else is ever written, and no file
+/// appears beside it: there is no way back, so after an error the image is worth nothing.
+pub(super) fn connect_own(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    guard(&db)?;
+    // this is refused to a defensive connection
+    db.pragma_update(None, "journal_mode", "OFF")?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+    // a name in quotes is a name, or an error
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    db.pragma_update(None, "synchronous", "OFF")?;
+    db.pragma_update(None, "cache_size", OWN_CACHE_KIB)?;
+    db.pragma_update(None, "secure_delete", true)?;
+    Ok(db)
+}
+
+/// Makes sure that nothing in the file is run.
+fn guard(db: &Connection) -> rusqlite::Result<()> {
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
@@ -40,8 +73,7 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
     db.pragma_update(None, "mmap_size", 0)?;
     db.pragma_update(None, "cell_size_check", true)?;
     // nothing of the database gets to a disk through SQLite's own temporary files
-    db.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(db)
+    db.pragma_update(None, "temp_store", "MEMORY")
 }
 
 /// Lets pages be read although the schema cannot be. Nothing can be written: the connection is

@@ -4,11 +4,17 @@
 //! It is the only step that reads a schema's meaning: it computes generated columns with SQLite's own
 //! functions, and asks SQLite's own full-text and R-tree modules about their tables (a read-only
 //! connection leaves CHECK constraints alone). It can be stopped at any moment.
+//!
+//! A restore asks the same of a file of its own, in full: `integrity_check` ([`integrity`]).
 
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode};
+
+use super::connection;
+use super::sqlite::How;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,34 +39,48 @@ pub(super) fn check(
     unwanted: &(dyn Fn() -> bool + Sync),
 ) -> Health {
     let until = Instant::now() + time;
+    watched(db, "quick_check", &|| Instant::now() >= until || unwanted())
+}
+
+/// Checks a database in full that nobody else has open, and that stands alone, without a log. It is
+/// opened without locks, and nothing appears beside it.
+pub(crate) fn integrity(path: &Path, unwanted: &(dyn Fn() -> bool + Sync)) -> Health {
+    match connection::connect(path, How::Closed, Duration::ZERO) {
+        Ok(db) => watched(&db, "integrity_check", unwanted),
+        Err(error) => found(Err(error)),
+    }
+}
+
+/// Runs a check until it ends or `over` says so.
+fn watched(db: &Connection, pragma: &str, over: &(dyn Fn() -> bool + Sync)) -> Health {
     let interrupt = db.get_interrupt_handle();
     let (done, running) = sync_channel::<()>(0);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // again and again: an interrupt between two statements is lost
             while running.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                if Instant::now() >= until || unwanted() {
+                if over() {
                     interrupt.interrupt();
                 }
             }
         });
-        let health = quick_check(db);
+        let health = found(messages(db, pragma));
         drop(done);
         health
     })
 }
 
-fn quick_check(db: &Connection) -> Health {
-    let run = || -> rusqlite::Result<Vec<String>> {
-        let mut statement = db.prepare(&format!("PRAGMA quick_check({MESSAGES_MAX})"))?;
-        statement.query_map([], |row| row.get(0))?.collect()
-    };
-    match run() {
+fn messages(db: &Connection, pragma: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = db.prepare(&format!("PRAGMA {pragma}({MESSAGES_MAX})"))?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
+fn found(messages: rusqlite::Result<Vec<String>>) -> Health {
+    match messages {
         Ok(messages) if messages == ["ok"] => Health::Ok,
         Ok(messages) => Health::Damaged(messages),
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Health::Unknown,
         Err(e) if is_damage(&e) => Health::Damaged(vec![e.to_string()]),
-        Err(_) => Health::Unknown,
+        Err(_) => Health::Unknown, // interrupted, or the check needs what only its owner has
     }
 }
 

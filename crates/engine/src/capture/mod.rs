@@ -4,13 +4,16 @@
 //! path -> connection -> transaction -> pages -> spool -> Image: Read
 //! ```
 //! [`sqlite`] is the door. `stream` runs in a thread of its own and holds the transaction; `spool`
-//! stands between it and the reader, so that a slow reader does not make the transaction long.
+//! stands between it and the reader, so that a slow reader does not make the transaction long. `edit`
+//! leaves out rows that an adapter names.
 
 mod clone;
-mod connection;
+pub(crate) mod connection;
+pub(crate) mod edit;
 pub(crate) mod gate;
-mod health;
+pub(crate) mod health;
 pub(crate) mod scratch;
+mod scrub;
 mod spool;
 pub(crate) mod sqlite;
 mod stream;

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub(crate) use super::edit::Edit;
 pub(crate) use super::health::Health;
 use super::spool::{MEMORY_BYTES_MAX, Spool};
 use super::stream;
@@ -118,6 +119,8 @@ pub(crate) struct Request {
     pub(crate) turn: Option<Duration>,
     /// Check its health for at most this long.
     pub(crate) check: Option<Duration>,
+    /// Rows to leave out of the image.
+    pub(crate) edit: Option<Edit>,
     /// What this build and this system can do.
     pub(crate) ways: Ways,
 }

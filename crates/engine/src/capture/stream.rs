@@ -6,16 +6,19 @@
 //! does.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use tempfile::TempPath;
 
 use super::clone::{self, Copy};
 use super::connection::{connect, explain, ignore_schema_errors};
+use super::edit::{self, Edit};
 use super::health::{self, Health};
 use super::spool::Spool;
 use super::sqlite::{How, Moved, Request, Ways, side_file};
@@ -64,6 +67,9 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
     {
         drop(db);
         return of_copy(&copy, request, spool);
+    }
+    if let Some(edit) = &request.edit {
+        return of_edit(db, edit, begun.first_page.is_some(), request, spool);
     }
     let Begun { schema_error, first_page } = &begun;
     if first_page.is_none() {
@@ -303,17 +309,73 @@ fn of_copy(copy: &Copy, request: &Request, spool: &Spool) -> io::Result<Option<H
 /// Copies the database in one step into a private file, which has no name any more when it is read.
 fn of_backup(db: Connection, request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
     let check = |time| health::check(&db, time, &|| spool.is_closed());
-    let temp = tempfile::NamedTempFile::new_in(&request.scratch)?;
-    let mut copy = Connection::open(temp.path()).map_err(explain)?;
+    let temp = tempfile::NamedTempFile::new_in(&request.scratch)?.into_temp_path();
+    back_up(&db, &temp)?;
+    let health = request.check.map(check);
+    drop(db);
+    of_file(temp, request, spool)?;
+    Ok(health)
+}
+
+/// Copies the database in one step.
+fn back_up(db: &Connection, to: &Path) -> io::Result<()> {
+    let mut copy = Connection::open(to).map_err(explain)?;
     copy.pragma_update(None, "synchronous", false).map_err(explain)?;
     copy.pragma_update(None, "journal_mode", "OFF").map_err(explain)?;
-    let done = Backup::new(&db, &mut copy).and_then(|backup| backup.step(-1)).map_err(explain)?;
+    let done = Backup::new(db, &mut copy).and_then(|backup| backup.step(-1)).map_err(explain)?;
     if done != StepResult::Done {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, "its owner keeps it locked"));
     }
-    let health = request.check.map(check);
-    drop((db, copy));
-    let file = File::open(temp.path())?;
+    Ok(())
+}
+
+/// Copies the database into a private file and leaves rows out of it. The file has a name only
+/// until that is done; should we be killed before, the next run removes it.
+fn of_edit(
+    db: Connection,
+    edit: &Edit,
+    has_pages: bool,
+    request: &Request,
+    spool: &Spool,
+) -> io::Result<Option<Health>> {
+    edit.check_room(image_bytes(&db).map_err(explain)?, &request.scratch)?;
+    let (mut file, temp) = tempfile::NamedTempFile::new_in(&request.scratch)?.into_parts();
+    if has_pages {
+        write_pages(&db, &mut file)?;
+    } else {
+        back_up(&db, &temp)?;
+    }
+    drop((db, file));
+    let check =
+        |db: &Connection| request.check.map(|time| health::check(db, time, &|| spool.is_closed()));
+    let (edited, health) = edit::edit(&temp, &edit.rules, &check)?;
+    of_file(temp, request, spool)?;
+    // only now: whoever finds it knows that the image is whole
+    edit.done.get_or_init(|| edited);
+    Ok(health)
+}
+
+fn image_bytes(db: &Connection) -> rusqlite::Result<u64> {
+    let value = |name| db.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
+    Ok(u64::from(value("page_count")?) * u64::from(value("page_size")?))
+}
+
+/// Writes the pages of the transaction's snapshot.
+fn write_pages(db: &Connection, to: &mut File) -> io::Result<()> {
+    let query = "SELECT data FROM sqlite_dbpage('main') ORDER BY pgno";
+    let mut statement = db.prepare(query).map_err(explain)?;
+    let mut rows = statement.query([]).map_err(explain)?;
+    let mut to = io::BufWriter::with_capacity(PIECE_BYTES, to);
+    while let Some(row) = rows.next().map_err(explain)? {
+        let page = row.get_ref(0).map_err(explain)?;
+        to.write_all(page.as_blob().map_err(io::Error::other)?)?;
+    }
+    to.flush()
+}
+
+/// Puts a file of ours, which has no name any more when it is read.
+fn of_file(temp: TempPath, request: &Request, spool: &Spool) -> io::Result<()> {
+    let file = File::open(&temp)?;
     temp.close()?;
     let len = file.metadata()?.len();
     if file_pages(&file, 0..len, spool)?
@@ -326,7 +388,7 @@ fn of_backup(db: Connection, request: &Request, spool: &Spool) -> io::Result<Opt
             }
         }
     }
-    Ok(health)
+    Ok(())
 }
 
 /// Puts a range of a file; false if nobody reads on.

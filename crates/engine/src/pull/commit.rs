@@ -13,12 +13,12 @@ use repo::flag;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::Event;
 use super::apply::Run;
 use super::error::Error;
-use super::inspect::SQLITE_SIDES;
 use super::plan::{Action, Item};
+use super::swap::{self, Step};
 use super::target::{Dir, Found, Over, Temp, facts_at, remove_tree};
+use super::{Event, holders};
 
 /// Files of one batch.
 const BATCH_FILES_MAX: usize = 2_000;
@@ -101,11 +101,22 @@ fn flush(run: &Run<'_>, batch: Batch) {
         match give_name(run, item, temp) {
             Ok(()) => {
                 run.done(index);
+                tell_lost_rows(run, item);
                 let event = Event::FileDone { path: &item.path, size: item.bytes };
                 run.monitor.event(event);
             }
             Err(error) => run.local(item, error),
         }
+    }
+}
+
+/// What was in the place of an edited database had rows that it does not have.
+fn tell_lost_rows(run: &Run<'_>, item: &Item) {
+    let edited = item.target().is_some_and(|(entry, _)| entry.flags & flag::SQLITE_EDITED != 0);
+    if edited && item.action != Action::Create {
+        let what = "it replaced a database; rows that its adapter leaves out of backups, such as \
+                    logins, are not in it";
+        run.notice(item, what.to_owned());
     }
 }
 
@@ -130,21 +141,38 @@ fn sync_error(run: &Run<'_>, item: usize, error: io::Error) -> Error {
 
 /// Gives a temporary thing its final name, once what stands in the way is gone.
 pub(super) fn give_name(run: &Run<'_>, item: &Item, temp: Temp) -> io::Result<()> {
-    let Some((entry, place)) = item.target() else { return Ok(()) };
+    let Some((_, place)) = item.target() else { return Ok(()) };
     let name = place.rel.split().map(|(_, name)| name.to_vec()).ok_or(Errno::ISDIR)?;
     let dir = Dir::clone(temp.dir());
     if item.action == Action::Replace {
         make_way(run, item, &dir, &name)?;
     }
-    if entry.flags & flag::SQLITE != 0 {
-        // An old log beside a new database would be played into it. The log goes first: a crash
-        // in between leaves the old database, which the next pull replaces.
-        remove_sides(&dir, &name)?;
-    }
     let over = if item.action == Action::Create { Over::Nothing } else { Over::Anything };
-    temp.rename(&name, over)?;
+    if item.has_flag(run.items, flag::SQLITE) {
+        nobody_has(run, item, &dir, &name)?;
+        swap::swap(temp, &name, over, &mut |step| match step {
+            Step::Copied => nobody_has(run, item, &dir, &name), // it took its time
+            _ => Ok(()),
+        })?;
+    } else {
+        if item.has_flag(run.items, flag::SQLITE_RAW) {
+            nobody_has(run, item, &dir, &name)?;
+        }
+        temp.rename(&name, over)?;
+    }
     run.touched(&dir);
     Ok(())
+}
+
+/// An error if another process has the database open that is about to be replaced.
+fn nobody_has(run: &Run<'_>, item: &Item, dir: &Dir, name: &[u8]) -> io::Result<()> {
+    if item.action == Action::Create || run.options.even_if_open {
+        return Ok(());
+    }
+    match holders::find(&[(Dir::clone(dir), name)]).pop().flatten() {
+        Some(holder) => Err(io::Error::new(io::ErrorKind::ResourceBusy, holder.reason())),
+        None => Ok(()),
+    }
 }
 
 /// A directory in the place of something else: removed if empty, or with all it holds if the
@@ -162,19 +190,4 @@ fn make_way(run: &Run<'_>, item: &Item, dir: &Dir, name: &[u8]) -> io::Result<()
         return if removed.kept { Err(Errno::NOTEMPTY.into()) } else { Ok(()) };
     }
     Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
-}
-
-fn remove_sides(dir: &Dir, name: &[u8]) -> io::Result<()> {
-    let mut removed = false;
-    for side in SQLITE_SIDES {
-        match rustix::fs::unlinkat(dir, [name, side].concat(), AtFlags::empty()) {
-            Ok(()) => removed = true,
-            Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if removed {
-        rustix::fs::fsync(dir)?;
-    }
-    Ok(())
 }

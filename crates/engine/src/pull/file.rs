@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering;
 
 use repo::{Entry, flag};
 
-use super::Event;
 use super::apply::Run;
 use super::commit::Finished;
 use super::layout::Layout;
 use super::plan::{Action, Keep, Place};
 use super::target::{self, Facts, Temp};
+use super::{Event, check};
 
 /// A hole is worth a hole from this length on: a page of most file systems.
 const HOLE_BYTES: usize = 4096;
@@ -111,7 +111,7 @@ impl<'r> Writing<'r> {
     fn open_there(run: &Run<'_>, index: usize, place: &Place) -> io::Result<Option<File>> {
         match run.items[index].keep {
             Keep::Nothing => Ok(None),
-            Keep::All | Keep::Blocks(_) => run.targets[place.base].open_file(&place.rel).map(Some),
+            Keep::All | Keep::Parts(_) => run.targets[place.base].open_file(&place.rel).map(Some),
         }
     }
 
@@ -245,6 +245,7 @@ impl<'r> Writing<'r> {
             };
             return Err(Failed::Content(what.into()));
         }
+        check::check(run, item, &self.temp)?;
         target::set(&self.file, self.entry, &run.rules, &mut |text| run.notice(item, text))?;
         let device = Facts::of(&self.file)?.id.0;
         Ok(Finished { item: self.index, temp: self.temp, file: self.file, device })

@@ -3,34 +3,26 @@
 //! Reads local files and metadata; writes nothing. Times are never taken as proof that content is
 //! equal: a file that is there counts as right only if its bytes hash to the entry's hash.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rayon::prelude::*;
-use repo::{BlockId, Entry, Extent, Kind, Pages, flag};
+use repo::{Entry, Kind, flag};
 
 use super::error::{Result, explain};
+use super::keep::There;
 use super::plan::{Action, Base, Entries, Item, Keep, Place, deletion, find, go_on, guard};
 use super::select::{Select, strip_path};
 use super::source::Content;
-use super::target::{Facts, Found, Rel, Rules, Target, differs, is_temp_name};
-use super::{Options, Overwrite};
-
-/// Changed files from this size on keep the blocks that are there already.
-const PATCH_BYTES_MIN: u64 = 4 << 20;
-
-/// Largest block plaintext that is put together from local bytes for a comparison.
-const BLOCK_BYTES_MAX: u32 = 16 << 20;
+use super::target::{Facts, Found, Rel, Rules, SQLITE_SIDES, Target, differs, is_temp_name};
+use super::{Options, Overwrite, check, holders, keep, swap};
 
 /// Bytes read at once when a local file is hashed.
 const READ_BYTES: usize = 256 << 10;
-
-/// What SQLite keeps beside a database. Not part of a snapshot, which holds a whole image.
-pub(super) const SQLITE_SIDES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 struct Inspector<'a> {
     content: &'a dyn Content,
@@ -54,12 +46,14 @@ pub(super) fn inspect(
         .par_iter_mut()
         .filter(|item| item.action == Action::Create && item.link.is_none())
         .try_for_each(|item| inspector.decide(item))?;
+    refuse_open(items, bases, options, false);
     for at in 0..items.len() {
         if let Some(first) = items[at].link.filter(|_| items[at].action == Action::Create) {
             let (before, rest) = items.split_at_mut(at);
             inspector.decide_link(&before[first], &mut rest[0])?;
         }
     }
+    refuse_open(items, bases, options, true);
     Ok(())
 }
 
@@ -177,53 +171,18 @@ impl Inspector<'_> {
             } else {
                 item.action = if differs { Action::Metadata } else { Action::Leave };
             }
-        } else if entry.size >= PATCH_BYTES_MIN && facts.size > 0 {
-            let Ok(extents) = self.content.extents(entry) else { return Ok(()) };
-            let (kept, kept_bytes) = self.kept_blocks(&file, facts.size, entry, &extents)?;
-            if !kept.is_empty() {
+        } else if let Some(reason) = check::refusal(entry, self.options) {
+            item.action = Action::Refuse(reason);
+        } else {
+            let (content, cancel) = (self.content, self.cancel);
+            let there = There { content, entry, file: &file, len: facts.size, cancel };
+            if let Some((keep, fetch)) = keep::find(&there)? {
                 item.action = Action::Patch;
-                item.fetch = entry.size.saturating_sub(kept_bytes);
-                item.keep = Keep::Blocks(kept);
+                item.fetch = fetch;
+                item.keep = keep;
             }
         }
         Ok(())
-    }
-
-    /// The blocks whose plaintext is in the local file, wherever this file's map has them, and how
-    /// many bytes of the file they make up. Only a block that the map uses from end to end can be
-    /// told: its id is a hash of its whole plaintext.
-    fn kept_blocks(
-        &self,
-        file: &File,
-        file_len: u64,
-        entry: &Entry,
-        extents: &[Extent],
-    ) -> Result<(HashSet<BlockId>, u64)> {
-        let mut at = 0u64;
-        let mut uses: HashMap<BlockId, Vec<Use>> = HashMap::new();
-        for Extent { block, offset, len, pages } in extents {
-            let pages = entry.pages.filter(|_| *pages);
-            uses.entry(*block).or_default().push(Use { offset: *offset, len: *len, at, pages });
-            at = at.saturating_add(u64::from(*len));
-        }
-        let tests: Vec<_> = uses.into_iter().collect();
-        let kept: Vec<(BlockId, u64)> = tests
-            .into_par_iter()
-            .map(|(block, mut parts)| {
-                go_on(self.cancel)?;
-                let bytes = parts.iter().map(|part| u64::from(part.len)).sum();
-                parts.sort_unstable_by_key(|part| (part.offset, part.len, part.at));
-                let plain = self
-                    .content
-                    .location(&block)
-                    .and_then(|location| assemble(file, file_len, &parts, location.plain_len));
-                let same = plain.is_some_and(|plain| self.content.matches(&block, &plain));
-                Ok(same.then_some((block, bytes)))
-            })
-            .filter_map(Result::transpose)
-            .collect::<Result<_>>()?;
-        let bytes = kept.iter().map(|(_, bytes)| bytes).sum();
-        Ok((kept.into_iter().map(|(block, _)| block).collect(), bytes))
     }
 
     /// A hard link is right if its place and that of the file it belongs to are one file.
@@ -260,44 +219,6 @@ impl Inspector<'_> {
     }
 }
 
-/// A stretch of a file that its map takes from a block.
-#[derive(Debug, Clone, Copy)]
-struct Use {
-    /// Where in the block.
-    offset: u32,
-    len: u32,
-    /// Where in the file.
-    at: u64,
-    /// Set if the block has the pages normalised.
-    pages: Option<Pages>,
-}
-
-/// The bytes of a block, put together from a local file; `None` if the parts (sorted by offset) do
-/// not cover it.
-fn assemble(file: &File, file_len: u64, parts: &[Use], plain_len: u32) -> Option<Vec<u8>> {
-    let mut end = 0u32;
-    for Use { offset, len, at, .. } in parts {
-        let fits = at.checked_add(u64::from(*len)).is_some_and(|end| end <= file_len);
-        if *offset > end || !fits {
-            return None;
-        }
-        end = end.max(offset.checked_add(*len)?);
-    }
-    if end != plain_len || plain_len > BLOCK_BYTES_MAX {
-        return None;
-    }
-    let (mut plain, mut scratch) = (vec![0; usize::try_from(plain_len).ok()?], Vec::new());
-    for Use { offset, len, at, pages } in parts {
-        let start = usize::try_from(*offset).ok()?;
-        let part = &mut plain[start..start + usize::try_from(*len).ok()?];
-        file.read_exact_at(part, *at).ok()?;
-        if pages.is_some_and(|pages| !pages.apply(*at, part, &mut scratch)) {
-            return None;
-        }
-    }
-    Some(plain)
-}
-
 /// BLAKE3 of a whole file.
 pub(super) fn hash_file(file: &File, cancel: &AtomicBool) -> Result<io::Result<[u8; 32]>> {
     let mut hasher = blake3::Hasher::new();
@@ -319,12 +240,50 @@ pub(super) fn hash_file(file: &File, cancel: &AtomicBool) -> Result<io::Result<[
 
 /// Are there side files of SQLite that would change what a database says?
 fn has_sides(target: &Target, rel: &Rel) -> bool {
-    let Some((parent, name)) = rel.split() else { return false };
-    SQLITE_SIDES.iter().any(|side| {
-        let beside = parent.join(&[name, side].concat());
-        let facts = beside.ok().and_then(|beside| target.facts(&beside).ok().flatten());
-        *side != b"-shm" && facts.is_some_and(|facts| facts.size > 0)
-    })
+    target.place(rel).is_ok_and(|(dir, name)| swap::has_live_sides(&dir, name))
+}
+
+/// Refuses databases that would replace one that another process has open. Items that are `links`
+/// come after those that are not: a link to a file that is refused gets content of its own.
+fn refuse_open(items: &mut [Item], bases: &[Base], options: &Options, links: bool) {
+    if options.even_if_open {
+        return;
+    }
+    let replaces = |item: &Item| matches!(item.action, Action::Replace | Action::Patch);
+    let mut found = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let wanted = item.link.is_some() == links
+            && replaces(item)
+            && item.has_flag(items, flag::SQLITE | flag::SQLITE_RAW);
+        let Some((_, place)) = item.target().filter(|_| wanted) else { continue };
+        let Some(target) = &bases[place.base].target else { continue };
+        if let Ok((dir, name)) = target.place(&place.rel) {
+            found.push((index, dir, name.to_vec()));
+        }
+    }
+    let places: Vec<_> =
+        found.iter().map(|(_, dir, name)| (Arc::clone(dir), name.as_slice())).collect();
+    for ((index, ..), holder) in found.iter().zip(holders::find(&places)) {
+        if let Some(holder) = holder {
+            let item = &mut items[*index];
+            item.action = Action::Refuse(holder.reason());
+            (item.bytes, item.fetch, item.keep) = (0, 0, Keep::Nothing);
+        }
+    }
+}
+
+/// Is this a side file that comes and goes with its database? A database that is replaced takes it
+/// along; beside one that stays it is a part of it, and perhaps in use.
+fn is_beside_database(entries: &Entries, items: &[Item], path: &[u8]) -> bool {
+    let main = SQLITE_SIDES.iter().find_map(|side| path.strip_suffix(*side));
+    let Some((main, at)) = main.and_then(|main| Some((main, find(entries, main)?))) else {
+        return false;
+    };
+    let flags = entries[at].1.flags;
+    let stays =
+        || items.iter().any(|item| item.path == main && matches!(item.action, Action::Refuse(_)));
+    // one that was copied as it lay has its own side files in the snapshot
+    flags & flag::SQLITE != 0 || (flags & flag::SQLITE_RAW != 0 && stays())
 }
 
 /// Local names that the snapshot does not have, inside the roots that it has and that are
@@ -364,6 +323,7 @@ pub(super) fn surplus(
                 && !keep.covers(&path)
                 && !holds_label
                 && !is_temp_name(&name)
+                && !is_beside_database(entries, items, &path)
                 && !is_base(&rel)
             {
                 doomed.push(deletion(&path, Place { base: place.base, rel }));

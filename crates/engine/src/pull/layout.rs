@@ -152,16 +152,23 @@ impl Draft<'_> {
             return self.run.problem(item, format!("its map has {len} bytes of {size}"));
         }
         let before = self.layout.pieces.len();
-        let mut at = 0;
+        let mut start = 0;
         for extent in extents {
-            if item.keep.has(&extent.block) {
-                self.layout.kept.entry(number).or_default().push((at, extent.len.into()));
-            } else {
+            let end = start + u64::from(extent.len);
+            item.keep.cut(start..end, |part, kept| {
+                let (at, len) = (part.start, part.end - part.start);
+                if kept {
+                    self.layout.kept.entry(number).or_default().push((at, len));
+                    return;
+                }
                 let block = self.number(extent.block);
-                let Extent { offset, len, pages, .. } = *extent;
+                let within = "a part of an extent is no longer than it";
+                let offset = extent.offset + u32::try_from(at - start).expect(within);
+                let len = u32::try_from(len).expect(within);
+                let pages = extent.pages;
                 self.layout.pieces.push(Piece { block, item: number, at, offset, len, pages });
-            }
-            at += u64::from(extent.len);
+            });
+            start = end;
         }
         if self.layout.pieces.len() == before {
             self.layout.whole.push(number);

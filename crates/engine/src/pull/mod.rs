@@ -9,19 +9,27 @@
 //!
 //! A file gets its name only after the hash of its whole content fits its entry and its bytes are
 //! on the disk. What befalls one entry is a [`Problem`] that names it; the others go on.
+//!
+//! A database that would take the place of something is refused while another process has that open
+//! (`holders`), is checked in full by SQLite before (`check`), and comes in an order in which the log
+//! of an old one never meets the new one (`swap`).
 
 mod apply;
+mod check;
 mod commit;
 mod error;
 mod fetch;
 mod file;
 mod finish;
+mod holders;
 mod inspect;
+mod keep;
 mod layout;
 mod plan;
 mod select;
 mod snapshot;
 mod source;
+mod swap;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -75,8 +83,10 @@ pub struct Options {
     pub delete: bool,
     /// Patterns of local paths (label first, or below it) that `delete` never removes.
     pub keep: Vec<String>,
-    /// Read every file again when all is written.
+    /// Read every file again when all is written, and check each database that was written in full.
     pub verify: bool,
+    /// Replace databases that another process has open.
+    pub even_if_open: bool,
     /// Restore owners (only root can).
     pub owners: bool,
     /// Restore setuid, setgid and sticky bits of files.
@@ -98,6 +108,7 @@ impl Options {
             delete: false,
             keep: Vec::new(),
             verify: false,
+            even_if_open: false,
             owners: true,
             special_bits: false,
             fold_case: cfg!(any(target_os = "macos", target_os = "ios")),

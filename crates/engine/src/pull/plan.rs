@@ -7,11 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use repo::{BlockId, Entry, Kind, path_order};
+use repo::{Entry, Kind, path_order};
 
 use super::error::{Error, Result, show};
 use super::inspect;
@@ -62,21 +63,36 @@ impl Action {
     }
 }
 
-/// Which blocks of a file need not be fetched: their bytes are in the file that is there.
+/// Which stretches of a file need not be fetched: the file that is there has them, in the same place.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Keep {
     #[default]
     Nothing,
     All,
-    Blocks(HashSet<BlockId>),
+    /// In file order, apart from each other, none empty.
+    Parts(Vec<Range<u64>>),
 }
 
 impl Keep {
-    pub(super) fn has(&self, block: &BlockId) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::All => true,
-            Self::Blocks(blocks) => blocks.contains(block),
+    /// Cuts a stretch of the file where what is kept begins and ends: for each part, whether it is.
+    pub(super) fn cut(&self, whole: Range<u64>, mut part: impl FnMut(Range<u64>, bool)) {
+        let parts = match self {
+            Self::Nothing => return part(whole, false),
+            Self::All => return part(whole, true),
+            Self::Parts(parts) => parts,
+        };
+        let mut at = whole.start;
+        let first = parts.partition_point(|kept| kept.end <= whole.start);
+        for kept in parts[first..].iter().take_while(|kept| kept.start < whole.end) {
+            let (start, end) = (kept.start.max(at), kept.end.min(whole.end));
+            if at < start {
+                part(at..start, false);
+            }
+            part(start..end, true);
+            at = end;
+        }
+        if at < whole.end {
+            part(at..whole.end, false);
         }
     }
 }
@@ -97,7 +113,8 @@ pub struct Item {
     pub action: Action,
     /// Bytes of content to write.
     pub bytes: u64,
-    /// Of these, bytes that must come from the repository.
+    /// Bytes that must come from the repository for it: of a patch, whole blocks of which only a part
+    /// may be needed.
     pub fetch: u64,
     /// The entry; `None` for what is deleted or refused.
     pub(super) entry: Option<Arc<Entry>>,
@@ -134,6 +151,12 @@ impl Item {
         Some((self.entry.as_deref()?, self.place.as_ref()?))
     }
 
+    /// Has its entry this flag, or, of a hard link, the entry of the file it is a name of?
+    pub(super) fn has_flag(&self, items: &[Self], flag: u32) -> bool {
+        let carrier = self.link.map_or(self, |first| &items[first]);
+        carrier.entry.as_ref().is_some_and(|entry| entry.flags & flag != 0)
+    }
+
     /// Is this a file whose own content is written?
     pub(super) fn writes_content(&self) -> bool {
         self.action.writes()
@@ -147,7 +170,7 @@ impl fmt::Display for Item {
         write!(f, "{:<8} {}", self.action.word(), show(&self.path))?;
         match &self.action {
             Action::Skip(reason) | Action::Refuse(reason) => write!(f, ": {reason}"),
-            Action::Patch => write!(f, " ({} of {} bytes to fetch)", self.fetch, self.bytes),
+            Action::Patch => write!(f, " ({} bytes, {} to fetch)", self.bytes, self.fetch),
             _ if self.bytes > 0 => write!(f, " ({} bytes)", self.bytes),
             _ => Ok(()),
         }
@@ -168,7 +191,7 @@ pub struct Totals {
     pub refuse: u64,
     /// Bytes of content to write.
     pub bytes: u64,
-    /// Of these, bytes that must come from the repository.
+    /// Bytes that must come from the repository.
     pub fetch: u64,
 }
 

@@ -40,4 +40,8 @@ pub trait Content: Sync {
     /// Is `plain` the whole plaintext of this data block? (Ids are keyed; only the repository can
     /// tell.)
     fn matches(&self, block: &BlockId, plain: &[u8]) -> bool;
+
+    /// Is `plain` what a data block has from `offset` on? It is a chunk of it, whole; no also where
+    /// the repository cannot tell.
+    fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool;
 }

@@ -88,7 +88,8 @@ impl Permits {
 /// Chunks this push has put into blocks, and the next block number.
 #[derive(Debug)]
 struct Flight {
-    chunks: HashMap<ChunkId, Piece>,
+    /// Block and offset: there are as many as chunks, so no more than that.
+    chunks: HashMap<ChunkId, (BlockNo, u32)>,
     next: BlockNo,
 }
 
@@ -171,12 +172,12 @@ impl<'a> Filler<'a> {
     /// Where a chunk is, if it is in the repository or in a block of this push.
     pub(super) fn find(&self, chunk: &[u8]) -> Option<Piece> {
         let id = self.dedup.repo.keys().chunk_id(chunk);
-        match self.dedup.index.chunk(&id) {
-            Some((block, offset, len)) if len as usize == chunk.len() => {
-                Some(Piece { block, offset, len, pages: false })
-            }
-            _ => self.dedup.flight().chunks.get(&id).copied(),
-        }
+        let len = u32::try_from(chunk.len()).expect("a chunk fits a block");
+        let (block, offset) = match self.dedup.index.chunk(&id) {
+            Some((block, offset, known)) if known == len => (block, offset),
+            _ => *self.dedup.flight().chunks.get(&id)?,
+        };
+        Some(Piece { block, offset, len, pages: false })
     }
 
     /// Where a chunk is, after it was put into a block if need be. Blocks in `avoid` are not reused:
@@ -191,8 +192,8 @@ impl<'a> Filler<'a> {
             return Piece { block, offset, len, pages: false };
         }
         let mut flight = self.dedup.flight();
-        if let Some(piece) = flight.chunks.get(&id) {
-            return *piece;
+        if let Some((block, offset)) = flight.chunks.get(&id) {
+            return Piece { block: *block, offset: *offset, len, pages: false };
         }
         let full = |open: &OpenBlock| {
             open.plain.len() + chunk.len() > self.full || open.chunks.len() >= CHUNKS_PER_BLOCK_MAX
@@ -212,7 +213,7 @@ impl<'a> Filler<'a> {
         });
         let offset = u32::try_from(open.plain.len()).expect("a block is small");
         let piece = Piece { block: open.number, offset, len, pages: false };
-        flight.chunks.insert(id, piece);
+        flight.chunks.insert(id, (open.number, offset));
         drop(flight);
         open.plain.extend_from_slice(chunk);
         open.chunks.push((id, len));

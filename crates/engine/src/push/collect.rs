@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
-use repo::limits::{PACK_MIXED_BYTES_MAX, PACK_MIXED_META_BYTES_MAX};
+use repo::limits::PACK_MIXED_META_BYTES_MAX;
 use repo::{
     BlockId, BlockNo, Entry, Extent, Index, Layout, Map, OpId, PackId, PackWriter, Repository,
     SealedBlock, TreeBuilder, TreeRoot, layout, push_extent, seal_block,
 };
 
 use super::blocks::{Permits, Piece};
-use super::rows::{Look, NewRows, Row};
+use super::rows::{EditSeen, Look, NewRows, Row};
 use super::upload::Pack;
 use crate::error::{Error, Result};
 use crate::scan::Stat;
@@ -42,6 +42,7 @@ pub(super) enum Message {
 }
 
 /// An entry on its way into the tree.
+#[allow(clippy::large_enum_variant, reason = "it travels in a box")]
 pub(super) enum Item {
     /// Complete: not read, or without content.
     Ready(Vec<u8>, Entry),
@@ -61,6 +62,8 @@ pub(super) struct ReadFile {
     /// How it looked, unless it moved while it was read.
     pub(super) look: Option<Look>,
     pub(super) log: Option<Stat>,
+    /// How rows were left out of it.
+    pub(super) edit: Option<Box<EditSeen>>,
     pub(super) seen_nanos: i64,
 }
 
@@ -255,7 +258,8 @@ impl<'a> Collector<'a> {
         match item {
             Item::Ready(path, entry) => self.push_entry(&path, &entry),
             Item::Read(file) => {
-                let ReadFile { path, mut entry, pieces, groups, old, look, log, seen_nanos } = file;
+                let ReadFile { path, mut entry, pieces, groups, old, .. } = file;
+                let ReadFile { look, log, edit, seen_nanos, .. } = file;
                 let mut extents = Vec::with_capacity(pieces.len());
                 for Piece { block, offset, len, pages } in pieces {
                     let block = self.id_of(block).expect("the head is ready");
@@ -265,7 +269,8 @@ impl<'a> Collector<'a> {
                 self.push_entry(&path, &entry)?;
                 let extents = Row::extents_of(&entry, &extents);
                 let log = log.as_ref().map(Look::of_log);
-                self.rows.push(&path, &Row { look, log, seen_nanos, entry, extents, patch_bytes });
+                let row = Row { look, log, seen_nanos, entry, extents, patch_bytes, edit };
+                self.rows.push(&path, &row);
                 self.rows.spill(self.session);
                 if let (Some(cache), Some(groups)) = (&self.session.cache, groups) {
                     cache.put_groups(&path, &groups);
@@ -344,10 +349,7 @@ impl<'a> Collector<'a> {
         nodes.into_iter().try_for_each(|node| self.store(node))?;
         let (data, meta) = (self.blocks.data.take(), self.blocks.meta.take());
         match (data, meta) {
-            (Some(mut data), Some(meta))
-                if meta.bytes() < PACK_MIXED_META_BYTES_MAX
-                    || data.bytes() + meta.bytes() < PACK_MIXED_BYTES_MAX =>
-            {
+            (Some(mut data), Some(meta)) if meta.bytes() < PACK_MIXED_META_BYTES_MAX => {
                 data.absorb(meta);
                 self.upload(Some(data))?;
             }

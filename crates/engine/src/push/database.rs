@@ -14,9 +14,10 @@ use repo::flag;
 use super::groups::Groups;
 use super::pages::{self, Before};
 use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
-use super::rows::Look;
+use super::rows::{EditSeen, Look};
+use crate::capture::edit::{Edited, fingerprint};
 use crate::capture::gate;
-use crate::capture::sqlite::{self, Budget, Health, How, Image, Moved, Request, Ways};
+use crate::capture::sqlite::{self, Budget, Edit, Health, How, Image, Moved, Request, Ways};
 use crate::scan::{Found, SourceRoot, Stat};
 
 /// Suffix of a database's shared memory.
@@ -35,6 +36,8 @@ pub(super) struct Captured {
     pub(super) look: Option<Look>,
     /// Its write-ahead log.
     pub(super) log: Option<Stat>,
+    /// How rows were left out of it.
+    pub(super) edit: Option<Box<EditSeen>>,
 }
 
 impl FileReader<'_> {
@@ -53,10 +56,15 @@ impl FileReader<'_> {
             if how == How::Closed {
                 self.settle(&before.main.as_ref().map(Look::of).into_iter().collect::<Vec<_>>());
             }
+            let edit = Edit::of(&job.rules);
             let turn = (attempt < TRIES_MAX).then_some(Moved::TURN);
             // in one go, a writer would wait for the second reading too
             let known = known_before.as_ref().filter(|_| turn.is_some());
-            let request = Request { twice: known.is_some(), ..self.cx.request(&path, how, turn) };
+            let request = Request {
+                twice: known.is_some(),
+                edit: edit.clone(),
+                ..self.cx.request(&path, how, turn)
+            };
             let read = self.image(seen, request, known);
             let after = DatabaseLook::of(&path);
             if how == How::Closed && !before.same(&after) {
@@ -66,10 +74,16 @@ impl FileReader<'_> {
                 continue;
             }
             let Some((content, health)) = read? else { return Ok(None) };
-            let flags = flag::SQLITE | self.tell_health(job, health);
+            let edited = edit.as_ref().and_then(|edit| edit.done.get());
+            if edit.is_some() && edited.is_none() {
+                return Err(io::Error::other("it was not edited"));
+            }
+            let edit_flags = edited.map_or(0, edited_flags);
+            let flags = flag::SQLITE | edit_flags | self.tell_health(job, health);
+            let edit = self.tell_edit(job, edited);
             // a live database that moved meanwhile is read again next time; this image is consistent
             let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
-            return Ok(Some(Captured { content, flags, look, log: before.log }));
+            return Ok(Some(Captured { content, flags, look, log: before.log, edit }));
         }
         unreachable!("the last try takes no turns")
     }
@@ -105,11 +119,24 @@ impl FileReader<'_> {
     /// What is known of the image before, unless it was none.
     fn before(&self, job: &Job) -> Option<Before> {
         let row = job.old.as_deref().filter(|row| row.entry.flags & flag::SQLITE != 0)?;
-        let Known { pieces, size, hash, .. } =
+        let Known { pieces, pages, size, hash, .. } =
             Known::of(Some(row), u64::MAX, &self.cx.dedup.index)?;
         let groups = (self.cx.groups)(&job.path);
         let groups = groups.and_then(|groups| Groups::decode(&groups, size, &hash));
-        Some(Before { pieces, groups })
+        Some(Before { pieces, pages, groups })
+    }
+
+    /// Tells which tables and columns of the rules a database does not have, unless it was told
+    /// before.
+    fn tell_edit(&self, job: &Job, edited: Option<&Edited>) -> Option<Box<EditSeen>> {
+        let (rules, absent) = (fingerprint(&job.rules)?, edited?.absent.clone());
+        let seen = Box::new(EditSeen { rules, absent });
+        let before = job.old.as_deref().and_then(|row| row.edit.as_ref());
+        if !seen.absent.is_empty() && before != Some(&seen) {
+            let what = "a database without what its adapter would leave out of it";
+            self.problem(&job.path, format!("{what}: {}", seen.absent.join(", ")), true);
+        }
+        Some(seen)
     }
 
     /// Tells what a check found; gives the flags that go with it.
@@ -143,9 +170,16 @@ impl Context<'_> {
             twice: false,
             turn,
             check: self.check_databases,
+            edit: None,
             ways: Ways::default(),
         }
     }
+}
+
+/// Flags of an image from which rows were left out. What they took is zeros: a restore makes holes
+/// of it.
+fn edited_flags(edited: &Edited) -> u32 {
+    if edited.rows_count == 0 { 0 } else { flag::SQLITE_EDITED | flag::SPARSE }
 }
 
 /// What a file looks like from outside.

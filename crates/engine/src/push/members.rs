@@ -115,6 +115,10 @@ impl Filter for OnlyMembers {
     fn max_file_size(&self) -> Option<u64> {
         self.0.max_file_size()
     }
+
+    fn row_rules(&self, rel: &[u8]) -> Vec<Arc<adapters::RowRule>> {
+        self.0.row_rules(rel)
+    }
 }
 
 /// Where the scan and the readers of groups meet.
@@ -288,8 +292,9 @@ enum Kept {
 
 impl Kept {
     /// It is what the member was at one moment: an image, or nothing moved while it was read.
-    fn is_of_one_moment(&self) -> bool {
+    fn is_of_one_moment(&self, seen: &Seen) -> bool {
         match self {
+            Self::Read(Outcome::Gone, _) => seen.main.is_none(),
             Self::Read(Outcome::Read(file), _) => {
                 file.entry.flags & flag::SQLITE != 0 || file.look.is_some()
             }
@@ -325,18 +330,15 @@ impl FileReader<'_> {
             let now = self.look_at(&members);
             pending = (0..kept.len()).filter(|at| !now[*at].same(&seen[*at])).collect();
             seen = now;
-            let torn = kept.iter().position(|kept| !kept.is_of_one_moment());
+            let torn = (0..kept.len()).find(|at| !kept[*at].is_of_one_moment(&seen[*at]));
             if pending.len() <= 1 && torn.is_none() {
                 trouble = None;
                 break;
             }
-            trouble =
-                Some(
-                    pending.first().copied().map_or(
-                        (torn.unwrap_or_default(), "could only be copied as it lay"),
-                        |at| (at, "and others changed again and again while it was captured"),
-                    ),
-                );
+            trouble = Some(pending.first().copied().map_or(
+                (torn.unwrap_or_default(), "could not be captured as it was at one moment"),
+                |at| (at, "and others changed again and again while it was captured"),
+            ));
         }
         if let Some((at, why)) = trouble {
             self.cx.members.inconsistent(number, &members[at].job.path, why);

@@ -45,6 +45,8 @@ impl Pictured for Image {
 /// What is known of a file's image from the snapshot before.
 pub(super) struct Before {
     pub(super) pieces: Vec<Piece>,
+    /// How its pages were laid out, if pieces are normalised pages.
+    pub(super) pages: Option<Pages>,
     /// The groups of the image; without them every page is looked up.
     pub(super) groups: Option<Groups>,
 }
@@ -82,7 +84,7 @@ pub(super) fn cut<'a>(
         let same = groups.push(&group, before.groups.as_ref());
         let known = old.take(group.len() as u64);
         match known {
-            Some(known) if same => {
+            Some(known) if same && pass.can_undo(&known, before.pages) => {
                 known.into_iter().for_each(|piece| push(&mut stretches, Stretch::There(piece)));
             }
             _ => pass.look_up(&group, &mut stretches),
@@ -129,6 +131,11 @@ impl Pass<'_, '_> {
             self.layout = PageFormat::of_header(header).map(Pages::from);
         }
         Ok(!into.is_empty())
+    }
+
+    /// Pages that were normalised with another layout would come back as something else.
+    fn can_undo(&self, known: &[Piece], layout: Option<Pages>) -> bool {
+        self.layout == layout || known.iter().all(|piece| !piece.pages)
     }
 
     /// Chunks of the image are pages, or as many small ones as make 4 KiB.

@@ -8,7 +8,7 @@ use repo::keys::BlockKind;
 use repo::{BlockId, PushStats, TreeBuilder};
 
 use super::rows::Rows;
-use super::run::{Companions, Decide, decide, is_bare_root};
+use super::run::{Companions, Decide, decide, has_ruled_rows, is_bare_root, part_names};
 use super::{PushOptions, PushRoot};
 use crate::error::Result;
 use crate::monitor::{Monitor, Problem, Progress};
@@ -47,9 +47,13 @@ pub(super) fn probe(
             &scan_roots,
             &options.scan,
             cancel,
-            &mut |found| {
+            &mut |mut found| {
+                part_names(&mut found, &scan_roots);
                 let mut companions = companions.borrow_mut();
-                if companions.is_left_out(&found) || is_bare_root(&found, &scan_roots) {
+                if companions.is_left_out(&found)
+                    || has_ruled_rows(&found, &scan_roots)
+                    || is_bare_root(&found, &scan_roots)
+                {
                     return ControlFlow::Continue(());
                 }
                 let row = rows.find(&found.path);

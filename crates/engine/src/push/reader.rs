@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use adapters::RowRule;
 use chunker::{Chunks, Cutter, Policy, Prefix, verified_prefix};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::{BlockNo, Entry, Extent, Index, Pages, Xattr, flag};
@@ -22,7 +23,7 @@ use super::fates::{Bond, Fates};
 use super::groups::Groups;
 use super::members::{Group, Members};
 use super::pages::sparse_blocks;
-use super::rows::{Look, Row};
+use super::rows::{EditSeen, Look, Row};
 use crate::capture::gate;
 use crate::clock::Clock;
 use crate::monitor::Problem;
@@ -50,6 +51,8 @@ pub(super) struct Job {
     pub(super) old: Option<Box<Row>>,
     /// It begins like a SQLite database.
     pub(super) sqlite: bool,
+    /// What of its rows is left out.
+    pub(super) rules: Vec<Arc<RowRule>>,
     /// What becomes of it depends on what became of this path.
     pub(super) bond: Option<(Bond, Vec<u8>)>,
 }
@@ -241,14 +244,20 @@ impl<'a> FileReader<'a> {
                 Err(e) => self.problem(&job.path, format!("its attributes: {e}"), false),
             }
             set_times(&mut job.entry, &before);
+            if !job.sqlite && !job.rules.is_empty() && before.size > 0 {
+                return self.left_out(&job, "it does not begin like a SQLite database");
+            }
             job.entry.flags = raw | if file.sparse_hint() { flag::SPARSE } else { 0 };
             if job.sqlite {
                 drop(file); // SQLite must be the only one that has it open
                 match self.database(&job, &before) {
                     Ok(None) => return Outcome::Stopped,
-                    Ok(Some(Captured { content, flags, look, log })) => {
+                    Ok(Some(Captured { content, flags, look, log, edit })) => {
                         job.entry.flags = flags;
-                        return self.done(job, content, look, log, seen_nanos);
+                        return self.done(job, content, (look, log, edit), seen_nanos);
+                    }
+                    Err(e) if !job.rules.is_empty() => {
+                        return self.left_out(&job, &e.to_string());
                     }
                     Err(e) => {
                         let what = format!("a database, copied as it lay with its log: {e}");
@@ -281,7 +290,7 @@ impl<'a> FileReader<'a> {
                 }
             }
             let look = look.filter(|_| !again_soon);
-            return self.done(job, read, look, None, seen_nanos);
+            return self.done(job, read, (look, None, None), seen_nanos);
         }
         unreachable!("the last try returns")
     }
@@ -297,12 +306,18 @@ impl<'a> FileReader<'a> {
         Outcome::Gone
     }
 
+    /// A database that may only be stored without some of its rows, and these could not be left out.
+    fn left_out(&self, job: &Job, why: &str) -> Outcome {
+        let what =
+            "not in this snapshot: its adapter leaves rows out of it, which was not possible";
+        self.gone(job, &format!("{what}: {why}"))
+    }
+
     fn done(
         &self,
         job: Job,
         read: Content,
-        look: Option<Look>,
-        log: Option<Stat>,
+        (look, log, edit): (Option<Look>, Option<Stat>, Option<Box<EditSeen>>),
         seen_nanos: i64,
     ) -> Outcome {
         let Job { path, mut entry, old, .. } = job;
@@ -310,7 +325,7 @@ impl<'a> FileReader<'a> {
         (entry.size, entry.hash, entry.pages) = (size, hash, pages);
         let groups = groups.map(|groups| groups.encode());
         self.cx.files_read.fetch_add(1, Ordering::Relaxed);
-        let file = ReadFile { path, entry, pieces, groups, old, look, log, seen_nanos };
+        let file = ReadFile { path, entry, pieces, groups, old, look, log, edit, seen_nanos };
         Outcome::Read(Box::new(file))
     }
 
@@ -332,7 +347,7 @@ impl<'a> FileReader<'a> {
         }
         let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
         let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
-        Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces)))
+        Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces, None)))
     }
 
     /// A file that is still what it was up to its old length: only the tail is new. Every byte is
@@ -365,7 +380,7 @@ impl<'a> FileReader<'a> {
             return Ok(Grown::Stopped);
         };
         let hash = *hasher.finalize().as_bytes();
-        Ok(Grown::Read(Content::of(known.size + tail, hash, pieces)))
+        Ok(Grown::Read(Content::of(known.size + tail, hash, pieces, known.pages)))
     }
 
     fn cut(
@@ -458,9 +473,10 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Of a file that is no database.
-    fn of(size: u64, hash: [u8; 32], pieces: Vec<Piece>) -> Self {
-        Self { size, hash, pieces, pages: None, groups: None }
+    /// Of a file that is not captured. Its first pieces may be those of the image it was before.
+    fn of(size: u64, hash: [u8; 32], pieces: Vec<Piece>, pages: Option<Pages>) -> Self {
+        let pages = pages.filter(|_| pieces.iter().any(|piece| piece.pages));
+        Self { size, hash, pieces, pages, groups: None }
     }
 
     /// True if the file only grew while it was read: its first bytes are still what was read.
@@ -480,6 +496,8 @@ pub(super) struct Known {
     pub(super) size: u64,
     pub(super) hash: [u8; 32],
     pub(super) pieces: Vec<Piece>,
+    /// How its pages are laid out, if pieces are normalised pages.
+    pub(super) pages: Option<Pages>,
     /// Blocks of which the file uses less than a quarter: their chunks are written again.
     sparse_blocks: HashSet<BlockNo>,
 }
@@ -497,7 +515,8 @@ impl Known {
             *live.entry(block).or_default() += u64::from(len);
         }
         let sparse_blocks = sparse_blocks(&live, index);
-        Some(Self { size: row.entry.size, hash: row.entry.hash, pieces, sparse_blocks })
+        let Entry { size, hash, pages, .. } = row.entry;
+        Some(Self { size, hash, pieces, pages, sparse_blocks })
     }
 }
 

@@ -3,11 +3,14 @@
 //! Invariant: a row is believed only with this repository's check on it ([`repo::Cache`]), and its
 //! entry is used only if every block it names is reusable, so a stale or damaged cache costs time.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use adapters::RowRule;
 use minicbor::{Decode, Encode};
 use repo::{BlockId, Entry, Extent, FileRow, decode_extents, encode_extents, key_of_path};
 
+use crate::capture::edit::fingerprint;
 use crate::scan::Stat;
 use crate::session::Session;
 
@@ -78,6 +81,21 @@ pub(super) struct Row {
     /// Coded size of the map's patches together.
     #[n(5)]
     pub(super) patch_bytes: u64,
+    /// A database from which rows were left out.
+    #[n(6)]
+    pub(super) edit: Option<Box<EditSeen>>,
+}
+
+/// How rows were left out of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct EditSeen {
+    /// Fingerprint of the rules.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(super) rules: [u8; 32],
+    /// Tables and columns that they name and it does not have.
+    #[n(1)]
+    pub(super) absent: Vec<String>,
 }
 
 impl Row {
@@ -102,6 +120,11 @@ impl Row {
             && self.log == log.map(Look::of_log)
             && !self.look.is_some_and(|look| look.racy(self.seen_nanos))
             && !self.log.is_some_and(|log| log.racy(self.seen_nanos))
+    }
+
+    /// True if it was made under these row rules. A file of no bytes has no rows.
+    pub(super) fn has_rules(&self, rules: &[Arc<RowRule>]) -> bool {
+        self.entry.size == 0 || self.edit.as_ref().map(|edit| edit.rules) == fingerprint(rules)
     }
 
     /// Every block the entry needs.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use adapters::RowRule;
 use chunker::{Cutter, Gear, Sizes};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use repo::{Entry, GroupRecord, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag};
@@ -66,8 +67,38 @@ pub(super) fn decide(
         std::fs::symlink_metadata(path).ok().map(|m| Stat::of_metadata(&m))
     });
     match row {
-        Some(row) if row.is_current(&found.stat, log.as_ref()) => Decide::Same(Box::new(row)),
+        Some(row)
+            if row.is_current(&found.stat, log.as_ref())
+                && row.has_rules(&row_rules(found, roots)) =>
+        {
+            Decide::Same(Box::new(row))
+        }
         row => Decide::Read(row.map(Box::new)),
+    }
+}
+
+/// What of a file's rows is left out.
+fn row_rules(found: &Found, roots: &[ScanRoot]) -> Vec<Arc<RowRule>> {
+    let root = &roots[found.root];
+    if found.kind == Kind::File { root.filter.row_rules(found.rel(root)) } else { Vec::new() }
+}
+
+/// A side file has rows too: none is stored beside a database with row rules, whatever becomes of
+/// that.
+pub(super) fn has_ruled_rows(found: &Found, roots: &[ScanRoot]) -> bool {
+    let root = &roots[found.root];
+    let rel = found.rel(root);
+    SIDE_FILES.iter().any(|suffix| {
+        let base = rel.strip_suffix(suffix.as_bytes());
+        base.is_some_and(|base| !root.filter.row_rules(base).is_empty())
+    })
+}
+
+/// A further name with row rules is no link: what the first name has was stored under its own
+/// rules.
+pub(super) fn part_names(found: &mut Found, roots: &[ScanRoot]) {
+    if found.link.is_some() && !row_rules(found, roots).is_empty() {
+        found.link = None;
     }
 }
 
@@ -389,9 +420,10 @@ impl<'a> Scanning<'a> {
             self.roots,
             &self.options.scan,
             self.cancel,
-            &mut |found| {
+            &mut |mut found| {
+                part_names(&mut found, self.roots);
                 let companions = &mut *companions.borrow_mut();
-                if companions.is_left_out(&found) {
+                if companions.is_left_out(&found) || has_ruled_rows(&found, self.roots) {
                     self.lost(&found);
                     return ControlFlow::Continue(());
                 }
@@ -448,8 +480,11 @@ impl<'a> Scanning<'a> {
                     Decide::Read(None) | Decide::Ready(_) => (None, false),
                 };
                 let flags = old.as_ref().map_or(0, |row| row.entry.flags);
-                let sqlite =
-                    if same { flags & flag::SQLITE != 0 } else { self.is_database(&found) };
+                let sqlite = if same {
+                    flags & flag::SQLITE != 0
+                } else {
+                    self.is_database(&found, row_rules(&found, self.roots).is_empty())
+                };
                 if same {
                     companions.note(&found.path, flags);
                 } else if sqlite {
@@ -538,7 +573,8 @@ impl<'a> Scanning<'a> {
             Decide::Read(row) => row,
         };
         self.counts.changed.fetch_add(1, Ordering::Relaxed);
-        let sqlite = bond.is_none() && self.is_database(&found);
+        let ruled = !row_rules(&found, self.roots).is_empty();
+        let sqlite = bond.is_none() && self.is_database(&found, !ruled);
         if sqlite {
             companions.pending(&found.path);
             self.fates.announce(Bond::Database, &found.path);
@@ -565,6 +601,7 @@ impl<'a> Scanning<'a> {
             root: found.root,
             stat: found.stat,
             entry: scan::entry_metadata(&found, owners),
+            rules: row_rules(&found, self.roots),
             path: found.path,
             old,
             sqlite,
@@ -577,10 +614,11 @@ impl<'a> Scanning<'a> {
         flow(self.out.send(Message::Entry(place, item)).is_ok())
     }
 
-    fn is_database(&self, found: &Found) -> bool {
+    /// `any`: what is no database is stored too.
+    fn is_database(&self, found: &Found, any: bool) -> bool {
         let rel = found.rel(&self.roots[found.root]);
         let sniffed = sniff(self.sources[found.root].as_ref(), found, rel);
-        if sniffed == Sniffed::NoDatabase {
+        if sniffed == Sniffed::NoDatabase && any {
             let what = "not a SQLite database, though its adapter says so (encrypted, or of another \
                         kind): stored like any file";
             let (path, what) = (found.path.clone(), what.into());

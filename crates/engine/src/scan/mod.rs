@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use adapters::RowRule;
 use repo::{Kind, Xattr, path_order};
 
 pub use owners::{Owners, entry_metadata};
@@ -76,6 +77,12 @@ pub trait Filter: Send + Sync {
     /// whether there are groups at all.
     fn leads_to_group(&self, _rel: &[u8]) -> bool {
         false
+    }
+
+    /// What of the rows of a database is left out. A file that has such rules is stored only as a
+    /// database from which they were left out, or not at all.
+    fn row_rules(&self, _rel: &[u8]) -> Vec<Arc<RowRule>> {
+        Vec::new()
     }
 }
 
@@ -143,6 +150,19 @@ pub struct Options {
     pub exclude_larger_than: Option<u64>,
     /// Do not enter directories on another file system than their root.
     pub one_file_system: bool,
+    /// Directories that are never entered and not stored, by device and inode, wherever they are
+    /// met: our own state and cache, and a repository below a root.
+    pub own: Vec<(u64, u64)>,
+}
+
+impl Options {
+    /// Adds a directory to [`Options::own`], if it is there.
+    pub fn leave_out(&mut self, dir: &std::path::Path) {
+        use std::os::unix::fs::MetadataExt as _;
+        if let Ok(metadata) = std::fs::metadata(dir) {
+            self.own.push((metadata.dev(), metadata.ino()));
+        }
+    }
 }
 
 impl Default for Options {
@@ -151,6 +171,7 @@ impl Default for Options {
             ignore_file: ".agent-backup-ignore".to_owned(),
             exclude_larger_than: None,
             one_file_system: false,
+            own: Vec::new(),
         }
     }
 }

@@ -235,6 +235,10 @@ impl RootWalk<'_, '_> {
             Ok((_, stat)) if self.scan.options.one_file_system && stat.dev != self.dev => {
                 self.closed_dir(verdict, Trouble::MountPoint, None)
             }
+            Ok((_, stat)) if self.scan.options.own.contains(&(stat.dev, stat.ino)) => {
+                self.scan.totals.excluded_count += 1;
+                Flow::Continue(())
+            }
             Ok((fd, stat)) => self.enter(fd, stat, verdict),
             Err(Errno::NOENT) => self.missing(),
             Err(error @ (Errno::NOTDIR | Errno::LOOP)) => {

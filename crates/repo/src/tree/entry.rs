@@ -55,6 +55,8 @@ pub mod flag {
     pub const SQLITE_RAW: u32 = 1 << 3;
     /// A SQLite database that was found damaged when it was stored.
     pub const SQLITE_DAMAGED: u32 = 1 << 4;
+    /// A SQLite database from which an adapter's rules left out rows or values.
+    pub const SQLITE_EDITED: u32 = 1 << 5;
 }
 
 /// One entry.
@@ -150,7 +152,7 @@ impl Pages {
         let format = PageFormat::new(self.size, self.reserved)?;
         let size = u64::from(self.size);
         let last = (at.checked_add(bytes.len() as u64)?) / size;
-        let whole = at % size == 0 && bytes.len() as u64 % size == 0;
+        let whole = at.is_multiple_of(size) && (bytes.len() as u64).is_multiple_of(size);
         (whole && u32::try_from(last).is_ok()).then_some(())?;
         Some((format, u32::try_from(at / size + 1).ok()?))
     }

@@ -93,7 +93,7 @@ pub(super) fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -
     }
     screen.note(format_args!(
         "dry run: {} to make, {} to replace, {} to set right, {} as they should be, {} to delete; \
-         {} to write, {} of it to fetch",
+         {} to write, {} to fetch",
         t.create,
         t.replace + t.patch,
         t.metadata,

@@ -1,5 +1,6 @@
 //! Captures of databases in every state, below the pipeline.
 
+mod edit;
 mod fallbacks;
 mod holds;
 mod shapes;
@@ -57,6 +58,7 @@ impl Case {
             budget: Budget::default(),
             turn: None,
             check: None,
+            edit: None,
             ways: Ways { memory_bytes_max: 512 << 10, ..Ways::default() },
         }
     }

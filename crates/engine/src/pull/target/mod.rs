@@ -35,6 +35,9 @@ pub(crate) type Dir = Arc<OwnedFd>;
 /// Directories kept open at most: well below the usual limit of 1,024 descriptors.
 const DIRS_OPEN_MAX: usize = 128;
 
+/// What SQLite keeps beside a database. Not part of a snapshot, which holds a whole image.
+pub(crate) const SQLITE_SIDES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
+
 /// What a thing on the disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -188,12 +191,7 @@ impl Target {
     /// never blocks.
     pub(crate) fn open_file(&self, rel: &Rel) -> io::Result<File> {
         let (dir, name) = self.place(rel)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = open_beneath(dir.as_fd(), name, flags, Mode::empty())?;
-        if Facts::of(&fd)?.found != Found::File {
-            return Err(io::Error::other("not a regular file"));
-        }
-        Ok(File::from(fd))
+        open_file_at(dir.as_fd(), name)
     }
 
     /// What a symbolic link points to.
@@ -278,6 +276,16 @@ pub(crate) fn facts_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Fa
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Opens an existing regular file by one name, for reading and never through a link.
+pub(crate) fn open_file_at(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = open_beneath(dir, name, flags, Mode::empty())?;
+    if Facts::of(&fd)?.found != Found::File {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(File::from(fd))
 }
 
 /// Opens a directory by one name, never through a link.

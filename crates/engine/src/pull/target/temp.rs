@@ -8,11 +8,12 @@ use std::hash::BuildHasher as _;
 use std::hash::RandomState;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Dir, Facts, facts_at};
+use super::{Dir, Facts, SQLITE_SIDES, facts_at};
 
 /// How every temporary name begins; 16 hexadecimal digits follow.
 const PREFIX: &str = ".agent-backup-tmp-";
@@ -29,9 +30,10 @@ pub(crate) enum Over {
     Anything,
 }
 
-/// Does a pull use this name for its temporary files?
+/// Does a pull use this name for its temporary files, or SQLite for what belongs to one?
 pub(crate) fn is_temp_name(name: &[u8]) -> bool {
-    name.strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| {
+    let main = SQLITE_SIDES.iter().find_map(|side| name.strip_suffix(*side)).unwrap_or(name);
+    main.strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| {
         rest.len() == 16 && rest.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
@@ -110,6 +112,11 @@ impl Temp {
         self.name.as_bytes()
     }
 
+    /// A path to it, for SQLite, which takes no descriptors. It leads through no link.
+    pub(crate) fn path(&self) -> io::Result<PathBuf> {
+        Ok(path_of(&self.dir)?.join(&self.name))
+    }
+
     /// What it is.
     pub(crate) fn facts(&self) -> io::Result<Facts> {
         facts_at(self.dir.as_fd(), self.name())?.ok_or_else(|| Errno::NOENT.into())
@@ -162,4 +169,25 @@ impl Drop for Temp {
             let _ = rustix::fs::unlinkat(&self.dir, self.name.as_str(), AtFlags::empty());
         }
     }
+}
+
+/// Where an open directory is now.
+#[cfg(target_os = "linux")]
+fn path_of(dir: &Dir) -> io::Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+}
+
+/// Where an open directory is now.
+#[cfg(target_vendor = "apple")]
+fn path_of(dir: &Dir) -> io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let path = rustix::fs::getpath(dir)?;
+    Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
+}
+
+/// Where an open directory is now.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn path_of(_: &Dir) -> io::Result<PathBuf> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,5 +1,6 @@
 //! A snapshot in memory, and what a tree on the disk looks like.
 
+mod database;
 mod hostile;
 mod restore;
 mod trouble;
@@ -190,6 +191,11 @@ impl Content for Memory {
 
     fn matches(&self, block: &BlockId, plain: &[u8]) -> bool {
         blake3::hash(plain).as_bytes() == &block.0
+    }
+
+    fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
+        let content = self.blocks.get(block).and_then(|(_, block)| block.get(offset as usize..));
+        content.is_some_and(|content| content.starts_with(plain))
     }
 }
 

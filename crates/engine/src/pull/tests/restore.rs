@@ -533,7 +533,7 @@ fn a_hard_link_whose_first_name_is_left_out_brings_the_content() {
 fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
     let mut m = Memory::default();
     m.dir("r");
-    m.file("r/db", b"image").flags = repo::flag::SQLITE;
+    m.file("r/db", &database::image(1)).flags = repo::flag::SQLITE;
     let g = Ground::new();
     restore(&m, &g.options());
     // The database is as it was, but a log beside it holds later transactions.
@@ -546,6 +546,30 @@ fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
     assert_eq!(m.runs.lock().unwrap().len(), runs, "its content is here already");
     let names: Vec<String> = shapes(&g.target).into_keys().collect();
     assert_eq!(names, ["", "r", "r/db"]);
+}
+
+#[test]
+fn a_database_without_all_its_rows_that_replaces_another_says_so() {
+    let mut content = Memory::default();
+    content.dir("r");
+    for (name, flags) in [
+        ("r/edited", repo::flag::SQLITE_EDITED),
+        ("r/new", repo::flag::SQLITE_EDITED),
+        ("r/whole", 0),
+    ] {
+        content.file(name, b"image").flags = repo::flag::SQLITE | flags;
+    }
+    let ground = Ground::new();
+    fs::create_dir_all(ground.path("r")).unwrap();
+    for name in ["r/edited", "r/whole"] {
+        fs::write(ground.path(name), "live").unwrap();
+    }
+    let report = restore(&content, &ground.options());
+    let told: Vec<&[u8]> = report.notices.iter().map(|notice| notice.path.as_slice()).collect();
+    assert_eq!(told, [b"r/edited"]);
+    assert!(report.notices[0].reason.contains("logins"), "{:?}", report.notices);
+    assert!(restore(&content, &ground.options()).notices.is_empty(), "nothing was replaced");
+    ground.check();
 }
 
 #[test]
