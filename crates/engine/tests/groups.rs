@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use adapters::{RowAction, RowRule};
 use engine::push::{PushOptions, PushRoot, Pushed, push};
 use engine::scan::{Filter, ScanRoot, Verdict};
 use engine::{Monitor, Problem, Progress};
@@ -31,6 +32,10 @@ impl Filter for Sessions {
     }
     fn leads_to_group(&self, rel: &[u8]) -> bool {
         rel != b"other"
+    }
+    fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
+        let logins = RowRule { table: "login".into(), rows: None, action: RowAction::Delete };
+        if rel == b"y.db" { vec![Arc::new(logins)] } else { Vec::new() }
     }
 }
 
@@ -348,6 +353,28 @@ fn a_database_that_can_only_be_copied_keeps_its_journal_and_is_told() {
     db.execute_batch("COMMIT").unwrap();
     let next = push_quietly(&bench);
     assert_eq!((next.consistent, next.problems.len()), (Some(true), 0));
+}
+
+#[test]
+fn what_must_be_left_out_of_a_member_is_left_out_of_it_in_a_group_too() {
+    let bench = bench();
+    let _db = catalogue(&bench);
+    let db = Connection::open(bench.source().join("y.db")).unwrap();
+    db.execute_batch("CREATE TABLE login(token TEXT); INSERT INTO login VALUES('hunter2-hunter2')")
+        .unwrap();
+    let told = push_quietly(&bench);
+    assert_eq!((told.consistent, told.read.len()), (Some(true), 2));
+    let files = bench.held(bench.store.clone(), &told.pushed.snapshot().id);
+    assert_eq!(files.len(), 2);
+    assert!(files.iter().all(|(_, bytes)| !bytes.windows(7).any(|part| part == b"hunter2")));
+
+    // none at all rather than with them, and then the group is not whole
+    drop(db);
+    fs::write(bench.source().join("y.db"), "hunter2, but no database").unwrap();
+    let told = push_with(&bench, &PushOptions::default(), &|_| {});
+    assert_eq!(told.consistent, Some(false));
+    let files = bench.held(bench.store.clone(), &told.pushed.snapshot().id);
+    assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["files/z.db"]);
 }
 
 #[test]
