@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use adapters::{RowAction, RowRule};
 use engine::push::{PushOptions, PushRoot, Pushed, push};
 use engine::scan::{Filter, ScanRoot, Verdict};
-use engine::{Monitor, Problem, Progress};
+use engine::{Clock, Monitor, Problem, Progress};
 use rusqlite::Connection;
 use store::MemoryStore;
 use support::Bench;
@@ -383,7 +383,9 @@ fn a_database_with_a_time_in_the_future_does_not_stop_the_push() {
     bench.clock.0.store(0, Ordering::Relaxed); // the real time
     drop(catalogue(&bench));
     say(&bench, "a.jsonl", "one\n");
-    let future = std::time::SystemTime::now() + std::time::Duration::from_secs(86_400 * 365);
+    let now = u64::try_from(bench.clock.now_nanos()).unwrap();
+    let future = std::time::Duration::from_nanos(now) + std::time::Duration::from_secs(86_400);
+    let future = std::time::UNIX_EPOCH + future;
     let file: &Path = &bench.source().join("z.db");
     fs::File::options().append(true).open(file).unwrap().set_modified(future).unwrap();
     assert_eq!(push_quietly(&bench).consistent, Some(true));
