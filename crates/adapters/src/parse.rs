@@ -21,7 +21,9 @@ use crate::rules::Lists;
 /// The version of the format that this program writes and the newest it reads.
 const VERSION: u64 = 1;
 
-const ADAPTER_KEYS: &[&str] = &["version", "id", "name", "homepage", "notes", "hint", "roots"];
+const ADAPTER_KEYS: &[&str] =
+    &["version", "id", "name", "homepage", "notes", "hint", "roots", "groups"];
+const GROUP_KEYS: &[&str] = &["name", "members"];
 const LIST_KEYS: &[&str] =
     &["include", "exclude", "secret_exclude", "sqlite", "rows", "volatile", "max_file_size"];
 const ROWS_KEYS: &[&str] = &["database", "table", "where", "delete", "redact"];
@@ -65,7 +67,7 @@ pub(crate) fn adapter(text: &str, origin: &str, source: Source) -> Result<Adapte
         None => return Err(top.missing("version", &format!("write version = {VERSION}"))),
     }
     top.only(ADAPTER_KEYS)?;
-    let adapter = Adapter {
+    let mut adapter = Adapter {
         id: top.name("id")?,
         name: top.required("name", "the agent's name as people write it")?,
         homepage: top.string("homepage")?,
@@ -75,6 +77,7 @@ pub(crate) fn adapter(text: &str, origin: &str, source: Source) -> Result<Adapte
         text: text.to_owned(),
         roots: roots(&top)?,
     };
+    groups(&top, &mut adapter.roots)?;
     Ok(adapter)
 }
 
@@ -92,6 +95,42 @@ fn roots(top: &Table<'_>) -> Result<Vec<RootSpec>, AdapterError> {
         return Err(top.missing("roots", "an adapter needs at least one [[roots]] table"));
     }
     Ok(roots)
+}
+
+/// Gives each `[[groups]]` table's members to the roots they are in.
+fn groups(top: &Table<'_>, roots: &mut [RootSpec]) -> Result<(), AdapterError> {
+    let mut names = HashSet::new();
+    for table in top.tables("groups", "groups.", "must be [[groups]] tables")? {
+        table.only(GROUP_KEYS)?;
+        let name = table.name("name")?;
+        if !names.insert(name.clone()) {
+            return Err(table.error_at("name", format!("'{name}' is used twice")));
+        }
+        let members = table.parsed("members", |text| member(text, roots))?;
+        let Some((first, _)) = members.first() else {
+            return Err(table.missing("members", "a group needs patterns such as 'home:*.db'"));
+        };
+        // Which of several roots would belong to the one that stands alone?
+        if members.iter().any(|(root, _)| roots[*root].several != roots[*first].several) {
+            let what = "the roots must all have several = true, or none of them";
+            return Err(table.error_at("members", what));
+        }
+        for (root, pattern) in members {
+            roots[root].lists.groups.push((name.clone(), pattern));
+        }
+    }
+    Ok(())
+}
+
+/// `home:*.db`: the root of that label, by its number, and the pattern.
+fn member(text: &str, roots: &[RootSpec]) -> Result<(usize, String), String> {
+    let Some((label, pattern)) = text.split_once(':') else {
+        return Err(format!("'{text}' must be the label of a root, ':' and a pattern"));
+    };
+    let Some(root) = roots.iter().position(|root| root.label == label) else {
+        return Err(format!("'{text}': no root has the label '{label}'"));
+    };
+    pattern::check(pattern).map(|()| (root, pattern.to_owned()))
 }
 
 fn root(table: &Table<'_>, label: String, earlier: &[RootSpec]) -> Result<RootSpec, AdapterError> {
@@ -169,6 +208,7 @@ fn lists(table: &Table<'_>, earlier: &[RootSpec]) -> Result<Lists, AdapterError>
         volatile: patterns("volatile")?,
         files,
         max_file_size: table.bytes("max_file_size")?,
+        groups: Vec::new(),
     })
 }
 

@@ -82,9 +82,10 @@ impl Adapter {
                             refused.push(Refused { label, path: site.path, why });
                         }
                     }
-                    Look::Found(real, rules) => {
+                    Look::Found(real, mut rules) => {
                         if !claims.iter().any(|claim| claim.covers(&real, &rules)) {
                             let label = unused(&mut labels, &self.label(spec, &site));
+                            self.name_groups(spec, &label, &mut rules);
                             claims.push(Claim { label, dir: site.path, real, rules });
                         }
                     }
@@ -137,6 +138,14 @@ impl Adapter {
             }
         }
         None
+    }
+
+    /// A group is one per agent, and where its roots are several, one per end of their labels.
+    fn name_groups(&self, spec: &RootSpec, label: &str, rules: &mut Arc<Rules>) {
+        if !spec.lists.groups.is_empty() {
+            let end = &label[self.id.len() + 1 + spec.label.len()..];
+            Arc::make_mut(rules).name_groups(|name| format!("{}/{name}{end}", self.id));
+        }
     }
 
     fn label(&self, spec: &RootSpec, site: &Site) -> String {

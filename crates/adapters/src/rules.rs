@@ -61,6 +61,8 @@ pub(crate) struct Lists {
     /// If there are any, the root is these files directly in its directory and nothing else.
     pub(crate) files: Vec<String>,
     pub(crate) max_file_size: Option<u64>,
+    /// Members of groups in this root: the group's name and a pattern. Groups stay together.
+    pub(crate) groups: Vec<(String, String)>,
 }
 
 /// The compiled rules of one root.
@@ -74,7 +76,31 @@ pub struct Rules {
     sqlite: GlobSet,
     rows: RowRules,
     volatile: Cover,
+    groups: Vec<Group>,
     carved: Vec<Carved>,
+}
+
+/// What of this root belongs to a group.
+#[derive(Debug, Clone)]
+struct Group {
+    name: String,
+    members: Cover,
+    ways: GlobSet,
+}
+
+impl Group {
+    fn compile(lists: &Lists) -> Result<Vec<Self>, globset::Error> {
+        let of_one = |members: &[(String, String)]| {
+            let patterns: Vec<String> =
+                members.iter().map(|(_, pattern)| pattern.clone()).collect();
+            Ok(Self {
+                name: members[0].0.clone(),
+                members: Cover::compile(&patterns, Case::Exact)?,
+                ways: pattern::ways(&patterns)?,
+            })
+        };
+        lists.groups.chunk_by(|a, b| a.0 == b.0).map(of_one).collect()
+    }
 }
 
 impl Rules {
@@ -130,6 +156,7 @@ impl Rules {
             sqlite: sqlite.build()?,
             rows: RowRules::compile(&lists.rows)?,
             volatile: Cover::compile(&lists.volatile, Case::Exact)?,
+            groups: Group::compile(&lists)?,
             carved: Vec::new(),
             lists,
         })
@@ -192,6 +219,32 @@ impl Rules {
     /// Whether the agent deletes this by itself, so that a backup must not follow the deletion.
     pub fn volatile(&self, rel: &[u8]) -> bool {
         self.volatile.has(&Candidate::from_bytes(rel), false)
+    }
+
+    /// The group whose members are captured in one pass, if this file belongs to one: unique among
+    /// all agents, and the same name in every root that the group spans. The first group counts.
+    pub fn group(&self, rel: &[u8]) -> Option<&str> {
+        let path = Candidate::from_bytes(rel);
+        self.groups.iter().find(|group| group.members.has(&path, false)).map(|g| g.name.as_str())
+    }
+
+    /// Whether members of a group may lie in this directory or below it; of the root itself, whether
+    /// there are groups at all.
+    pub fn leads_to_group(&self, rel: &[u8]) -> bool {
+        let path = Candidate::from_bytes(rel);
+        let leads =
+            |group: &Group| group.ways.is_match_candidate(&path) || group.members.has(&path, true);
+        if rel.is_empty() { !self.groups.is_empty() } else { self.groups.iter().any(leads) }
+    }
+
+    /// Gives the groups their full names.
+    pub(crate) fn name_groups(&mut self, full: impl Fn(&str) -> String) {
+        for (name, _) in &mut self.lists.groups {
+            *name = full(name);
+        }
+        for group in &mut self.groups {
+            group.name = full(&group.name);
+        }
     }
 
     /// What of the rows of a database is left out, in this order. A file that has such rules may

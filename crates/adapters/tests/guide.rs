@@ -79,6 +79,9 @@ fn the_example_uses_what_the_guide_says_of_volatile_and_sizes() {
     assert!(root.rules.volatile(b"conversations/a.jsonl"));
     assert!(!root.rules.volatile(b"memories/a.md"));
     assert_eq!(root.rules.max_file_size(), Some(8 << 30));
+    assert_eq!(root.rules.group(b"conversations/a.jsonl"), Some("quill/conversations"));
+    assert_eq!(root.rules.group(b"quill.db"), Some("quill/conversations"));
+    assert_eq!(root.rules.group(b"memories/a.md"), None);
 }
 
 #[test]
@@ -95,4 +98,6 @@ fn the_key_reference_is_complete() {
     assert_eq!(documented("At the top of the file:"), known("version = 1\nx = 1"));
     let root = "version = 1\nid = 'x'\nname = 'X'\n[[roots]]\nx = 1";
     assert_eq!(documented("In a `[[roots]]` table."), known(root));
+    let group = format!("{}\nlabel = 'a'\nall = '~/x'\n[[groups]]\nx = 1", &root[..root.len() - 6]);
+    assert_eq!(documented("In a `[[groups]]` table:"), known(&group));
 }

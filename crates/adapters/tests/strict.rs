@@ -142,6 +142,58 @@ const IN_ROOTS: &[(&str, &str)] = &[
     ("all = '~/x'\nall = '~/y'", "my.toml:7: duplicate key"),
 ];
 
+/// Lines of a group that begins in line 7, and what is said of them.
+const IN_GROUPS: &[(&str, &str)] = &[
+    (
+        "name = 'g'\nmember = 'a:x'",
+        "my.toml:9: groups.member: unknown key; known here: name, members",
+    ),
+    (
+        "members = 'a:x'",
+        "my.toml:7: groups.name: is missing: a short name of a-z, 0-9, '.', '_' and '-'",
+    ),
+    (
+        "name = 'g'",
+        "my.toml:7: groups.members: is missing: a group needs patterns such as 'home:*.db'",
+    ),
+    (
+        "name = 'g'\nmembers = []",
+        "my.toml:7: groups.members: is missing: a group needs patterns such as 'home:*.db'",
+    ),
+    (
+        "name = 'g'\nmembers = [\n 'a:x',\n 'x',\n]",
+        "my.toml:11: groups.members: 'x' must be the label of a root, ':' and a pattern",
+    ),
+    ("name = 'g'\nmembers = 'b:x'", "my.toml:9: groups.members: 'b:x': no root has the label 'b'"),
+    (
+        "name = 'g'\nmembers = 'a:/x'",
+        "my.toml:9: groups.members: '/x' is absolute; patterns start inside the root",
+    ),
+    ("name = 'g'\nmembers = 'a:'", "my.toml:9: groups.members: is empty"),
+    (
+        "name = 'g'\nmembers = 'a:x'\n[[groups]]\nname = 'g'\nmembers = 'a:y'",
+        "my.toml:11: groups.name: 'g' is used twice",
+    ),
+    (
+        "name = 'g'\nmembers = ['a:x', 's:x']\n[[roots]]\nlabel = 's'\nseveral = true\nall = '~/x*'",
+        "my.toml:9: groups.members: the roots must all have several = true, or none of them",
+    ),
+];
+
+#[test]
+fn mistakes_in_a_group_are_named_with_line_and_key() {
+    for (lines, expected) in IN_GROUPS {
+        let text = with_line(&format!("all = '~/x'\n[[groups]]\n{lines}"));
+        assert_eq!(error(&text), *expected, "{lines}");
+    }
+    assert_eq!(
+        error(
+            "version = 1\nid = \"x\"\nname = \"X\"\ngroups = 1\n[[roots]]\nlabel = \"a\"\nall = '~/x'"
+        ),
+        "my.toml:4: groups: must be [[groups]] tables"
+    );
+}
+
 #[test]
 fn mistakes_in_a_root_are_named_with_line_and_key() {
     for (line, expected) in IN_ROOTS {
@@ -273,7 +325,7 @@ fn mistakes_above_the_roots_are_named_too() {
         ),
         (
             "version = 1\nid = 'x'\nname = 'X'\nroot = 1\nredact = 2\n",
-            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, hint, roots",
+            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, hint, roots, groups",
         ),
         (
             "version = 1\nid = 'x'\nname = 'X'\nnotes = 1\n",

@@ -34,6 +34,8 @@ pub trait Monitor: Sync {
     fn progress(&self, progress: &Progress);
     /// An item had a problem.
     fn problem(&self, problem: &Problem);
+    /// A file is about to be read: its full path.
+    fn reading(&self, _path: &[u8]) {}
 }
 
 /// Listens to nothing.

@@ -41,5 +41,5 @@ pub use pack::{
 };
 pub use pages::PageFormat;
 pub use repository::Repository;
-pub use snapshot::{PushStats, RootRecord, Snapshot};
+pub use snapshot::{GroupRecord, PushStats, RootRecord, Snapshot};
 pub use tree::{Entry, Kind, Pages, TreeBuilder, TreeRoot, Xattr, flag, path_order};

@@ -19,6 +19,18 @@ pub struct RootRecord {
     pub dir: Vec<u8>,
 }
 
+/// Files and databases that the adapter wants from one moment, and whether they are.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GroupRecord {
+    /// Its name: the agent and the group, such as `codex/sessions`.
+    #[n(0)]
+    pub name: String,
+    /// There was a moment at which all its members were what the snapshot holds.
+    #[n(1)]
+    pub consistent: bool,
+}
+
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
@@ -104,12 +116,20 @@ pub struct Snapshot {
     /// Why it was made, if not by a plain push: `safety` before a restore.
     #[n(16)]
     pub reason: Option<String>,
+    /// Groups of two members and more, sorted by name.
+    #[cbor(n(17), default, skip_if = "Vec::is_empty")]
+    pub groups: Vec<GroupRecord>,
 }
 
 impl Snapshot {
     /// Object name.
     pub fn object_name(id: &OpId) -> String {
         format!("snap/{id}")
+    }
+
+    /// No group is known to be from several moments.
+    pub fn is_consistent(&self) -> bool {
+        self.groups.iter().all(|group| group.consistent)
     }
 
     /// Agents the snapshot holds, sorted, each once.

@@ -262,6 +262,7 @@ mod tests {
             os: "linux".into(),
             home: None,
             reason: None,
+            groups: Vec::new(),
         }
     }
 

@@ -50,6 +50,14 @@ impl Filter for RulesFilter {
         self.0.max_file_size()
     }
 
+    fn group(&self, rel: &[u8]) -> Option<&str> {
+        self.0.group(rel)
+    }
+
+    fn leads_to_group(&self, rel: &[u8]) -> bool {
+        self.0.leads_to_group(rel)
+    }
+
     fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
         self.0.rows(rel)
     }

@@ -31,8 +31,17 @@ pub(crate) struct SnapshotRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<String>,
     roots: Vec<RootRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<GroupRecord>,
     tree: String,
     stats: StatsRecord,
+}
+
+/// Whether what an adapter wants from one moment is.
+#[derive(Debug, Serialize)]
+struct GroupRecord {
+    name: String,
+    consistent: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,6 +87,10 @@ impl From<&Snapshot> for SnapshotRecord {
             agent: root.agent.clone(),
             dir: json::Path::new(&root.dir),
         };
+        let group = |group: &repo::GroupRecord| GroupRecord {
+            name: group.name.clone(),
+            consistent: group.consistent,
+        };
         Self {
             id: s.id.hex(),
             time: time::rfc3339_nanos(s.finished_nanos),
@@ -92,6 +105,7 @@ impl From<&Snapshot> for SnapshotRecord {
             reason: s.reason.clone(),
             previous: s.previous.map(|id| id.hex()),
             roots: s.roots.iter().map(root).collect(),
+            groups: s.groups.iter().map(group).collect(),
             tree: s.tree.hex(),
             stats: (&s.stats).into(),
         }

@@ -24,6 +24,8 @@ use crate::scan::{Found, SourceRoot, Stat};
 pub(super) const SHARED_MEMORY: &str = "-shm";
 /// How long to wait at a time until a database was not written just now.
 const SETTLE: Duration = Duration::from_millis(5);
+/// Together as long as the coarsest times; a time in the future is not waited for.
+const SETTLE_TURNS_MAX: usize = 400;
 
 /// A database that was captured.
 pub(super) struct Captured {
@@ -52,7 +54,7 @@ impl FileReader<'_> {
             let how =
                 if before.is_closed() && attempt < TRIES_MAX { How::Closed } else { How::Live };
             if how == How::Closed {
-                self.let_settle(&before);
+                self.settle(&before.main.as_ref().map(Look::of).into_iter().collect::<Vec<_>>());
             }
             let edit = Edit::of(&job.rules);
             let turn = (attempt < TRIES_MAX).then_some(Moved::TURN);
@@ -86,12 +88,13 @@ impl FileReader<'_> {
         unreachable!("the last try takes no turns")
     }
 
-    /// Waits until a write from now on shows in the file's times.
-    fn let_settle(&self, look: &DatabaseLook) {
-        let look = look.main.as_ref().map(Look::of);
-        while look.is_some_and(|look| look.racy(self.cx.clock.now_nanos()))
-            && !self.cx.stop.load(Ordering::Relaxed)
-        {
+    /// Waits until a write from now on shows in the files' times.
+    pub(super) fn settle(&self, looks: &[Look]) {
+        for _ in 0..SETTLE_TURNS_MAX {
+            let now = self.cx.clock.now_nanos();
+            if !looks.iter().any(|look| look.racy(now)) || self.cx.stop.load(Ordering::Relaxed) {
+                return;
+            }
             std::thread::sleep(SETTLE);
         }
     }

@@ -15,6 +15,7 @@ mod collect;
 mod database;
 mod fates;
 mod groups;
+mod members;
 mod pages;
 mod probe;
 mod reader;
@@ -64,6 +65,8 @@ pub struct PushOptions {
     /// Packs uploaded at the same time, 32 MiB of memory each: one keeps a disk busy, a network
     /// wants two.
     pub uploads: usize,
+    /// Entries between the scan and the tree, at most: bounds what waits behind one large file.
+    pub window: u64,
     /// How long a locked database is waited for before it is copied as it lies.
     pub database_wait: Duration,
     /// Check the health of every database that is read: SQLite's `quick_check`.
@@ -86,6 +89,7 @@ impl Default for PushOptions {
             readers: cores.clamp(1, 4),
             sealers: cores,
             uploads: 1,
+            window: 1 << 16,
             database_wait: Duration::from_secs(5),
             check_databases: false,
             check_wait: Duration::from_secs(30),
@@ -144,6 +148,7 @@ pub fn push(
     if let Some((id, tree)) = current
         && !options.always
         && !options.reread
+        && session.snapshot(&id).is_ok_and(|snapshot| snapshot.is_consistent())
         && let Some(found) = probe::probe(session, &roots, options, monitor, cancel)?
         && found.tree == tree
         && is_current(session, &id)?
@@ -170,12 +175,15 @@ pub fn push(
             && tree == run.tree.id
             && !options.always
             && is_current(session, &current)?
+            && let snapshot = session.snapshot(&current)?
+            // the same files, and now it is sure that they belong together: worth a snapshot
+            && (snapshot.is_consistent() || snapshot.groups == run.groups)
         {
             op.finish_without_snapshot()?;
             state.unfinished = None;
             session.state.save(&state)?;
             run.rows.save(session);
-            return Ok(Pushed::Unchanged(Box::new(session.snapshot(&current)?), run.stats));
+            return Ok(Pushed::Unchanged(Box::new(snapshot), run.stats));
         }
         let snapshot = record(session, &state, &roots, options, &run, id, started_nanos);
         match op.commit(&snapshot)? {
@@ -301,5 +309,6 @@ fn record(
         os: session.machine.os.clone(),
         home: Some(session.machine.home.as_os_str().as_encoded_bytes().to_vec()),
         reason: options.reason.clone(),
+        groups: run.groups.clone(),
     }
 }

@@ -65,7 +65,7 @@ pub(super) fn probe(
                         return ControlFlow::Break(());
                     }
                 };
-                companions.note(&found, entry.flags);
+                companions.note(&found.path, entry.flags);
                 progress.files_found += 1;
                 progress.bytes_found += entry.size;
                 (progress.files_done, progress.bytes_done) =

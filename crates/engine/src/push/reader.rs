@@ -1,8 +1,9 @@
 //! Readers: one file after the other is opened, captured, cut and deduplicated.
 //!
-//! In: files that must be read. Out: their entries with pieces of blocks, to the collector. A file
+//! In: files that must be read, and groups of them (see `members`). Out: their entries with pieces of blocks, to the collector. A file
 //! that cannot be read is a problem, never the end of the push.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use super::collect::{Item, Message, ReadFile};
 use super::database::Captured;
 use super::fates::{Bond, Fates};
 use super::groups::Groups;
+use super::members::{Group, Members};
 use super::pages::sparse_blocks;
 use super::rows::{EditSeen, Look, Row};
 use crate::capture::gate;
@@ -27,8 +29,14 @@ use crate::clock::Clock;
 use crate::monitor::Problem;
 use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
 
+/// What one reader takes at a time.
+pub(super) enum Work {
+    File(Box<Job>),
+    Group(Group),
+}
+
 /// A file to read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Job {
     /// Its place in tree order.
     pub(super) place: u64,
@@ -66,6 +74,7 @@ const IDLE: Duration = Duration::from_millis(200);
 pub(super) struct Context<'a> {
     pub(super) dedup: &'a Dedup,
     pub(super) fates: &'a Fates,
+    pub(super) members: &'a Members,
     pub(super) roots: &'a [Option<SourceRoot>],
     pub(super) dirs: &'a [PathBuf],
     pub(super) cutter: &'a Cutter,
@@ -81,12 +90,14 @@ pub(super) struct Context<'a> {
     pub(super) files_read: &'a AtomicU64,
     pub(super) bytes_new: &'a AtomicU64,
     pub(super) problem: &'a (dyn Fn(Problem) + Sync),
+    /// Told before a file is read.
+    pub(super) reading: &'a (dyn Fn(&[u8]) + Sync),
     /// The groups of a database's image, from the cache.
     pub(super) groups: &'a (dyn Fn(&[u8]) -> Option<Vec<u8>> + Sync),
 }
 
 /// How reading a file ended.
-enum Outcome {
+pub(super) enum Outcome {
     Read(Box<ReadFile>),
     /// A further name of a file that is in the snapshot.
     Link(Vec<u8>, Box<Entry>),
@@ -100,6 +111,8 @@ pub(super) struct FileReader<'a> {
     files: Filler<'a>,
     pub(super) pages: Filler<'a>,
     buffer: Vec<u8>,
+    /// Problems of a file that may be read once more, until it is sure that they stay.
+    pub(super) held: RefCell<Option<Vec<Problem>>>,
 }
 
 impl<'a> FileReader<'a> {
@@ -109,16 +122,22 @@ impl<'a> FileReader<'a> {
             files: Filler::new(cx.dedup, block_bytes),
             pages: Filler::new(cx.dedup, page_block_bytes),
             buffer: Vec::new(),
+            held: RefCell::new(None),
         }
     }
 
     /// Reads files until there are no more. One that depends on a file another reader is at waits
     /// aside.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, jobs: &Receiver<Work>) {
         let mut aside: Vec<Job> = Vec::new();
         loop {
             match jobs.recv_timeout(IDLE) {
-                Ok(job) => aside.push(job),
+                Ok(Work::File(job)) => aside.push(*job),
+                Ok(Work::Group(group)) => {
+                    if self.group(group).is_none() {
+                        return;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.flush(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -188,10 +207,15 @@ impl<'a> FileReader<'a> {
     }
 
     pub(super) fn problem(&self, path: &[u8], what: String, notice: bool) {
-        (self.cx.problem)(Problem { path: path.to_vec(), what, notice });
+        let problem = Problem { path: path.to_vec(), what, notice };
+        match self.held.borrow_mut().as_mut() {
+            Some(held) => held.push(problem),
+            None => (self.cx.problem)(problem),
+        }
     }
 
-    fn file(&mut self, mut job: Job) -> Outcome {
+    pub(super) fn file(&mut self, mut job: Job) -> Outcome {
+        (self.cx.reading)(&job.path);
         let (mut again_soon, mut raw) = (false, 0);
         for attempt in 1.. {
             let seen_nanos = self.cx.clock.now_nanos();

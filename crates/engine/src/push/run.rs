@@ -11,13 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use adapters::RowRule;
 use chunker::{Cutter, Gear, Sizes};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use repo::{Entry, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag};
+use repo::{Entry, GroupRecord, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag};
 
 use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
 use super::database::{SHARED_MEMORY, Sniffed, is_shared_memory, sniff};
 use super::fates::{Bond, Fates};
-use super::reader::{Context, FileReader, Job, os_path};
+use super::members::{self, Meeting, Members};
+use super::reader::{Context, FileReader, Job, Work, os_path};
 use super::rows::{NewRows, Row, Rows};
 use super::upload::Uploads;
 use super::{PushOptions, PushRoot};
@@ -34,10 +35,8 @@ pub(super) struct Run {
     pub(super) tree: TreeRoot,
     pub(super) stats: PushStats,
     pub(super) rows: NewRows,
+    pub(super) groups: Vec<GroupRecord>,
 }
-
-/// Entries between the scan and the tree, at most: bounds what waits behind one large file.
-const WINDOW: u64 = 1 << 16;
 
 /// What the scan makes of an entry.
 pub(super) enum Decide {
@@ -114,7 +113,7 @@ pub(super) enum Captured {
     Pending,
 }
 
-/// Databases met so far. Their side files come later in tree order.
+/// Databases met so far, and those that are members of groups. Their side files come later.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     databases: HashMap<Vec<u8>, Captured>,
@@ -122,12 +121,17 @@ pub(super) struct Companions {
 
 impl Companions {
     /// Remembers a database by the flags of its entry.
-    pub(super) fn note(&mut self, found: &Found, flags: u32) {
+    pub(super) fn note(&mut self, path: &[u8], flags: u32) {
         if flags & flag::SQLITE != 0 {
-            self.databases.insert(found.path.clone(), Captured::Image);
+            self.databases.insert(path.to_vec(), Captured::Image);
         } else if flags & flag::SQLITE_RAW != 0 {
-            self.databases.insert(found.path.clone(), Captured::Raw);
+            self.databases.insert(path.to_vec(), Captured::Raw);
         }
+    }
+
+    /// Remembers a database that a reader gets.
+    pub(super) fn pending(&mut self, path: &[u8]) {
+        self.databases.insert(path.to_vec(), Captured::Pending);
     }
 
     /// The database this is a side file of.
@@ -156,7 +160,7 @@ impl Companions {
 }
 
 /// Suffixes of the files SQLite keeps beside a database.
-const SIDE_FILES: [&str; 3] = ["-wal", SHARED_MEMORY, "-journal"];
+pub(super) const SIDE_FILES: [&str; 3] = ["-wal", SHARED_MEMORY, "-journal"];
 
 /// The directory of a root of named files: it is not ours to describe.
 pub(super) fn is_bare_root(found: &Found, roots: &[ScanRoot]) -> bool {
@@ -186,9 +190,9 @@ struct Window {
 }
 
 impl Window {
-    fn wait_for_room(&self, place: u64, stop: &AtomicBool) {
+    fn wait_for_room(&self, place: u64, room: u64, stop: &AtomicBool) {
         let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
-        while place >= *emitted + WINDOW && !stop.load(Ordering::Relaxed) {
+        while place >= *emitted + room && !stop.load(Ordering::Relaxed) {
             let wait = std::time::Duration::from_millis(100);
             emitted =
                 self.moved.wait_timeout(emitted, wait).unwrap_or_else(PoisonError::into_inner).0;
@@ -250,10 +254,11 @@ pub(super) fn run(
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(session, op);
-    let fates = Fates::default();
+    let (fates, members) = (Fates::default(), Members::default());
     let context = Context {
         dedup: &dedup,
         fates: &fates,
+        members: &members,
         roots: &sources,
         dirs: &dirs,
         cutter: &cutter,
@@ -267,11 +272,12 @@ pub(super) fn run(
         files_read: &counts.files_read,
         bytes_new: &counts.bytes_new,
         problem: &problem,
+        reading: &|path| monitor.reading(path),
         groups: &|path| session.cache.as_ref()?.groups(path),
     };
     let tell = || monitor.progress(&counts.progress(&uploads));
     let collected = std::thread::scope(|scope| {
-        let (send_job, jobs) = bounded::<Job>(256);
+        let (send_job, jobs) = bounded::<Work>(256);
         for _ in 0..options.readers {
             let (context, jobs) = (&context, jobs.clone());
             scope.spawn(move || {
@@ -319,6 +325,7 @@ pub(super) fn run(
             window,
             counts,
             fates: &fates,
+            members: &members,
             problem: &problem,
         };
         let scanned = scope.spawn(move || scanning.run(scope)).join();
@@ -345,7 +352,7 @@ pub(super) fn run(
         problems: counts.problems.load(Ordering::Relaxed),
         entries_changed: counts.changed.load(Ordering::Relaxed),
     };
-    Ok(Run { tree, stats, rows })
+    Ok(Run { tree, stats, rows, groups: members.finish(&problem) })
 }
 
 /// An uploader's error explains why the collector was stopped; it may still be in the queue.
@@ -388,11 +395,12 @@ struct Scanning<'a> {
     cancel: &'a AtomicBool,
     stop: &'a AtomicBool,
     out: &'a Sender<Message>,
-    jobs: Sender<Job>,
+    jobs: Sender<Work>,
     index: &'a Index,
     window: &'a Window,
     counts: &'a Counts,
     fates: &'a Fates,
+    members: &'a Members,
     problem: &'a (dyn Fn(Problem) + Sync),
 }
 
@@ -401,8 +409,12 @@ impl<'a> Scanning<'a> {
     where
         'a: 'scope,
     {
+        let (mut owners, mut companions) = (Owners::new(), Companions::default());
+        if !self.groups(&mut owners, &mut companions)? {
+            return Ok(());
+        }
+        let companions = RefCell::new(companions);
         let mut rows = Rows::start(scope, self.session, self.options.reread);
-        let (mut owners, companions) = (Owners::new(), RefCell::new(Companions::default()));
         let mut place = 0;
         let scanned = scan::scan(
             self.roots,
@@ -418,11 +430,13 @@ impl<'a> Scanning<'a> {
                 if is_bare_root(&found, self.roots) {
                     return ControlFlow::Continue(());
                 }
-                self.window.wait_for_room(place, self.stop);
-                let row = rows.find(&found.path);
-                let flow = self.entry(place, found, row, &mut owners, companions);
+                self.window.wait_for_room(place, self.options.window, self.stop);
                 place += 1;
-                flow
+                if let Some(flow) = self.member(place - 1, &found) {
+                    return flow;
+                }
+                let row = rows.find(&found.path);
+                self.entry(place - 1, found, row, &mut owners, companions)
             },
             &mut |p| {
                 if companions.borrow().expects(&p) {
@@ -448,6 +462,69 @@ impl<'a> Scanning<'a> {
                 Err(e.into())
             }
         }
+    }
+
+    /// Sends the groups to the readers, ahead of everything else; false if nobody listens. They are
+    /// looked for by themselves, so that a group never waits for the scan to come by its members,
+    /// and the scan, whose window is small, never for a group that waits for it.
+    fn groups(&self, owners: &mut Owners, companions: &mut Companions) -> Result<bool> {
+        let found = members::find(self.roots, &self.options.scan, self.cancel, self.problem)
+            .inspect_err(|_| self.stop.store(true, Ordering::Relaxed))?;
+        for (name, found) in found {
+            let mut jobs = Vec::with_capacity(found.len());
+            for found in found {
+                let row = self.row(&found.path);
+                let (old, same) = match decide(&found, row, self.roots, owners) {
+                    Decide::Same(row) if self.is_reusable(&row) => (Some(row), true),
+                    Decide::Same(row) | Decide::Read(Some(row)) => (Some(row), false),
+                    Decide::Read(None) | Decide::Ready(_) => (None, false),
+                };
+                let flags = old.as_ref().map_or(0, |row| row.entry.flags);
+                let sqlite = if same {
+                    flags & flag::SQLITE != 0
+                } else {
+                    self.is_database(&found, row_rules(&found, self.roots).is_empty())
+                };
+                if same {
+                    companions.note(&found.path, flags);
+                } else if sqlite {
+                    companions.pending(&found.path);
+                    self.fates.announce(Bond::Database, &found.path);
+                }
+                jobs.push((self.job(0, found, old, sqlite, None, owners), same));
+            }
+            let group = self.members.group(name, jobs);
+            if self.jobs.send(Work::Group(group)).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The row of a file out of turn.
+    fn row(&self, path: &[u8]) -> Option<Row> {
+        let cache = self.session.cache.as_ref().filter(|_| !self.options.reread)?;
+        Row::decode(&cache.file(self.session.repo.keys(), path)?)
+    }
+
+    /// All blocks of the row may be named again.
+    fn is_reusable(&self, row: &Row) -> bool {
+        row.blocks().is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some()))
+    }
+
+    /// Tells a member its place, and sends it on if it is captured already. `None` if it is none.
+    fn member(&self, place: u64, found: &Found) -> Option<ControlFlow<()>> {
+        let (changed, message) = match self.members.meet(found, place, self.roots) {
+            Meeting::Stranger => return None,
+            Meeting::Member { changed, message } => (changed, message),
+        };
+        self.lost(found); // a further name that it got meanwhile is read by itself
+        self.counts.files_found.fetch_add(1, Ordering::Relaxed);
+        self.counts.bytes_found.fetch_add(found.stat.size, Ordering::Relaxed);
+        self.counts.changed.fetch_add(u64::from(changed), Ordering::Relaxed);
+        let same = if changed { 0 } else { found.stat.size };
+        self.counts.bytes_same.fetch_add(same, Ordering::Relaxed);
+        Some(flow(message.is_none_or(|message| self.out.send(message).is_ok())))
     }
 
     /// A file that is left out: further names of it must be read by themselves.
@@ -487,13 +564,8 @@ impl<'a> Scanning<'a> {
             Decide::Ready(entry) if bond.is_none() => return self.ready(place, found.path, *entry),
             Decide::Ready(_) => None,
             // unchanged, and all it needs may be reused
-            Decide::Same(row)
-                if bond.is_none()
-                    && row
-                        .blocks()
-                        .is_some_and(|b| b.iter().all(|id| self.index.get(id).is_some())) =>
-            {
-                companions.note(&found, row.entry.flags);
+            Decide::Same(row) if bond.is_none() && self.is_reusable(&row) => {
+                companions.note(&found.path, row.entry.flags);
                 self.counts.bytes_same.fetch_add(found.stat.size, Ordering::Relaxed);
                 return self.ready(place, found.path, row.entry);
             }
@@ -501,28 +573,40 @@ impl<'a> Scanning<'a> {
             Decide::Read(row) => row,
         };
         self.counts.changed.fetch_add(1, Ordering::Relaxed);
-        let rules = row_rules(&found, self.roots);
-        let sqlite = bond.is_none() && self.is_database(&found, rules.is_empty());
+        let ruled = !row_rules(&found, self.roots).is_empty();
+        let sqlite = bond.is_none() && self.is_database(&found, !ruled);
         if sqlite {
-            companions.databases.insert(found.path.clone(), Captured::Pending);
+            companions.pending(&found.path);
             self.fates.announce(Bond::Database, &found.path);
         }
         if found.link.is_none() && found.stat.nlink > 1 {
             self.fates.announce(Bond::Name, &found.path);
         }
-        let job = Job {
+        let job = self.job(place, found, old, sqlite, bond, owners);
+        flow(self.jobs.send(Work::File(Box::new(job))).is_ok())
+    }
+
+    fn job(
+        &self,
+        place: u64,
+        found: Found,
+        old: Option<Box<Row>>,
+        sqlite: bool,
+        bond: Option<(Bond, Vec<u8>)>,
+        owners: &mut Owners,
+    ) -> Job {
+        Job {
             place,
             rel: found.rel(&self.roots[found.root]).to_vec(),
             root: found.root,
             stat: found.stat,
             entry: scan::entry_metadata(&found, owners),
+            rules: row_rules(&found, self.roots),
             path: found.path,
             old,
             sqlite,
-            rules,
             bond,
-        };
-        flow(self.jobs.send(job).is_ok())
+        }
     }
 
     fn ready(&self, place: u64, path: Vec<u8>, entry: Entry) -> ControlFlow<()> {

@@ -68,6 +68,17 @@ pub trait Filter: Send + Sync {
     /// Regular files of more bytes are left out with a notice, except those judged
     /// [`Verdict::Sqlite`]: a filter that names a database wants it.
     fn max_file_size(&self) -> Option<u64>;
+    /// The group of this file, if it has one: what the roots call by the same name is captured in one
+    /// pass. Asked only for files that are stored.
+    fn group(&self, _rel: &[u8]) -> Option<&str> {
+        None
+    }
+    /// Whether files of a group may be in this directory or below it; of the root itself (empty),
+    /// whether there are groups at all.
+    fn leads_to_group(&self, _rel: &[u8]) -> bool {
+        false
+    }
+
     /// What of the rows of a database is left out. A file that has such rules is stored only as a
     /// database from which they were left out, or not at all.
     fn row_rules(&self, _rel: &[u8]) -> Vec<Arc<RowRule>> {

@@ -191,5 +191,6 @@ pub fn snapshot(id: OpId, tree: BlockId) -> Snapshot {
         os: "linux".into(),
         home: None,
         reason: None,
+        groups: Vec::new(),
     }
 }

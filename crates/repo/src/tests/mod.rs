@@ -154,6 +154,7 @@ fn snapshot_of(id: OpId, tree: crate::BlockId) -> Snapshot {
         os: "linux".into(),
         home: Some(b"/home/ann".to_vec()),
         reason: None,
+        groups: Vec::new(),
     }
 }
 
