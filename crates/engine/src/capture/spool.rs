@@ -18,8 +18,8 @@ use std::time::Duration;
 use aes_gcm_siv::aead::AeadInOut;
 use aes_gcm_siv::{Aes256GcmSiv, KeyInit, Nonce, Tag};
 
-/// Plaintext in memory at most: with one database per reader, four readers have 32 MiB.
-pub(super) const MEMORY_BYTES_MAX: usize = 8 << 20;
+/// Plaintext in memory at most: with one database per reader, four readers have 16 MiB.
+pub(super) const MEMORY_BYTES_MAX: usize = 4 << 20;
 /// Bytes a seal adds: the tag.
 const TAG_BYTES: usize = 16;
 /// How often a waiting producer asks whether to go on waiting.

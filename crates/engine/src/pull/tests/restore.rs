@@ -550,6 +550,11 @@ fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
 
 #[test]
 fn a_database_without_all_its_rows_that_replaces_another_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("db")).unwrap();
+    db.execute_batch("CREATE TABLE t(x)").unwrap();
+    drop(db);
+    let image = fs::read(dir.path().join("db")).unwrap();
     let mut content = Memory::default();
     content.dir("r");
     for (name, flags) in [
@@ -557,7 +562,7 @@ fn a_database_without_all_its_rows_that_replaces_another_says_so() {
         ("r/new", repo::flag::SQLITE_EDITED),
         ("r/whole", 0),
     ] {
-        content.file(name, b"image").flags = repo::flag::SQLITE | flags;
+        content.file(name, &image).flags = repo::flag::SQLITE | flags;
     }
     let ground = Ground::new();
     fs::create_dir_all(ground.path("r")).unwrap();
