@@ -74,7 +74,7 @@ pub(crate) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { hold: Duration::from_secs(30), log_bytes: 1 << 30 }
+        Self { hold: Duration::from_secs(1), log_bytes: 64 << 20 }
     }
 }
 

@@ -27,6 +27,10 @@ const COPY_BYTES: usize = 256 << 10;
 /// A parked file forgets a hash of fewer bytes than this: the state of a hash takes 2 KiB.
 const HASHED_BYTES_KEPT: u64 = 256 << 10;
 
+/// After so many bytes the system is told to begin to write them to the disk: so it has less to do
+/// when the file is whole and is made durable.
+const WRITE_BACK_BYTES: u64 = 16 << 20;
+
 /// Why a file was not written.
 pub(super) enum Failed {
     Local(io::Error),
@@ -75,6 +79,8 @@ pub(super) struct Writing<'r> {
     file: File,
     there: Option<File>,
     progress: Progress,
+    /// Bytes since the system was last told to write.
+    held_back: u64,
 }
 
 /// A file that is set aside.
@@ -103,7 +109,8 @@ impl<'r> Writing<'r> {
             missing: entry.size - copied,
         };
         let there = Self::open_there(run, index, place)?;
-        let mut writing = Self { run, index, entry, kept, temp, file, there, progress };
+        let mut writing =
+            Self { run, index, entry, kept, temp, file, there, progress, held_back: 0 };
         writing.advance()?;
         Ok(writing)
     }
@@ -129,7 +136,7 @@ impl<'r> Writing<'r> {
         let Parked { name, progress } = parked;
         let (temp, file) = Temp::resume(&dir, name)?;
         let there = Self::open_there(run, index, place)?;
-        Ok(Self { run, index, entry, kept, temp, file, there, progress })
+        Ok(Self { run, index, entry, kept, temp, file, there, progress, held_back: 0 })
     }
 
     /// Closes the file for a while.
@@ -228,9 +235,27 @@ impl<'r> Writing<'r> {
         } else {
             self.progress.early.insert(at, len);
         }
+        self.write_back(at, len);
         self.run.written_bytes.fetch_add(len, Ordering::Relaxed);
         self.run.monitor.event(Event::Bytes(len));
         Ok(())
+    }
+
+    /// Lets the system begin to write what came lately, without waiting for it.
+    fn write_back(&mut self, at: u64, len: u64) {
+        self.held_back += len;
+        if self.held_back < WRITE_BACK_BYTES {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            // On Linux this starts the write of dirty pages, and drops only clean ones. It is a
+            // hint: whether it was taken shows in nothing but time.
+            let start = (at + len).saturating_sub(self.held_back);
+            let len = std::num::NonZeroU64::new(self.held_back);
+            let _ = rustix::fs::fadvise(&self.file, start, len, rustix::fs::Advice::DontNeed);
+        }
+        self.held_back = 0;
     }
 
     /// Checks the whole, sets metadata, and hands it on.

@@ -89,7 +89,7 @@ impl Default for PushOptions {
             readers: cores.clamp(1, 4),
             sealers: cores,
             uploads: 1,
-            window: 1 << 16,
+            window: 1 << 15,
             database_wait: Duration::from_secs(5),
             check_databases: false,
             check_wait: Duration::from_secs(30),

@@ -243,7 +243,7 @@ pub(super) fn run(
     let scratch = session.state.captures();
     let scratch =
         Scratch::create(scratch.clone()).map_err(|e| Error::local("make", &scratch, e))?;
-    let permits = Arc::new(Permits::new(options.sealers + 2));
+    let permits = Arc::new(Permits::new(options.sealers + 1));
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
     let (counts, window, stop) = (Counts::default(), Window::default(), AtomicBool::new(false));
