@@ -279,7 +279,11 @@ fn extents_and_patches_that_do_not_fit_are_refused() {
     assert!(decode_extents(&encode_extents(&[extent(0, 0)])).is_none(), "nothing");
     let ids = [&varints(&[1])[..], &ID.0].concat();
     assert!(decode_extents(&[&ids[..], &varints(&[1, 2, 0, 5])].concat()).is_none(), "no such id");
-    assert!(decode_extents(&[&ids[..], &varints(&[1, 1, 0, 5])].concat()).is_none(), "a flag");
+    assert!(
+        decode_extents(&[&ids[..], &varints(&[1, 3, 0, 5])].concat()).is_none(),
+        "nor with a flag"
+    );
+    assert!(decode_extents(&[&ids[..], &varints(&[1, 1, 0, 5])].concat()).unwrap()[0].pages);
     assert!(decode_extents(&[&ids[..], &varints(&[1, 0, 0, 5, 9])].concat()).is_none(), "more");
     assert!(decode_extents(&[&ids[..], &varints(&[1, 0, 0, 5])].concat()).is_some());
 
