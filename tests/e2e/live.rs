@@ -1,9 +1,6 @@
 //! `kill -9` at random moments of pushes, while another process commits to the database that is
 //! pushed. Its owner notices nothing, nothing is left lying about, and what was acknowledged is the
 //! database as it was between two commits.
-//!
-//! Two hundred moments, some minutes:
-//! `cargo test -p agent-backup --test e2e -- --ignored killed_at_two_hundred`
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -44,7 +41,7 @@ impl Writer {
 
 /// No test: the process that [`Writer`] starts. Commits until nobody is there any more.
 #[test]
-#[ignore = "a part of the tests here"]
+#[ignore = "the writer of the tests here: cargo test -p agent-backup --test e2e live::"]
 #[expect(clippy::disallowed_methods, reason = "how the test tells its own child")]
 fn the_writer() {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
@@ -250,7 +247,7 @@ fn killed_while_an_agent_commits_the_database_and_what_was_acknowledged_are_whol
 }
 
 #[test]
-#[ignore = "minutes; see the head of the module"]
+#[ignore = "minutes: cargo test -p agent-backup --test e2e -- --ignored killed_at_two_hundred"]
 fn killed_at_two_hundred_moments_while_an_agent_commits() {
     killed_at(200);
 }

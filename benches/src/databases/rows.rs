@@ -92,7 +92,7 @@ impl Database {
         if self.counts.sessions == 0 || draws.below(40) == 0 {
             let (n, about) = (self.counts.sessions, self.prose.sentences(draws, 50));
             self.counts.sessions += 1;
-            let dir = format!("/home/dev/work/project-{:02}", n % 23);
+            let dir = format!("/home/dev/code/project-{:02}", n % 23);
             let now = self.now_ms();
             let sql = "INSERT INTO sessions VALUES(?1, ?2, ?3, ?4, ?4, 0)";
             run(&self.db, sql, params![self.session_id(n), about, dir, now])?;
@@ -254,7 +254,7 @@ impl Database {
             let (id, hash) = (uuid(draws), draws.next());
             let _ = write!(
                 value,
-                "{{\"uri\":\"file:///home/dev/work/src/{hash:08x}.rs\",\"id\":\"{id}\",\"original\":{code}}},"
+                "{{\"uri\":\"file:///home/dev/code/src/{hash:08x}.rs\",\"id\":\"{id}\",\"original\":{code}}},"
             );
         }
         value.push_str("],\"nonExistentFiles\":[],\"newlyCreatedFolders\":[]}");

@@ -161,8 +161,8 @@ fn what_an_agent_deletes_by_itself_is_known() {
         ("claude-code", "claude-code/home", "file-history/x/1", true),
         ("claude-code", "claude-code/home", "projects/-p/memory/MEMORY.md", false),
         ("claude-code", "claude-code/home", "history.jsonl", false),
-        ("gemini-cli", "gemini-cli/home", "tmp/work/chats/session-1.jsonl", true),
-        ("gemini-cli", "gemini-cli/home", "tmp/work/memory/MEMORY.md", false),
+        ("gemini-cli", "gemini-cli/home", "tmp/shop/chats/session-1.jsonl", true),
+        ("gemini-cli", "gemini-cli/home", "tmp/shop/memory/MEMORY.md", false),
     ];
     for (id, label, rel, expected) in volatile {
         let home = tempfile::tempdir().expect("tempdir");

@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use store::MemoryStore;
 use support::{Bench, Ears, root};
 
 const ROWS: i64 = 3_000;
+/// Names the database to the writer.
+const VARIABLE: &str = "CAPTURE_TEST_DATABASE";
 
 /// A writer in a process of its own. It ends when it is dropped.
 struct Writer {
@@ -29,12 +31,12 @@ impl Writer {
     fn start(path: &Path) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "another_process", "--ignored", "--nocapture"])
+            .env(VARIABLE, path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        writeln!(stdin, "{}", path.display()).unwrap();
+        let stdin = child.stdin.take().unwrap();
         let mut told = BufReader::new(child.stdout.take().unwrap()).lines();
         // it writes from now on
         assert!(told.any(|line| line.unwrap().contains("writing")));
@@ -49,15 +51,13 @@ impl Writer {
     }
 }
 
+/// No test: the process that [`Writer`] starts. It writes until its standard input ends.
 #[test]
-#[ignore = "run by other tests, which give it a path to read"]
+#[ignore = "the writer of the tests here: cargo test -p agent-backup-engine --test capture_processes"]
+#[expect(clippy::disallowed_methods, reason = "how the test tells its own child")]
 fn another_process() {
-    let mut path = String::new();
-    std::io::stdin().read_line(&mut path).unwrap();
-    if path.is_empty() {
-        return;
-    }
-    let db = Connection::open(path.trim_end()).unwrap();
+    let Some(path) = std::env::var_os(VARIABLE) else { return };
+    let db = Connection::open(path).unwrap();
     db.busy_timeout(Duration::from_secs(60)).unwrap();
     db.execute_batch("PRAGMA synchronous=OFF").unwrap();
     let stop = Arc::new(AtomicBool::new(false));

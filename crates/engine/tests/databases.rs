@@ -16,16 +16,8 @@ use repo::flag;
 use rusqlite::Connection;
 use store::MemoryStore;
 use support::text::Dice;
-use support::{Bench, Ears};
+use support::{Bench, Ears, bench_in_memory};
 use testkit::tree::assert_equal;
-
-fn bench() -> (Bench, Arc<MemoryStore>) {
-    let memory = Arc::new(MemoryStore::new());
-    let bench = Bench::new(memory.clone());
-    fs::create_dir_all(bench.source()).unwrap();
-    drop(bench.init());
-    (bench, memory)
-}
 
 /// Pushes without waiting long for locks.
 fn push_now(bench: &Bench) -> (Pushed, Vec<Problem>) {
@@ -109,7 +101,7 @@ impl Drop for Stop<'_> {
 
 /// Captures a database that somebody commits to all the time.
 fn captured_live(pragmas: &str) {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     bench.clock.0.store(0, Ordering::Relaxed); // the real time: writes are racy
     let path = bench.source().join("a.db");
     let db = database(&path, pragmas, 3_000);
@@ -172,7 +164,7 @@ fn a_database_with_a_journal_is_captured_while_somebody_commits() {
 #[test]
 fn a_closed_database_is_not_touched() {
     for mode in ["WAL", "DELETE"] {
-        let (bench, memory) = bench();
+        let (bench, memory) = bench_in_memory();
         let path = bench.source().join("a.db");
         drop(database(&path, &format!("PRAGMA journal_mode={mode}"), 500));
         let before = bench.tree();
@@ -189,7 +181,7 @@ fn a_closed_database_is_not_touched() {
 
 #[test]
 fn what_a_killed_process_left_in_its_log_is_in_the_image() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     // a copy of a live database with its log is what a kill leaves
     let live = bench.dir.path().join("live.db");
     let db = database(&live, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0", 100);
@@ -215,7 +207,7 @@ fn what_a_killed_process_left_in_its_log_is_in_the_image() {
 
 #[test]
 fn databases_of_every_shape_come_back_byte_for_byte() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     for bits in 9..=16 {
         let size = 1 << bits;
         let path = bench.source().join(format!("{size}.db"));
@@ -235,7 +227,7 @@ fn databases_of_every_shape_come_back_byte_for_byte() {
 
 #[test]
 fn broken_databases_are_copied_as_they_lie() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let whole = bench.dir.path().join("whole.db");
     drop(database(&whole, "", 300));
     let bytes = fs::read(&whole).unwrap();
@@ -261,7 +253,7 @@ fn broken_databases_are_copied_as_they_lie() {
 
 #[test]
 fn a_locked_database_is_copied_with_its_log_and_captured_once_it_is_free() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.db");
     let exclusive = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; \
                      PRAGMA wal_autocheckpoint=0";
@@ -287,7 +279,7 @@ fn a_locked_database_is_copied_with_its_log_and_captured_once_it_is_free() {
 
 #[test]
 fn only_what_changed_is_read_and_only_changed_pages_travel() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.db");
     let db = database(&path, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0", 45_000);
     db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();

@@ -6,30 +6,22 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::pull::{self, Overwrite, Placement, SnapshotContent};
 use engine::push::{PushOptions, Pushed, push};
-use engine::{Clock, Dirs, InitOptions, Problem, Session};
+use engine::{Dirs, InitOptions, Session};
 use repo::keys::{Kdf, SecretInput};
 use repo::{OpId, Snapshot};
 use rusqlite::Connection;
 use store::{MemoryStore, Store};
-use support::{Bench, Ears, machine, open_with, root};
+use support::{Bench, Ears, bench_in_memory, machine, push_while, root};
 use testkit::FaultStore;
 
 /// Stands in every row.
 const CANARY: &str = "CANARY-of-a-row";
-
-fn bench() -> (Bench, Arc<MemoryStore>) {
-    let memory = Arc::new(MemoryStore::new());
-    let bench = Bench::new(memory.clone());
-    fs::create_dir_all(bench.source()).unwrap();
-    drop(bench.init());
-    (bench, memory)
-}
 
 /// A database with a log that is folded in only when told, and one row for each of `rows`.
 fn database(path: &Path, rows: u32) -> Connection {
@@ -82,42 +74,9 @@ fn roll_back(bench: &Bench, session: &Session, snapshot: &Snapshot) {
     assert!(report.is_complete(), "{:?}", report.problems);
 }
 
-/// A clock that does something when a reader is about to open its first file: everything up to that
-/// file was scanned. The first two questions of a push are its start and its announcement.
-struct Trap {
-    asked: AtomicI64,
-    spring: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl std::fmt::Debug for Trap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Trap")
-    }
-}
-
-impl Clock for Trap {
-    fn now_nanos(&self) -> i64 {
-        if self.asked.fetch_add(1, Ordering::SeqCst) == 2
-            && let Some(spring) = self.spring.lock().unwrap().take()
-        {
-            spring();
-        }
-        engine::SystemClock.now_nanos() + 60_000_000_000
-    }
-}
-
-fn push_while(bench: &Bench, act: impl FnOnce() + Send + 'static) -> (Pushed, Vec<Problem>) {
-    let trap = Trap { asked: AtomicI64::new(0), spring: Mutex::new(Some(Box::new(act))) };
-    let session = open_with(bench.store.clone(), &bench.dirs(), Arc::new(trap)).unwrap();
-    let options = PushOptions { readers: 1, ..PushOptions::default() };
-    let ears = Ears::default();
-    let pushed = push(&session, &[bench.root()], &options, &ears, &AtomicBool::new(false));
-    (pushed.unwrap(), ears.0.into_inner().unwrap())
-}
-
 #[test]
 fn d1_a_push_after_a_roll_back_holds_what_is_there_now() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.db");
     let push = || bench.push(&bench.open().unwrap()).unwrap();
     let db = database(&path, 500);
@@ -176,7 +135,7 @@ fn d2_two_machines_with_one_name_for_their_databases_keep_their_own() {
 
 #[test]
 fn d4_a_new_repository_gets_the_whole_database_whatever_was_pushed_before() {
-    let (bench, _) = bench();
+    let (bench, _) = bench_in_memory();
     drop(database(&bench.source().join("a.db"), 500));
     bench.push(&bench.open().unwrap()).unwrap();
     let memory = Arc::new(MemoryStore::new());
@@ -191,7 +150,7 @@ fn d4_a_new_repository_gets_the_whole_database_whatever_was_pushed_before() {
 
 #[test]
 fn d5_a_file_that_grows_during_the_run_is_in_the_snapshot() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("live.jsonl");
     fs::write(&path, b"{\"line\":1}\n").unwrap();
     let grow = path.clone();
@@ -206,7 +165,7 @@ fn d5_a_file_that_grows_during_the_run_is_in_the_snapshot() {
 
 #[test]
 fn d6_a_restore_over_a_database_leaves_none_of_its_old_log() {
-    let (bench, _) = bench();
+    let (bench, _) = bench_in_memory();
     let path = bench.source().join("a.db");
     drop(database(&path, 300));
     let first = bench.push(&bench.open().unwrap()).unwrap();
@@ -235,7 +194,7 @@ fn d6_a_restore_over_a_database_leaves_none_of_its_old_log() {
 
 #[test]
 fn d7_data_in_the_log_is_not_lost() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.db");
     let db = database(&path, 1);
     db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
@@ -250,7 +209,7 @@ fn d7_data_in_the_log_is_not_lost() {
 
 #[test]
 fn d11_a_restore_never_writes_into_the_database_that_is_there() {
-    let (bench, _) = bench();
+    let (bench, _) = bench_in_memory();
     let path = bench.source().join("a.db");
     drop(database(&path, 300));
     let first = bench.push(&bench.open().unwrap()).unwrap();
@@ -269,7 +228,7 @@ fn d11_a_restore_never_writes_into_the_database_that_is_there() {
 #[test]
 fn f3_a_file_that_vanishes_aborts_nothing() {
     for name in ["a.db", "a.jsonl"] {
-        let (bench, memory) = bench();
+        let (bench, memory) = bench_in_memory();
         let gone = bench.source().join(name);
         drop(database(&gone, 50));
         drop(database(&bench.source().join("b.db"), 60));
@@ -282,7 +241,7 @@ fn f3_a_file_that_vanishes_aborts_nothing() {
 
 #[test]
 fn f4_a_locked_or_non_sqlite_db_aborts_nothing() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let at = |name: &str| bench.source().join(name);
     drop(database(&at("a-locked.db"), 40));
     let owner = Connection::open(at("a-locked.db")).unwrap();
@@ -311,7 +270,7 @@ fn f4_a_locked_or_non_sqlite_db_aborts_nothing() {
 
 #[test]
 fn f5_commits_do_not_restart_the_capture() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.db");
     let db = database(&path, 30_000);
     let (stop, commits) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -370,7 +329,7 @@ fn plaintext_below(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn f10_a_kill_leaves_no_plaintext_copy() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.db");
     let db = database(&path, 3_000);
     // a push that dies at any of its calls leaves what is on the disk at that moment

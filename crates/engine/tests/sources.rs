@@ -3,31 +3,21 @@
 
 mod support;
 
-use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use engine::Error;
 use engine::push::{PushOptions, Pushed, push};
-use engine::{Clock, Error, Problem};
 use store::MemoryStore;
 use support::text::{Dice, Writer};
-use support::{Bench, Ears, contents, files_below, root};
+use support::{Bench, Ears, bench_in_memory, contents, files_below, push_while, root};
 use testkit::Plant;
 use testkit::tree::assert_equal;
-
-fn bench() -> (Bench, Arc<MemoryStore>) {
-    let memory = Arc::new(MemoryStore::new());
-    let bench = Bench::new(memory.clone());
-    fs::create_dir_all(bench.source()).unwrap();
-    drop(bench.init());
-    (bench, memory)
-}
 
 fn made(bench: &Bench) -> Pushed {
     let (pushed, problems) = bench.push_heard().unwrap();
@@ -38,40 +28,6 @@ fn made(bench: &Bench) -> Pushed {
 
 fn held(bench: &Bench, memory: &Arc<MemoryStore>, pushed: &Pushed) -> Vec<(String, Vec<u8>)> {
     bench.held(memory.clone(), &pushed.snapshot().id)
-}
-
-/// A clock that does something when it is asked. The first two questions of a push are its start
-/// and its announcement; each further one comes from a reader that is about to open a file.
-struct Trap {
-    asked: AtomicI64,
-    spring: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl fmt::Debug for Trap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Trap")
-    }
-}
-
-impl Clock for Trap {
-    fn now_nanos(&self) -> i64 {
-        if self.asked.fetch_add(1, Ordering::SeqCst) == 2
-            && let Some(spring) = self.spring.lock().unwrap().take()
-        {
-            spring();
-        }
-        engine::SystemClock.now_nanos() + 60_000_000_000
-    }
-}
-
-/// Pushes, and does `act` after everything was scanned up to the first file and before that is opened.
-fn push_while(bench: &Bench, act: impl FnOnce() + Send + 'static) -> (Pushed, Vec<Problem>) {
-    let trap = Trap { asked: AtomicI64::new(0), spring: Mutex::new(Some(Box::new(act))) };
-    let session = support::open_with(bench.store.clone(), &bench.dirs(), Arc::new(trap)).unwrap();
-    let options = PushOptions { readers: 1, ..PushOptions::default() };
-    let ears = Ears::default();
-    let pushed = push(&session, &[bench.root()], &options, &ears, &AtomicBool::new(false));
-    (pushed.unwrap(), ears.0.into_inner().unwrap())
 }
 
 /// Stops a writing thread, also when the test fails.
@@ -89,7 +45,7 @@ fn file(name: &str, bytes: &[u8]) -> (String, Vec<u8>) {
 
 #[test]
 fn a_file_that_vanishes_after_the_scan_is_told_and_the_rest_is_kept() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let gone = bench.source().join("a");
     fs::write(&gone, b"here and gone").unwrap();
     fs::write(bench.source().join("b"), b"stays").unwrap();
@@ -102,7 +58,7 @@ fn a_file_that_vanishes_after_the_scan_is_told_and_the_rest_is_kept() {
 
 #[test]
 fn a_file_replaced_after_the_scan_is_read_as_what_it_became() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let (path, new) = (bench.source().join("a"), bench.dir.path().join("new"));
     fs::write(&path, b"old").unwrap();
     fs::write(&new, b"new content").unwrap();
@@ -113,7 +69,7 @@ fn a_file_replaced_after_the_scan_is_read_as_what_it_became() {
 
 #[test]
 fn a_file_replaced_by_a_link_is_never_followed() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let (path, secret) = (bench.source().join("a"), bench.dir.path().join("secret"));
     fs::write(&path, b"old").unwrap();
     fs::write(&secret, b"not part of the root").unwrap();
@@ -129,7 +85,7 @@ fn a_file_replaced_by_a_link_is_never_followed() {
 
 #[test]
 fn a_hard_link_whose_first_name_vanishes_keeps_its_content() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let first = bench.source().join("a");
     fs::write(&first, b"one file, three names").unwrap();
     fs::hard_link(&first, bench.source().join("b")).unwrap();
@@ -145,7 +101,7 @@ fn a_hard_link_whose_first_name_vanishes_keeps_its_content() {
 
 #[test]
 fn a_hard_link_whose_first_name_is_replaced_does_not_get_the_new_content() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let (first, new) = (bench.source().join("a"), bench.dir.path().join("new"));
     fs::write(&first, b"old content").unwrap();
     fs::hard_link(&first, bench.source().join("b")).unwrap();
@@ -159,7 +115,7 @@ fn a_hard_link_whose_first_name_is_replaced_does_not_get_the_new_content() {
 
 #[test]
 fn a_transcript_written_all_the_time_is_kept_up_to_some_moment() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("live.jsonl");
     let mut writer = Writer::new(31);
     fs::write(&path, writer.lines(3_000_000)).unwrap();
@@ -190,7 +146,7 @@ fn a_transcript_written_all_the_time_is_kept_up_to_some_moment() {
 
 #[test]
 fn a_file_rewritten_all_the_time_restores_as_it_was_read_and_is_told() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("restless");
     fs::write(&path, vec![0; 2_000_000]).unwrap();
     let stop = AtomicBool::new(false);
@@ -219,7 +175,7 @@ fn a_file_rewritten_all_the_time_restores_as_it_was_read_and_is_told() {
 
 #[test]
 fn odd_entries_come_back_as_they_were() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let mut plant = Plant::at(&bench.source()).unwrap();
     plant.file("plain", b"bytes").unwrap().mode("plain", 0o640).unwrap();
     plant.time("plain", 1_000_000, 123_456_789).unwrap();
@@ -255,7 +211,7 @@ fn set_mtime(path: &Path, secs: i64) {
 
 #[test]
 fn a_file_rewritten_with_the_same_size_and_time_is_never_taken_for_unchanged() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     // the real time: what is written is within the racy moment of each push
     bench.clock.0.store(0, Ordering::Relaxed);
     let path = bench.source().join("same-looking");
@@ -270,7 +226,7 @@ fn a_file_rewritten_with_the_same_size_and_time_is_never_taken_for_unchanged() {
 
 #[test]
 fn metadata_alone_uploads_no_content() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("a.jsonl");
     fs::write(&path, Writer::new(33).lines(400_000)).unwrap();
     fs::create_dir(bench.source().join("dir")).unwrap();
@@ -296,7 +252,7 @@ fn metadata_alone_uploads_no_content() {
 
 #[test]
 fn a_name_may_become_something_else_and_back() {
-    let (bench, memory) = bench();
+    let (bench, memory) = bench_in_memory();
     let path = bench.source().join("shifty");
     let text = Writer::new(35).lines(50_000);
     for round in 0..2 {
@@ -315,7 +271,7 @@ fn a_name_may_become_something_else_and_back() {
 
 #[test]
 fn a_missing_root_is_told_and_the_others_are_backed_up() {
-    let (bench, _) = bench();
+    let (bench, _) = bench_in_memory();
     fs::write(bench.source().join("kept"), b"kept").unwrap();
     let run = |roots: &[engine::push::PushRoot], ears: &Ears| {
         let cancel = AtomicBool::new(false);

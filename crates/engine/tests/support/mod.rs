@@ -18,7 +18,7 @@ use engine::push::{PushOptions, PushRoot, Pushed, push};
 use engine::scan::{Filter, ScanRoot, Verdict};
 use engine::{Clock, Dirs, InitOptions, Machine, Monitor, Problem, Progress, Session};
 use repo::keys::{Kdf, SecretInput};
-use store::Store;
+use store::{MemoryStore, Store};
 use testkit::Tree;
 
 /// Includes everything.
@@ -52,6 +52,50 @@ impl Monitor for Ears {
     fn problem(&self, problem: &Problem) {
         self.0.lock().unwrap().push(problem.clone());
     }
+}
+
+/// A clock that does something when a reader is about to open its first file: everything up to that
+/// file was scanned. The first two questions of a push are its start and its announcement.
+struct Trap {
+    asked: AtomicI64,
+    spring: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Trap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trap")
+    }
+}
+
+impl Clock for Trap {
+    fn now_nanos(&self) -> i64 {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == 2
+            && let Some(spring) = self.spring.lock().unwrap().take()
+        {
+            spring();
+        }
+        engine::SystemClock.now_nanos() + 60_000_000_000
+    }
+}
+
+/// Pushes, and does `act` after everything was scanned up to the first file and before that is
+/// opened.
+pub fn push_while(bench: &Bench, act: impl FnOnce() + Send + 'static) -> (Pushed, Vec<Problem>) {
+    let trap = Trap { asked: AtomicI64::new(0), spring: Mutex::new(Some(Box::new(act))) };
+    let session = open_with(bench.store.clone(), &bench.dirs(), Arc::new(trap)).unwrap();
+    let options = PushOptions { readers: 1, ..PushOptions::default() };
+    let ears = Ears::default();
+    let pushed = push(&session, &[bench.root()], &options, &ears, &AtomicBool::new(false));
+    (pushed.unwrap(), ears.0.into_inner().unwrap())
+}
+
+/// A bench with a repository in memory and an empty source.
+pub fn bench_in_memory() -> (Bench, Arc<MemoryStore>) {
+    let memory = Arc::new(MemoryStore::new());
+    let bench = Bench::new(memory.clone());
+    std::fs::create_dir_all(bench.source()).unwrap();
+    drop(bench.init());
+    (bench, memory)
 }
 
 pub struct Bench {

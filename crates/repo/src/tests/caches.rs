@@ -57,6 +57,23 @@ fn rows_come_back_in_tree_order_and_go() {
 }
 
 #[test]
+fn rows_are_written_while_others_are_read() {
+    // a push reads them all the way through, and writes new ones long before it is at the end
+    let local = local();
+    let cache = filled(&local);
+    let mut seen = 0;
+    cache.files(&keys(), |_| {
+        cache.update_files(&keys(), &[row("a/b", "new"), row("z", "more")], &[]);
+        cache.put_groups(b"a/b", b"groups");
+        seen += 1;
+        true
+    });
+    assert_eq!(seen, 3, "what it read is as it was when it began");
+    assert_eq!(file(&cache, "a/b").unwrap(), "new");
+    assert_eq!(cache.groups(b"a/b").unwrap(), b"groups");
+}
+
+#[test]
 fn other_users_cannot_read_the_paths_in_it() {
     let local = local();
     let cache = filled(&local);

@@ -1,7 +1,7 @@
 //! How long a transaction lasts, whom it stops, and what lies on disk meanwhile.
 
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use super::{CANARY, Case, add, capture, names};
 
 const WITH_LOG: &str = "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0";
 
+/// Names the database to the other process.
+const VARIABLE: &str = "CAPTURE_TEST_DATABASE";
+
 /// In another process: true if the log could not be put back to its beginning.
 fn is_pinned(path: &std::path::Path) -> bool {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let told = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "capture::tests::holds::another_process", "--ignored", "--nocapture"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+        .env(VARIABLE, path)
+        .output()
         .unwrap();
-    let path = path.as_os_str().as_encoded_bytes();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), path).unwrap();
-    let told = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
     match (told.contains("pinned=1"), told.contains("pinned=0")) {
         (true, false) => true,
         (false, true) => false,
@@ -30,14 +30,12 @@ fn is_pinned(path: &std::path::Path) -> bool {
     }
 }
 
+/// No test: the process that [`is_pinned`] starts.
 #[test]
-#[ignore = "run by other tests, which give it a path to read"]
+#[ignore = "the other process of the tests here: cargo test -p agent-backup-engine --lib holds"]
+#[expect(clippy::disallowed_methods, reason = "how the test tells its own child")]
 fn another_process() {
-    let mut path = String::new();
-    std::io::stdin().read_to_string(&mut path).unwrap();
-    if path.is_empty() {
-        return;
-    }
+    let Some(path) = std::env::var_os(VARIABLE) else { return };
     let db = Connection::open(path).unwrap();
     let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
     println!("pinned={busy}");
@@ -203,10 +201,9 @@ fn a_reader_that_leaves_ends_the_transaction() {
     assert!(!is_pinned(&case.db()));
 }
 
-/// Prints how long transactions last and how quick captures are; 1 GiB of disk for each journal mode:
-/// `cargo test --release -p agent-backup-engine --lib measure_holds -- --ignored --nocapture`
+/// Prints how long transactions last and how quick captures are; 1 GiB of disk for each journal mode.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p agent-backup-engine --lib measure_holds -- --ignored --nocapture"]
 fn measure_holds() {
     for mode in ["WAL", "PERSIST"] {
         let case = Case::new();
