@@ -51,6 +51,11 @@ impl<'r> Reader<'r> {
         Ok(Self::new(repo, cache, repo.load_index(cache, false)?))
     }
 
+    /// The index it reads through: loaded again meanwhile if blocks had moved.
+    pub(crate) fn into_index(self) -> Index {
+        self.index.into_inner().expect("no writer panics")
+    }
+
     /// Where a block is.
     pub fn location(&self, id: &BlockId) -> Option<Location> {
         self.index.read().expect("no reader panics").get(id).cloned()

@@ -158,6 +158,12 @@ impl Index {
         self.get(id).into_iter().chain(self.others.get(id).into_iter().flatten())
     }
 
+    /// Every place of every block.
+    pub(crate) fn each_place(&self, mut visit: impl FnMut(&Location)) {
+        self.blocks.iter().for_each(&mut visit);
+        self.others.values().flatten().for_each(visit);
+    }
+
     /// Where a chunk is: block, offset and length in its plaintext. [`Index::sort`] comes first.
     pub fn chunk(&self, id: &ChunkId) -> Option<(BlockNo, u32, u32)> {
         debug_assert!(self.sorted || self.chunks.is_empty(), "sort() comes before look-ups");

@@ -7,6 +7,8 @@ mod codec;
 pub mod config;
 mod error;
 mod fetch;
+mod forget;
+pub mod gc;
 mod id;
 mod index;
 pub mod keys;
@@ -24,6 +26,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub mod undelete;
 mod varint;
 
 pub use cache::{Cache, FileRow, key_of_path};

@@ -42,5 +42,7 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 pub const PATH_BYTES_MAX: usize = 32 << 10;
 /// A heartbeat rewrites `op/<id>` this often, in seconds (B2: few versions of one name).
 pub const HEARTBEAT_SECS: u64 = 15 * 60;
-/// A push lists every pack while there are at most this many: 20 pages of a listing.
-pub const PACKS_LISTED_MAX: usize = 20_000;
+/// Packs below this are small: a collector merges them.
+pub const PACK_SMALL_BYTES: u64 = 4 << 20;
+/// So many small packs may lie about before the smallest are merged.
+pub const PACKS_SMALL_MAX: usize = 64;

@@ -76,22 +76,32 @@ impl Map {
             return decode_extents(&self.inline)
                 .ok_or_else(|| Error::corrupt("content map", "its extents do not parse"));
         };
-        let bad = |id: &BlockId, what| Error::corrupt(format!("block {id}"), what);
-        let mut extents = decode_extents(&read(base)?)
-            .ok_or_else(|| bad(base, "the map's extents do not parse"))?;
+        let bad = |what| Error::corrupt(format!("block {base}"), what);
+        let extents =
+            decode_extents(&read(base)?).ok_or_else(|| bad("the map's extents do not parse"))?;
         let patches = self.patches.as_deref().unwrap_or_default();
         if patches.len() > MAP_PATCHES_MAX {
-            return Err(bad(base, "more patches than a map may have"));
+            return Err(bad("more patches than a map may have"));
         }
-        for id in patches {
-            extents = apply_patch(&extents, &read(id)?)
-                .ok_or_else(|| bad(id, "the patch does not fit its map"))?;
-            if extents.len() > MAP_EXTENTS_MAX {
-                return Err(bad(id, "more extents than a map may have"));
-            }
-        }
-        Ok(extents)
+        extend(extents, patches, read)
     }
+}
+
+/// The extents of a map after some more patches.
+pub(crate) fn extend(
+    mut extents: Vec<Extent>,
+    patches: &[BlockId],
+    mut read: impl FnMut(&BlockId) -> Result<Vec<u8>>,
+) -> Result<Vec<Extent>> {
+    let bad = |id: &BlockId, what| Error::corrupt(format!("block {id}"), what);
+    for id in patches {
+        extents = apply_patch(&extents, &read(id)?)
+            .ok_or_else(|| bad(id, "the patch does not fit its map"))?;
+        if extents.len() > MAP_EXTENTS_MAX {
+            return Err(bad(id, "more extents than a map may have"));
+        }
+    }
+    Ok(extents)
 }
 
 /// Appends an extent, merging it with the last one where it continues it.

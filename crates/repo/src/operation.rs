@@ -4,10 +4,8 @@
 //! P1  PUT op/<id>                         announce
 //! P2  LIST gc/, read new lists            C: condemned and quarantined packs
 //! P3  LIST index/, read new tables        I
-//! P4  LIST dead/                          X: operations that never committed and never will
-//!     LIST packs/, if I names at most 20,000 packs; else only packs/<owner>- of owners in X
-//!     reusable(block): some pack of I holds it that is not in C and that the LIST shows, or whose
-//!     owner is not in X where that was not listed
+//! P4  LIST packs/
+//!     reusable(block): some pack of I holds it that is not in C and that this LIST shows
 //! P5  PUT packs, then PUT index/0-<id>-<n>
 //! P7  PUT snap/<id>
 //! P8  GET kill/<id>: absent -> acknowledged; present -> in doubt: all again under a new id
@@ -16,7 +14,7 @@
 //! reuse: data blocks, nodes, maps and patches, also those of entries that were not read again.
 //! An operation is ended if `snap/`, `end/`, `dead/` or `forgot/` exists for it, or there is no `op/`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -24,9 +22,10 @@ use minicbor::{Decode, Encode};
 
 use crate::cache::Cache;
 use crate::error::Result;
-use crate::id::{MachineId, OpId, PackId};
+use crate::gc::lists::{Lists, Wanted};
+use crate::id::{MachineId, OpId};
 use crate::index::{self, Index, IndexObject};
-use crate::limits::{HEARTBEAT_SECS, INDEX_OBJECT_BYTES_TARGET, PACKS_LISTED_MAX};
+use crate::limits::{HEARTBEAT_SECS, INDEX_OBJECT_BYTES_TARGET};
 use crate::object::{self, ObjectKind};
 use crate::pack::PackTable;
 use crate::repository::Repository;
@@ -165,34 +164,25 @@ impl<'r> Operation<'r> {
         Ok(())
     }
 
-    /// P2, P3, P4: what may be reused. Packs are listed too, so that a pack that is gone or cut short
-    /// heals with the next push that meets its content. To be called once, right after the announcement.
+    /// P2, P3, P4: what may be reused. To be called once, right after the announcement.
+    ///
+    /// A block counts if an index table names a pack for it that is neither condemned nor
+    /// quarantined, and that a LIST begun after `gc/` was read shows with the length of the table.
+    /// So no table is ever believed about a pack: one that is gone or cut short heals with the next
+    /// push that meets its content.
     pub fn survey(&self, cache: Option<&Cache>) -> Result<Survey> {
-        let condemned = self.repo.condemned()?;
-        let objects = self.repo.index_objects(cache)?;
-        let dead: HashSet<OpId> = self.repo.ids_under("dead/")?.into_iter().collect();
-        let tables = || objects.iter().flat_map(|object| &object.packs);
-        let every = tables().count() <= PACKS_LISTED_MAX;
-        let prefixes: HashSet<String> = if every {
-            tables().take(1).map(|_| "packs/".to_owned()).collect()
-        } else {
-            let of_dead = tables().filter(|table| dead.contains(&table.op));
-            of_dead.map(|table| format!("packs/{}-", table.op)).collect()
-        };
-        let mut listed = HashSet::new();
-        for prefix in prefixes {
-            let items = self.repo.store().list(&prefix)?;
-            listed.extend(items.iter().filter_map(|item| {
-                PackId::from_object_name(&item.name).map(|pack| (pack, item.size))
-            }));
-        }
+        let unusable = Lists::read(self.repo, cache, Wanted::Packs)?.unusable_packs();
+        let mut tables = Vec::new();
+        self.repo.each_index_object(cache, &mut |listed| {
+            tables.extend(listed.object.packs);
+            Ok(())
+        })?;
+        let listed = if tables.is_empty() { HashMap::new() } else { self.repo.packs_listed()? };
         let mut index = Index::default();
-        for table in tables() {
+        for table in tables {
             let pack = table.pack();
-            let exists =
-                listed.contains(&(pack, table.bytes)) || !every && !dead.contains(&table.op);
-            if exists && !condemned.contains(&pack) {
-                index.add(table, true)?;
+            if listed.get(&pack) == Some(&table.bytes) && !unusable.contains(&pack) {
+                index.add(&table, true)?;
             }
         }
         index.sort();
@@ -202,22 +192,37 @@ impl<'r> Operation<'r> {
     /// P5, second half: publishes the tables of packs whose PUT was acknowledged, in one object or,
     /// if they are large, in several; the cache keeps what was written. Returns its bytes.
     pub fn put_index(&self, packs: Vec<PackTable>, cache: Option<&Cache>) -> Result<u64> {
+        self.put_index_at(0, packs, cache)
+    }
+
+    /// [`Operation::put_index`] at a level: merged tables have a higher one than those they replace.
+    pub(crate) fn put_index_at(
+        &self,
+        level: u8,
+        packs: Vec<PackTable>,
+        cache: Option<&Cache>,
+    ) -> Result<u64> {
         let (mut part, mut part_bytes, mut written) = (Vec::new(), 0, 0);
         for table in packs {
             let bytes = table.coded_len_max();
             if !part.is_empty() && part_bytes + bytes > INDEX_OBJECT_BYTES_TARGET {
-                written += self.put_index_object(std::mem::take(&mut part), cache)?;
+                written += self.put_index_object(level, std::mem::take(&mut part), cache)?;
                 part_bytes = 0;
             }
             part_bytes += bytes;
             part.push(table);
         }
-        Ok(written + self.put_index_object(part, cache)?)
+        Ok(written + self.put_index_object(level, part, cache)?)
     }
 
-    fn put_index_object(&self, packs: Vec<PackTable>, cache: Option<&Cache>) -> Result<u64> {
+    fn put_index_object(
+        &self,
+        level: u8,
+        packs: Vec<PackTable>,
+        cache: Option<&Cache>,
+    ) -> Result<u64> {
         let mut state = self.lock();
-        let name = index::object_name(0, &self.id, state.index_count);
+        let name = index::object_name(level, &self.id, state.index_count);
         state.index_count += 1;
         drop(state);
         let bytes: Bytes = object::seal_record(
@@ -250,11 +255,19 @@ impl<'r> Operation<'r> {
         )
         .into();
         self.repo.store().put(&name, vec![bytes.clone()])?;
+        let commit = if self.is_killed()? {
+            Commit::InDoubt
+        } else {
+            Commit::Acknowledged(*blake3::hash(&bytes).as_bytes())
+        };
+        Ok((commit, bytes))
+    }
+
+    /// True if somebody asked this operation to stop (P6).
+    pub fn is_killed(&self) -> Result<bool> {
         match self.repo.store().get(&format!("kill/{}", self.id)) {
-            Err(store::Error::NotFound { .. }) => {
-                Ok((Commit::Acknowledged(*blake3::hash(&bytes).as_bytes()), bytes))
-            }
-            Ok(_) => Ok((Commit::InDoubt, bytes)),
+            Err(store::Error::NotFound { .. }) => Ok(false),
+            Ok(_) => Ok(true),
             Err(e) => Err(e.into()),
         }
     }
@@ -284,25 +297,6 @@ pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
 }
 
 /// Whether an object of exactly this name is there: a listing by prefix also shows longer names.
-fn is_listed(repo: &Repository, name: &str) -> Result<bool> {
+pub(crate) fn is_listed(repo: &Repository, name: &str) -> Result<bool> {
     Ok(repo.store().list(name)?.iter().any(|item| item.name == name))
-}
-
-impl Repository {
-    /// Takes back the snapshot of an operation that was in doubt and was done again under another
-    /// id: a forget record first, so that nobody takes it for a loss.
-    pub fn withdraw(&self, op: &OpId) -> Result<()> {
-        let name = Snapshot::object_name(op);
-        let sealed = match self.store().get(&name) {
-            Err(store::Error::NotFound { .. }) => return Ok(()),
-            other => other?,
-        };
-        let snapshot: Snapshot =
-            object::open_record(self.keys(), self.id(), ObjectKind::Snapshot, &name, &sealed)?;
-        let record = format!("forgot/{op}");
-        let sealed =
-            object::seal_record(self.keys(), self.id(), ObjectKind::Snapshot, &record, &snapshot);
-        self.store().put(&record, vec![sealed.into()])?;
-        Ok(self.store().delete(&name)?)
-    }
 }

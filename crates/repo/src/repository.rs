@@ -8,12 +8,22 @@ use store::Store;
 use crate::cache::Cache;
 use crate::config::{Config, Params};
 use crate::error::{Error, Result};
-use crate::id::{OpId, PackId, RepoId};
+use crate::id::{OpId, RepoId};
 use crate::index::{self, Index, IndexObject};
 use crate::keys::{Keyring, Keys};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::object::{self, ObjectKind};
 use crate::snapshot::Snapshot;
+
+/// An index object as it was found.
+#[derive(Debug)]
+pub(crate) struct ListedIndex {
+    pub(crate) name: String,
+    pub(crate) level: u8,
+    /// Bytes of the object.
+    pub(crate) bytes: u64,
+    pub(crate) object: IndexObject,
+}
 
 /// An open repository.
 #[derive(Debug, Clone)]
@@ -81,52 +91,65 @@ impl Repository {
     /// Every index table there is, also of condemned packs: for reading.
     pub fn load_index(&self, cache: Option<&Cache>, with_chunks: bool) -> Result<Index> {
         let mut index = Index::default();
-        for object in self.index_objects(cache)? {
-            for table in &object.packs {
-                index.add(table, with_chunks)?;
-            }
-        }
+        self.each_index_object(cache, &mut |listed| {
+            listed.object.packs.iter().try_for_each(|table| index.add(table, with_chunks))
+        })?;
         index.sort();
         Ok(index)
     }
 
-    /// Lists and reads the index objects; those the cache has are not fetched again.
-    pub(crate) fn index_objects(&self, cache: Option<&Cache>) -> Result<Vec<IndexObject>> {
+    /// Lists and reads the index objects, one at a time; those the cache has are not fetched again.
+    /// Returns how many there were.
+    pub(crate) fn each_index_object(
+        &self,
+        cache: Option<&Cache>,
+        visit: &mut dyn FnMut(ListedIndex) -> Result<()>,
+    ) -> Result<usize> {
         let listed = self.store.list("index/")?;
-        let mut out = Vec::with_capacity(listed.len());
         for item in &listed {
-            if index::parse_name(&item.name).is_none() {
+            let Some((level, _, _)) = index::parse_name(&item.name) else {
                 return Err(Error::corrupt(&item.name, "its name is not that of an index object"));
-            }
-            if item.size > OBJECT_BYTES_MAX {
-                return Err(Error::corrupt(&item.name, "larger than any object of its kind"));
-            }
-            let read = |bytes: &[u8]| {
-                object::open_record(&self.keys, self.id(), ObjectKind::Index, &item.name, bytes)
             };
-            // another length in the store is another object, damaged or not: it is read again
-            if let Some(bytes) = cache.and_then(|c| c.object(&item.name))
-                && bytes.len() as u64 == item.size
-                && let Ok(object) = read(&bytes)
-            {
-                out.push(object);
-                continue;
-            }
-            let bytes = match self.store.get(&item.name) {
-                // compacted between LIST and GET: its successor holds the same rows
-                Err(store::Error::NotFound { .. }) => continue,
-                other => other?,
-            };
-            out.push(read(&bytes)?);
-            if let Some(cache) = cache {
-                cache.put_object(&item.name, &bytes);
-            }
+            // compacted between LIST and GET: its successor holds the same rows
+            let Some(object) = self.index_object(cache, &item.name, item.size)? else { continue };
+            visit(ListedIndex { name: item.name.clone(), level, bytes: item.size, object })?;
         }
         if let Some(cache) = cache {
             let names: HashSet<&str> = listed.iter().map(|item| item.name.as_str()).collect();
             cache.retain_objects("index/", &names);
         }
-        Ok(out)
+        Ok(listed.len())
+    }
+
+    /// Reads one index object of this length; `None` if it is gone.
+    pub(crate) fn index_object(
+        &self,
+        cache: Option<&Cache>,
+        name: &str,
+        size: u64,
+    ) -> Result<Option<IndexObject>> {
+        if size > OBJECT_BYTES_MAX {
+            return Err(Error::corrupt(name, "larger than any object of its kind"));
+        }
+        let read = |bytes: &[u8]| {
+            object::open_record(&self.keys, self.id(), ObjectKind::Index, name, bytes)
+        };
+        // another length in the store is another object, damaged or not: it is read again
+        if let Some(bytes) = cache.and_then(|c| c.object(name))
+            && bytes.len() as u64 == size
+            && let Ok(object) = read(&bytes)
+        {
+            return Ok(Some(object));
+        }
+        let bytes = match self.store.get(name) {
+            Err(store::Error::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        let object = read(&bytes)?;
+        if let Some(cache) = cache {
+            cache.put_object(name, &bytes);
+        }
+        Ok(Some(object))
     }
 
     /// Ids of all snapshots in the store, those of dead operations left out.
@@ -191,35 +214,4 @@ impl Repository {
         out.sort_by_key(|s| (s.finished_nanos, s.id));
         Ok(out)
     }
-
-    /// Packs that `gc/` names as condemned or quarantined.
-    pub(crate) fn condemned(&self) -> Result<HashSet<PackId>> {
-        let mut out = HashSet::new();
-        for item in self.store.list("gc/")? {
-            let name = item.name.as_str();
-            if let Some(pack) = name.strip_prefix("gc/bad-") {
-                out.insert(
-                    PackId::from_object_name(&format!("packs/{pack}"))
-                        .ok_or_else(|| Error::corrupt(name, "its name holds no pack"))?,
-                );
-            } else if name.strip_suffix(".d").is_some() {
-                let bytes = match self.store.get(name) {
-                    Err(store::Error::NotFound { .. }) => continue, // swept in between
-                    other => other?,
-                };
-                let list: CondemnedList =
-                    object::open_record(&self.keys, self.id(), ObjectKind::Gc, name, &bytes)?;
-                out.extend(list.packs.iter().map(|(op, n)| PackId { op: *op, n: *n }));
-            }
-        }
-        Ok(out)
-    }
-}
-
-/// The record of `gc/<oid>.d`: packs that are condemned, irrevocably.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
-#[cbor(map)]
-pub(crate) struct CondemnedList {
-    #[n(0)]
-    pub(crate) packs: Vec<(OpId, u32)>,
 }

@@ -41,7 +41,8 @@ fn limits() -> BTreeMap<&'static str, u64> {
         ENTRY_BYTES_MAX,
         PATH_BYTES_MAX,
         HEARTBEAT_SECS,
-        PACKS_LISTED_MAX,
+        PACK_SMALL_BYTES,
+        PACKS_SMALL_MAX,
     )
 }
 

@@ -11,7 +11,7 @@ use url::{Host, Url};
 use crate::answer::{Answer, Asked, Verdict, is_region, judge};
 use crate::http::Wire;
 use crate::retry::Failure;
-use crate::{Error, Result, Secret};
+use crate::{Error, Listing, Result, Secret};
 
 /// Backblaze's native API, which knows the S3 endpoint of a key.
 const B2_API: &str = "https://api.backblazeb2.com";
@@ -35,6 +35,22 @@ impl Endpoint {
     /// Backblaze B2.
     pub fn b2() -> Self {
         Self::B2 { api: B2_API.to_owned() }
+    }
+
+    /// What its operator promises of listings: Amazon S3 and Google Cloud Storage document that they
+    /// are strongly consistent; of Backblaze B2 no statement was found.
+    pub(crate) fn listing(&self) -> Listing {
+        match self {
+            Self::Aws => Listing::Documented,
+            Self::B2 { .. } => Listing::Unpublished,
+            Self::Url(base) => {
+                let host = check_url(base).ok().and_then(|url| url.host_str().map(str::to_owned));
+                let promised = |host: String| {
+                    host.ends_with(".amazonaws.com") || host == "storage.googleapis.com"
+                };
+                if host.is_some_and(promised) { Listing::Documented } else { Listing::Unpublished }
+            }
+        }
     }
 
     /// Whether everything about this endpoint stays on this machine.

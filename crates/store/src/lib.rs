@@ -57,6 +57,17 @@ pub struct Item {
     pub modified: SystemTime,
 }
 
+/// Whether a listing is known to show every object that was acknowledged before it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// It is on this machine.
+    Local,
+    /// The storage's documents promise it.
+    Documented,
+    /// Nothing is published; it is taken to, and collectors wait longer.
+    Unpublished,
+}
+
 /// A store of named objects. Names are relative, `/`-separated, of `[a-z0-9./-]`; no part of a name
 /// is empty or starts with a dot, and no name is a folder of another (anything else: [`Error::BadName`]).
 pub trait Store: Send + Sync + Debug {
@@ -74,6 +85,10 @@ pub trait Store: Send + Sync + Debug {
     fn delete(&self, name: &str) -> Result<()>;
     /// Where this store is, for messages: an address without secrets.
     fn address(&self) -> String;
+    /// What is known of its listings.
+    fn listing(&self) -> Listing {
+        Listing::Unpublished
+    }
     /// Requests and bytes so far, where they are counted because they cost.
     fn usage(&self) -> Usage {
         Usage::default()

@@ -28,7 +28,7 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::{Error, Item, Result, Store, name};
+use crate::{Error, Item, Listing, Result, Store, name};
 
 /// Where unfinished files live, under the root. Not an object name.
 const TEMP_FOLDER: &str = ".tmp";
@@ -215,6 +215,10 @@ impl Store for LocalStore {
             Err(e) if is_absent(&e) && !self.root_is_gone() => Ok(()),
             removed => removed.map_err(|e| self.error("delete", name, e)),
         }
+    }
+
+    fn listing(&self) -> Listing {
+        Listing::Local
     }
 
     fn address(&self) -> String {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{Error, Item, Result, Store, name};
+use crate::{Error, Item, Listing, Result, Store, name};
 
 /// Gives the time that a new object is stamped with.
 type Clock = dyn Fn() -> SystemTime + Send + Sync;
@@ -108,6 +108,10 @@ impl Store for MemoryStore {
         name::check(name)?;
         self.lock().remove(name);
         Ok(())
+    }
+
+    fn listing(&self) -> Listing {
+        Listing::Local
     }
 
     fn address(&self) -> String {

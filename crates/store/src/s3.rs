@@ -25,7 +25,7 @@ use crate::answer::{Asked, Verdict, judge, short};
 use crate::endpoint::{self, Endpoint, Place};
 use crate::http::{Counters, SEEN, Seen, Usage, Wire, root_cause};
 use crate::retry::{self, Failure};
-use crate::{Cancel, Error, Item, Result, Retry, Secret, Store, name};
+use crate::{Cancel, Error, Item, Listing, Result, Retry, Secret, Store, name};
 
 /// Requests of one store at a time (Backblaze counts requests per second).
 const IN_FLIGHT_MAX: usize = 16;
@@ -342,6 +342,10 @@ impl Store for S3Store {
             }
         });
         self.block(delete)
+    }
+
+    fn listing(&self) -> Listing {
+        self.config.endpoint.listing()
     }
 
     fn address(&self) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
-use store::{Error, Item, Result, Store, Usage};
+use store::{Error, Item, Listing, Result, Store, Usage};
 
 use crate::call::{Call, Verb, total};
 
@@ -177,6 +177,10 @@ impl Store for FaultStore {
 
     fn address(&self) -> String {
         self.inner.address()
+    }
+
+    fn listing(&self) -> Listing {
+        self.inner.listing()
     }
 
     fn usage(&self) -> Usage {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use store::{Item, Result, Store, Usage};
+use store::{Item, Listing, Result, Store, Usage};
 
 use crate::call::{Call, Verb, total};
 
@@ -119,6 +119,10 @@ impl Store for RecordingStore {
 
     fn address(&self) -> String {
         self.inner.address()
+    }
+
+    fn listing(&self) -> Listing {
+        self.inner.listing()
     }
 
     fn usage(&self) -> Usage {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::{Cancel, Item, Result, Store, Usage};
+use store::{Cancel, Item, Listing, Result, Store, Usage};
 
 use crate::call::total;
 
@@ -79,6 +79,10 @@ impl Store for SlowStore {
 
     fn address(&self) -> String {
         self.inner.address()
+    }
+
+    fn listing(&self) -> Listing {
+        self.inner.listing()
     }
 
     fn usage(&self) -> Usage {

@@ -199,7 +199,7 @@ pub fn push(
                 }
                 run.rows.save(session);
                 for old in doubtful {
-                    session.repo.withdraw(&old)?;
+                    session.repo.forget(&old)?;
                 }
                 return Ok(Pushed::Made(Box::new(snapshot)));
             }

@@ -8,13 +8,13 @@ use data_encoding::HEXLOWER;
 use serde_json::{Map as Object, Value, json};
 
 use super::{MACHINE, OP, REPO, file, keyring, snapshot_of};
+use crate::gc::lists::CondemnedList;
 use crate::index::{self, IndexObject};
 use crate::keys::{BlockKind, Keys};
 use crate::map::{Map, apply_patch, encode_patch};
 use crate::object::{self, ObjectKind};
 use crate::operation::{Mark, OpRecord};
 use crate::pack::{BlockRow, PackTable, SealedBlock, open_block, seal_block_with};
-use crate::repository::CondemnedList;
 use crate::tree::node::{Child, Node, NodeWriter};
 use crate::{
     BlockId, Codec, Entry, Extent, Kind, OpKind, PackId, PackWriter, Snapshot, TreeBuilder, Xattr,

@@ -5,6 +5,7 @@
 
 mod caches;
 mod damage;
+mod gc;
 mod golden;
 mod hostile;
 mod operations;
@@ -231,6 +232,17 @@ fn restore(repo: &Repository, cache: Option<&Cache>, id: &OpId) -> Result<Files>
         files.insert(path, content);
     }
     Ok(files)
+}
+
+/// Every table the index has.
+fn index_tables(repo: &Repository) -> Vec<crate::PackTable> {
+    let mut tables = Vec::new();
+    repo.each_index_object(None, &mut |listed| {
+        tables.extend(listed.object.packs);
+        Ok(())
+    })
+    .unwrap();
+    tables
 }
 
 #[test]

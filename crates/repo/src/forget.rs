@@ -1,0 +1,77 @@
+//! Forget: a snapshot stops to count, and no pack is touched.
+//!
+//! `forgot/<id>` holds the sealed snapshot, then `snap/<id>` is deleted. In this order: a snapshot
+//! that is gone without such a record was lost, and collectors stop there. Until a collector has
+//! swept what only it needed, [`crate::undelete`] brings it back.
+
+use crate::error::{Error, Result};
+use crate::id::{OpId, PackId};
+use crate::object::{self, ObjectKind};
+use crate::operation::is_listed;
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+
+/// Name of the record that a snapshot was forgotten.
+pub(crate) fn record_name(id: &OpId) -> String {
+    format!("forgot/{id}")
+}
+
+impl Repository {
+    /// Forgets a snapshot. One that is not there, or that is forgotten already, stays so; false then.
+    /// Also how an operation takes back a snapshot that was in doubt.
+    pub fn forget(&self, id: &OpId) -> Result<bool> {
+        let name = Snapshot::object_name(id);
+        let sealed = match self.store().get(&name) {
+            Err(store::Error::NotFound { .. }) => return Ok(false),
+            other => other?,
+        };
+        let snapshot: Snapshot =
+            object::open_record(self.keys(), self.id(), ObjectKind::Snapshot, &name, &sealed)?;
+        let record = record_name(id);
+        // a name is written once; who forgot it before us may have been stopped before the delete
+        if !is_listed(self, &record)? {
+            let sealed = object::seal_record(
+                self.keys(),
+                self.id(),
+                ObjectKind::Snapshot,
+                &record,
+                &snapshot,
+            );
+            self.store().put(&record, vec![sealed.into()])?;
+        }
+        self.store().delete(&name)?;
+        Ok(true)
+    }
+
+    /// A forgotten snapshot.
+    pub fn forgotten(&self, id: &OpId) -> Result<Snapshot> {
+        let name = record_name(id);
+        let sealed = match self.store().get(&name) {
+            Err(store::Error::NotFound { name }) => return Err(Error::Missing { object: name }),
+            other => other?,
+        };
+        let snapshot: Snapshot =
+            object::open_record(self.keys(), self.id(), ObjectKind::Snapshot, &name, &sealed)?;
+        if snapshot.id != *id {
+            return Err(Error::corrupt(&name, "it is another snapshot"));
+        }
+        Ok(snapshot)
+    }
+
+    /// Whether there is a record that this snapshot was forgotten.
+    pub fn is_forgotten(&self, id: &OpId) -> Result<bool> {
+        is_listed(self, &record_name(id))
+    }
+
+    /// Ids of the forgotten snapshots whose records are still there.
+    pub fn forgotten_ids(&self) -> Result<Vec<OpId>> {
+        self.ids_under("forgot/")
+    }
+
+    /// Packs a listing shows, with their lengths.
+    pub(crate) fn packs_listed(&self) -> Result<std::collections::HashMap<PackId, u64>> {
+        let items = self.store().list("packs/")?;
+        let pack = |item: &store::Item| Some((PackId::from_object_name(&item.name)?, item.size));
+        Ok(items.iter().filter_map(pack).collect())
+    }
+}

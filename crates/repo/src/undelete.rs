@@ -1,0 +1,83 @@
+//! Undelete: a forgotten snapshot comes back as a new push of its tree.
+//!
+//! No name comes back: the new snapshot has the id of a new operation. Everything its tree reaches
+//! counts as reuse and is checked as that of any push; what lies in condemned packs alone is moved
+//! out of them, as long as they are there. A block that is gone ends it: nothing was written then
+//! that counts.
+
+use std::collections::BTreeSet;
+
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::fetch::Reader;
+use crate::gc::index::Tables;
+use crate::gc::live::Live;
+use crate::gc::mover::{Moved, Mover};
+use crate::id::{BlockId, MachineId, OpId, PackId};
+use crate::index::Index;
+use crate::operation::{Commit, OpKind, Operation};
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+
+/// What the reason field of a snapshot says that was brought back.
+pub const REASON: &str = "undelete";
+
+/// Brings a forgotten snapshot back under the id `fresh`, which the caller wrote to its own state
+/// first. [`Commit::InDoubt`] means that somebody ended this operation: again, under another id.
+pub fn undelete(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    forgotten: &OpId,
+    fresh: OpId,
+    machine: MachineId,
+    now_secs: &dyn Fn() -> i64,
+) -> Result<(Commit, Snapshot)> {
+    repo.config().writable()?;
+    let old = repo.forgotten(forgotten)?;
+    let op = Operation::announce(repo, fresh, OpKind::Push, machine, now_secs())?;
+    let carried = op
+        .survey(cache)
+        .and_then(|survey| carry(repo, cache, &op, &survey.index, &old.tree, now_secs));
+    if let Err(error) = carried {
+        op.finish_without_snapshot()?;
+        return Err(match error {
+            Error::Missing { .. } => Error::NoSuchSnapshot(format!(
+                "{forgotten}: a collection has removed what only this snapshot needed"
+            )),
+            other => other,
+        });
+    }
+    let snapshot = Snapshot { id: fresh, reason: Some(REASON.to_owned()), ..old };
+    let (commit, _) = op.commit(&snapshot)?;
+    Ok((commit, snapshot))
+}
+
+/// Makes sure that the operation may rely on all that a tree reaches: `reusable` is what its survey
+/// allows, the rest is moved out of packs that nobody may rely on. [`Error::Missing`] names what is
+/// nowhere.
+pub(crate) fn carry(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    op: &Operation<'_>,
+    reusable: &Index,
+    tree: &BlockId,
+    now_secs: &dyn Fn() -> i64,
+) -> Result<Moved> {
+    let mut tables = Tables::read(repo, cache)?;
+    let reader = Reader::new(repo, cache, std::mem::take(&mut tables.index));
+    let mut live = Live::default();
+    live.add_tree(&reader, tree)?;
+    let index = reader.into_index();
+    let needed: BTreeSet<BlockId> =
+        live.iter().filter(|id| reusable.get(id).is_none()).copied().collect();
+    let packs: BTreeSet<PackId> =
+        needed.iter().flat_map(|id| index.places(id)).map(|at| at.pack).collect();
+    let mut mover = Mover::new(repo, cache, op, 0, now_secs);
+    tables.each_table_of(repo, cache, &packs, &mut |table| {
+        mover.take(table, &|id| needed.contains(id))
+    })?;
+    if let Some(left) = needed.iter().find(|id| !mover.has(id)) {
+        return Err(Error::Missing { object: format!("block {left}") });
+    }
+    Ok(mover.finish()?.0)
+}
