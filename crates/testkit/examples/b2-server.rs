@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release -p agent-backup-testkit --example b2-server -- BODIES-DIR
 //!
-//! Bodies lie in the directory. Prints the settings of a client, then serves until it is killed.
+//! Bodies lie in the directory. Prints the settings of a client, then serves until it is killed. For
+//! each line on standard input it prints the bytes it received and sent, and its requests by class.
 
 use std::path::PathBuf;
 
@@ -16,6 +17,14 @@ fn main() -> std::io::Result<()> {
     println!("export S3_TEST_ENDPOINT={}", server.url());
     println!("export S3_TEST_BUCKET={bucket} S3_TEST_REGION={region}");
     println!("export S3_TEST_KEY_ID={key_id} S3_TEST_SECRET={secret}");
+    for line in std::io::stdin().lines() {
+        line?;
+        let counts = server.counts();
+        println!(
+            "in {} out {} a {} b {} c {}",
+            counts.bytes_in, counts.bytes_out, counts.class_a, counts.class_b, counts.class_c
+        );
+    }
     loop {
         std::thread::park();
     }
