@@ -31,6 +31,8 @@ pub struct Pushed {
     pub told_bytes: Option<u64>,
     /// Requests to the bucket. A local repository has none to count.
     pub calls: Option<u64>,
+    /// For how long a live database was held at most, where the program tells.
+    pub held_ms: Option<u64>,
     /// Whether there was something to push.
     pub is_made: bool,
     /// The snapshot that is current now.
@@ -126,6 +128,7 @@ impl Ours {
             uploaded_bytes,
             told_bytes: document["stats"]["bytes_stored"].as_u64(),
             calls: requests.zip(self.requests()).map(|(old, new)| new.calls - old.calls),
+            held_ms: document["database_held_ms_max"].as_u64(),
             is_made: document["result"] == "made",
             snapshot: document["snapshot"]["id"].as_str().context("no snapshot id")?.to_owned(),
             said: said(&document),

@@ -1,5 +1,7 @@
 //! What a verb tells while it runs. The engine never prints.
 
+use std::time::Duration;
+
 /// Something that happened to one item and did not stop the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -36,6 +38,8 @@ pub trait Monitor: Sync {
     fn problem(&self, problem: &Problem);
     /// A file is about to be read: its full path.
     fn reading(&self, _path: &[u8]) {}
+    /// A live database was held in one transaction for this long: its log could not be reset then.
+    fn held(&self, _time: Duration) {}
 }
 
 /// Listens to nothing.

@@ -25,6 +25,8 @@ struct Document {
     result: &'static str,
     snapshot: SnapshotRecord,
     stats: StatsRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database_held_ms_max: Option<u64>,
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
 }
@@ -75,8 +77,9 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     let connection = open(args, context)?;
     let cancel = context.signals.graceful();
     let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
+    let held = meter.held_ms_max();
     let told = meter.finish();
-    report(&pushed.context("the push failed")?, &told, context)
+    report(&pushed.context("the push failed")?, held, &told, context)
 }
 
 /// Opens the repository; the embedded one is made on first use.
@@ -98,7 +101,12 @@ fn is_first_use(error: &anyhow::Error, which: &Which) -> bool {
     none && matches!(which, Which::Embedded(_))
 }
 
-fn report(pushed: &Pushed, told: &[Told], context: &Context<'_>) -> Result<Exit> {
+fn report(
+    pushed: &Pushed,
+    database_held_ms_max: Option<u64>,
+    told: &[Told],
+    context: &Context<'_>,
+) -> Result<Exit> {
     let screen = context.screen;
     let (snapshot, stats) = (pushed.snapshot(), pushed.stats());
     let problems = told.iter().filter(|one| !one.notice).count() as u64;
@@ -109,6 +117,7 @@ fn report(pushed: &Pushed, told: &[Told], context: &Context<'_>) -> Result<Exit>
             result: if made { "made" } else { "unchanged" },
             snapshot: snapshot.into(),
             stats: stats.into(),
+            database_held_ms_max,
             problems: records(told, false),
             notices: records(told, true),
         })?;

@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -36,6 +37,8 @@ pub(crate) struct Meter {
     /// Bytes written by a pull; bytes there are to do.
     written: AtomicU64,
     total: AtomicU64,
+    /// Longest hold of a live database, in microseconds; 0 if there was none.
+    held: AtomicU64,
     told: Mutex<Vec<Told>>,
 }
 
@@ -54,8 +57,15 @@ impl Meter {
             scanned: AtomicU64::new(0),
             written: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             told: Mutex::new(Vec::new()),
         }
+    }
+
+    /// For how many milliseconds a live database was held at most, if any was read.
+    pub(crate) fn held_ms_max(&self) -> Option<u64> {
+        let micros = self.held.load(Ordering::Relaxed);
+        (micros > 0).then(|| micros.div_ceil(1000))
     }
 
     /// Takes the bar away and hands over what was told.
@@ -125,6 +135,11 @@ impl engine::Monitor for Meter {
 
     fn problem(&self, problem: &engine::Problem) {
         self.tell(&problem.path, &problem.what, problem.notice);
+    }
+
+    fn held(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.held.fetch_max(micros, Ordering::Relaxed);
     }
 }
 

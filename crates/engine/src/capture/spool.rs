@@ -46,6 +46,8 @@ struct State {
     /// How it ended, until the reader is told.
     ended: Option<io::Result<()>>,
     file: Option<Arc<SealedFile>>,
+    /// For how long the database was held.
+    held: Duration,
     /// Where the next piece goes in the file, and its number.
     next: (u64, u64),
 }
@@ -108,6 +110,16 @@ impl Spool {
         }
         self.moved.notify_all();
         true
+    }
+
+    /// The database was let go, after this time.
+    pub(super) fn let_go(&self, held: Duration) {
+        self.lock().held = held;
+    }
+
+    /// For how long the database was held; zero while it is.
+    pub(super) fn held(&self) -> Duration {
+        self.lock().held
     }
 
     /// The end, or an error after the pieces that were put. What was told first stays.

@@ -192,10 +192,12 @@ impl Image {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// What the check found, if there was one, once SQLite has let the database go.
-    pub(crate) fn finish(mut self) -> Option<Health> {
+    /// What the check found, if there was one, once SQLite has let the database go; and for how long
+    /// it was held.
+    pub(crate) fn finish(mut self) -> (Option<Health>, Duration) {
         self.spool.ask(Vec::new());
-        self.thread.take().and_then(|thread| thread.join().ok().flatten())
+        let health = self.thread.take().and_then(|thread| thread.join().ok().flatten());
+        (health, self.spool.held())
     }
 }
 

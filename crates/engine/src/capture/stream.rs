@@ -58,6 +58,7 @@ impl Drop for Ends<'_> {
 
 fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
     let db = connect(&request.path, request.how, request.lock_wait).map_err(explain)?;
+    let since = Instant::now();
     let begun = Begun::begin(&db, request.ways).map_err(explain)?;
     let live = request.how == How::Live;
     if let Some(how) = request.ways.reflink
@@ -66,14 +67,15 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
         && let Ok(copy) = clone::clone(&request.path, &request.scratch, how)
     {
         drop(db);
+        spool.let_go(since.elapsed());
         return of_copy(&copy, request, spool);
     }
     if let Some(edit) = &request.edit {
-        return of_edit(db, edit, begun.first_page.is_some(), request, spool);
+        return of_edit((db, since), edit, begun.first_page.is_some(), request, spool);
     }
     let Begun { schema_error, first_page } = &begun;
     if first_page.is_none() {
-        return of_backup(db, request, spool);
+        return of_backup((db, since), request, spool);
     }
     let mut patience = Patience::of(request, begun.stops_its_writer());
     let turn = request.turn.filter(|_| live && begun.stops_its_writer());
@@ -93,6 +95,7 @@ fn capture(request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
         }),
     };
     drop(db); // ends the transaction
+    spool.let_go(since.elapsed());
     Ok(health)
 }
 
@@ -303,16 +306,24 @@ fn of_copy(copy: &Copy, request: &Request, spool: &Spool) -> io::Result<Option<H
         ways: Ways { reflink: None, ..request.ways },
         ..request.clone()
     };
-    capture(&ours, spool)
+    let held = spool.held();
+    let done = capture(&ours, spool);
+    spool.let_go(held); // nobody waits for the copy
+    done
 }
 
 /// Copies the database in one step into a private file, which has no name any more when it is read.
-fn of_backup(db: Connection, request: &Request, spool: &Spool) -> io::Result<Option<Health>> {
+fn of_backup(
+    (db, since): (Connection, Instant),
+    request: &Request,
+    spool: &Spool,
+) -> io::Result<Option<Health>> {
     let check = |time| health::check(&db, time, &|| spool.is_closed());
     let temp = tempfile::NamedTempFile::new_in(&request.scratch)?.into_temp_path();
     back_up(&db, &temp)?;
     let health = request.check.map(check);
     drop(db);
+    spool.let_go(since.elapsed());
     of_file(temp, request, spool)?;
     Ok(health)
 }
@@ -332,7 +343,7 @@ fn back_up(db: &Connection, to: &Path) -> io::Result<()> {
 /// Copies the database into a private file and leaves rows out of it. The file has a name only
 /// until that is done; should we be killed before, the next run removes it.
 fn of_edit(
-    db: Connection,
+    (db, since): (Connection, Instant),
     edit: &Edit,
     has_pages: bool,
     request: &Request,
@@ -346,6 +357,7 @@ fn of_edit(
         back_up(&db, &temp)?;
     }
     drop((db, file));
+    spool.let_go(since.elapsed());
     let check =
         |db: &Connection| request.check.map(|time| health::check(db, time, &|| spool.is_closed()));
     let (edited, health) = edit::edit(&temp, &edit.rules, &check)?;

@@ -106,14 +106,20 @@ impl FileReader<'_> {
         request: Request,
         known: Option<&Before>,
     ) -> io::Result<Option<(Content, Option<Health>)>> {
-        let path = request.path.clone();
+        let (path, live) = (request.path.clone(), request.how == How::Live);
         let mut image = Image::open(request)?;
         // SQLite opened whatever had the name then; what takes it from now on is another file
         if !DatabaseLook::of(&path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
         }
         let content = pages::cut(self.cx, &mut self.pages, &mut image, known)?;
-        Ok(content.map(|content| (content, image.finish())))
+        Ok(content.map(|content| {
+            let (health, held) = image.finish();
+            if live {
+                (self.cx.held)(held);
+            }
+            (content, health)
+        }))
     }
 
     /// What is known of the image before, unless it was none.

@@ -92,6 +92,8 @@ pub(super) struct Context<'a> {
     pub(super) problem: &'a (dyn Fn(Problem) + Sync),
     /// Told before a file is read.
     pub(super) reading: &'a (dyn Fn(&[u8]) + Sync),
+    /// Told for how long a live database was held.
+    pub(super) held: &'a (dyn Fn(Duration) + Sync),
     /// The groups of a database's image, from the cache.
     pub(super) groups: &'a (dyn Fn(&[u8]) -> Option<Vec<u8>> + Sync),
 }

@@ -273,6 +273,7 @@ pub(super) fn run(
         bytes_new: &counts.bytes_new,
         problem: &problem,
         reading: &|path| monitor.reading(path),
+        held: &|time| monitor.held(time),
         groups: &|path| session.cache.as_ref()?.groups(path),
     };
     let tell = || monitor.progress(&counts.progress(&uploads));

@@ -442,7 +442,7 @@ fn while_an_edited_image_is_read_its_file_has_no_name_and_parts_can_be_read_agai
     image.again(std::iter::once(4096..12_288).collect());
     std::io::Read::read_to_end(&mut image, &mut again).unwrap();
     assert!(again == first[4096..12_288]);
-    assert!(image.finish().is_none());
+    assert!(image.finish().0.is_none());
 }
 
 #[test]

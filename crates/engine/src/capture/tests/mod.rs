@@ -110,7 +110,7 @@ fn capture(request: Request) -> (Vec<u8>, Option<Health>) {
     let mut image = Image::open(request).unwrap();
     let mut bytes = Vec::new();
     image.read_to_end(&mut bytes).unwrap();
-    (bytes, image.finish())
+    (bytes, image.finish().0)
 }
 
 fn refused(request: Request) -> String {
