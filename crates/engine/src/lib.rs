@@ -3,6 +3,7 @@
 
 mod capture;
 mod clock;
+pub mod copy;
 mod error;
 mod monitor;
 pub mod pull;

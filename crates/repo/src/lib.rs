@@ -36,11 +36,12 @@ pub use fetch::Reader;
 pub use id::{BlockId, ChunkId, MachineId, OpId, PackId, RepoId, SlotId};
 pub use index::{BlockNo, Index, Location};
 pub use map::{
-    Extent, Layout, Map, decode_extents, encode_extents, extents_len, layout, push_extent,
+    Extent, Layout, Map, blocks_named, decode_extents, encode_extents, extents_len, layout,
+    push_extent, rename_blocks,
 };
 pub use operation::{Commit, Ended, OpKind, Operation, Survey, end_stale};
 pub use pack::{
-    BlockRow, PackTable, PackWriter, SealedBlock, open_block, read_trailer, seal_block,
+    BlockRow, PackTable, PackWriter, SealedBlock, chunk_lens, open_block, read_trailer, seal_block,
 };
 pub use pages::PageFormat;
 pub use repository::Repository;

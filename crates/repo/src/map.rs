@@ -20,6 +20,7 @@ use minicbor::{Decode, Encode};
 
 use crate::error::{Error, Result};
 use crate::id::BlockId;
+use crate::keys::BlockKind;
 use crate::limits::{
     BLOCK_PLAIN_BYTES_MAX, MAP_EXTENTS_MAX, MAP_INLINE_BYTES_MAX, MAP_PATCHES_MAX,
 };
@@ -154,6 +155,45 @@ pub fn decode_extents(mut input: &[u8]) -> Option<Vec<Extent>> {
     }
     let extents = take_extents(&mut input)?;
     input.is_empty().then_some(extents)
+}
+
+/// The blocks that a coded map or patch names, in their order, and where the first id stands.
+fn names(kind: BlockKind, coded: &[u8]) -> Option<(usize, Vec<BlockId>)> {
+    let mut input = coded;
+    if kind == BlockKind::Patch {
+        varint::take(&mut input)?;
+        for _ in 0..varint::take(&mut input)? {
+            varint::take(&mut input)?;
+            varint::take(&mut input)?;
+        }
+    }
+    if input.is_empty() {
+        return Some((coded.len(), Vec::new()));
+    }
+    let count = usize::try_from(varint::take(&mut input)?).ok()?;
+    let at = coded.len() - input.len();
+    let ids = varint::take_bytes(&mut input, count.checked_mul(BlockId::LEN)?)?;
+    Some((at, ids.chunks_exact(BlockId::LEN).filter_map(BlockId::from_slice).collect()))
+}
+
+/// The blocks that coded extents ([`BlockKind::Map`]) or a coded patch name; `None` if it is neither.
+pub fn blocks_named(kind: BlockKind, coded: &[u8]) -> Option<Vec<BlockId>> {
+    names(kind, coded).map(|(_, ids)| ids)
+}
+
+/// The same map or patch over blocks of other names: what is in another repository has other ids.
+pub fn rename_blocks(
+    kind: BlockKind,
+    coded: &[u8],
+    mut rename: impl FnMut(&BlockId) -> BlockId,
+) -> Option<Vec<u8>> {
+    let (mut at, ids) = names(kind, coded)?;
+    let mut out = coded.to_vec();
+    for id in ids {
+        out[at..at + BlockId::LEN].copy_from_slice(&rename(&id).0);
+        at += BlockId::LEN;
+    }
+    Some(out)
 }
 
 fn take_extents(input: &mut &[u8]) -> Option<Vec<Extent>> {
@@ -382,8 +422,25 @@ mod tests {
         }
 
         #[test]
+        fn a_renamed_map_or_patch_is_the_same_over_other_blocks(
+            old in arb_extents(),
+            new in arb_extents(),
+        ) {
+            let rename = |id: &BlockId| BlockId(id.0.map(|byte| byte + 100));
+            let renamed = |extents: &[Extent]| -> Vec<Extent> {
+                extents.iter().map(|e| Extent { block: rename(&e.block), ..*e }).collect()
+            };
+            let map = rename_blocks(BlockKind::Map, &encode_extents(&old), rename).unwrap();
+            prop_assert_eq!(&map, &encode_extents(&renamed(&old)));
+            let patch = encode_patch(&old, &new);
+            let patch = rename_blocks(BlockKind::Patch, &patch, rename).unwrap();
+            prop_assert_eq!(apply_patch(&renamed(&old), &patch).unwrap(), renamed(&new));
+        }
+
+        #[test]
         fn noise_is_refused_or_read_without_panic(bytes: Vec<u8>, old in arb_extents()) {
             let _ = decode_extents(&bytes);
+            let _ = blocks_named(BlockKind::Patch, &bytes);
             let _ = apply_patch(&old, &bytes);
         }
     }

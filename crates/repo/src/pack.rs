@@ -94,6 +94,15 @@ impl BlockRow {
     }
 }
 
+/// Lengths of chunks as a row codes them.
+pub fn chunk_lens(coded: &[u8]) -> Option<Vec<u32>> {
+    let (mut rest, mut out) = (coded, Vec::new());
+    while !rest.is_empty() {
+        out.push(varint::take_u32(&mut rest)?);
+    }
+    Some(out)
+}
+
 /// The first 16 bytes of the BLAKE3 of sealed bytes.
 pub(crate) fn sealed_hash(sealed: &[u8]) -> [u8; 16] {
     let mut out = [0; 16];

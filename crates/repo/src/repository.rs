@@ -1,6 +1,6 @@
 //! A repository that is open: its store, its configuration and its keys.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use store::Store;
@@ -8,9 +8,9 @@ use store::Store;
 use crate::cache::Cache;
 use crate::config::{Config, Params};
 use crate::error::{Error, Result};
-use crate::id::{OpId, RepoId};
+use crate::id::{BlockId, OpId, RepoId};
 use crate::index::{self, Index, IndexObject};
-use crate::keys::{Keyring, Keys};
+use crate::keys::{BlockKind, Keyring, Keys};
 use crate::limits::OBJECT_BYTES_MAX;
 use crate::object::{self, ObjectKind};
 use crate::snapshot::Snapshot;
@@ -43,6 +43,13 @@ impl Repository {
         }
         let config = Config::new(RepoId(crate::random::bytes()), params, created_secs)?;
         Ok(Self { store, config, keys: Keys::new(Keyring::random()) })
+    }
+
+    /// Like [`Repository::create`], with the keyring and sizes of another repository: blocks have the
+    /// same ids in both, so that each can mend the other.
+    pub fn create_like(store: Arc<dyn Store>, other: &Self, created_secs: u64) -> Result<Self> {
+        let made = Self::create(store, other.config.params, created_secs)?;
+        Ok(Self { keys: Keys::new(other.keys.keyring().clone()), ..made })
     }
 
     /// Writes `config`, the last object of a new repository.
@@ -96,6 +103,20 @@ impl Repository {
         })?;
         index.sort();
         Ok(index)
+    }
+
+    /// Lengths of the chunks of every data block, coded as in its row.
+    pub fn chunk_lengths(&self, cache: Option<&Cache>) -> Result<HashMap<BlockId, Vec<u8>>> {
+        let mut lengths = HashMap::new();
+        self.each_index_object(cache, &mut |listed| {
+            for row in listed.object.packs.into_iter().flat_map(|table| table.blocks) {
+                if row.kind == BlockKind::Data {
+                    lengths.entry(row.id).or_insert(row.chunk_lens);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(lengths)
     }
 
     /// Lists and reads the index objects, one at a time; those the cache has are not fetched again.

@@ -1,0 +1,373 @@
+//! Copy: snapshots of one repository into another, deduplicated.
+//!
+//! In: an open source, an open target, ids of snapshots. Out: the same trees in the target, each
+//! committed by an operation of its own, as a push. Blocks are opened, and sealed for the target; what it has
+//! already is only referred to. Chunks keep their borders, so that later pushes to the target
+//! deduplicate against them where the chunkers agree. With the same keyring in both repositories ids stay
+//! what they are.
+//!
+//! Each block is read once per run; memory is bounded by [`BLOCKS_AT_ONCE`] blocks and an id for each.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
+use repo::keys::BlockKind;
+use repo::limits::{PACK_MIXED_META_BYTES_MAX, PACKS_PER_INDEX};
+use repo::{
+    BlockId, ChunkId, Commit, Entry, Index, Map, OpId, OpKind, Operation, PackId, PackTable,
+    PackWriter, Reader, SealedBlock, Snapshot, TreeBuilder, blocks_named,
+    rename_blocks, seal_block,
+};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// Blocks that are opened and sealed together.
+const BLOCKS_AT_ONCE: usize = 8;
+/// Tries of a snapshot whose operation was ended by another client.
+const ATTEMPTS_MAX: usize = 3;
+
+/// What became of one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// In the source.
+    pub from: OpId,
+    /// In the target.
+    pub to: OpId,
+    /// It was there before.
+    pub was_there: bool,
+    /// Bytes stored in the target for it.
+    pub bytes_stored: u64,
+}
+
+/// Copies snapshots, oldest first. One that the target has (the same push of the same machine) is
+/// passed over.
+pub fn copy(
+    from: &Session,
+    to: &Session,
+    snapshots: &[Snapshot],
+    told: &mut dyn FnMut(&Copied),
+    cancel: &AtomicBool,
+) -> Result<Vec<Copied>> {
+    to.repo.config().writable()?;
+    if from.repo.id() == to.repo.id() {
+        let reason = "source and target are the same repository".to_owned();
+        return Err(repo::Error::Refused { reason }.into());
+    }
+    let _lock = to.state.lock()?;
+    let there: HashMap<_, OpId> = to.snapshots()?.iter().map(|s| (push_of(s), s.id)).collect();
+    let mut copier = Copier {
+        reader: Reader::open(&from.repo, from.cache.as_ref())?,
+        chunk_lens: from.repo.chunk_lengths(from.cache.as_ref())?,
+        to,
+        ids: HashMap::new(),
+        cancel,
+    };
+    let mut snapshots = snapshots.to_vec();
+    snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
+    let mut done: Vec<Copied> = Vec::new();
+    for snapshot in &snapshots {
+        let copied = match there.get(&push_of(snapshot)) {
+            Some(id) => Copied { from: snapshot.id, to: *id, was_there: true, bytes_stored: 0 },
+            None => {
+                let known = |id: &OpId| done.iter().find(|one| one.from == *id).map(|one| one.to);
+                let previous = snapshot.previous.as_ref().and_then(known);
+                copier.snapshot(snapshot, previous)?
+            }
+        };
+        told(&copied);
+        done.push(copied);
+    }
+    Ok(done)
+}
+
+/// What tells one push from every other, in whatever repository its snapshot is.
+fn push_of(snapshot: &Snapshot) -> ([u8; 16], u64, i64, i64) {
+    (snapshot.machine.0, snapshot.counter, snapshot.started_nanos, snapshot.finished_nanos)
+}
+
+struct Copier<'a> {
+    reader: Reader<'a>,
+    chunk_lens: HashMap<BlockId, Vec<u8>>,
+    to: &'a Session,
+    /// Ids of blocks in the target, by those in the source, as far as they are known.
+    ids: HashMap<BlockId, BlockId>,
+    cancel: &'a AtomicBool,
+}
+
+impl Copier<'_> {
+    fn snapshot(&mut self, snapshot: &Snapshot, previous: Option<OpId>) -> Result<Copied> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (to, id) = (self.to, OpId::random());
+            let mut state = to.state.load()?;
+            crate::push::finish_unfinished(to, &mut state)?;
+            state.unfinished = Some(id.hex());
+            to.state.save(&state)?;
+            let now = to.clock.now_secs();
+            let op = Operation::announce(&to.repo, id, OpKind::Push, to.machine_id, now)?;
+            let known = op.survey(to.cache.as_ref())?.index;
+            let mut packs = Packs::new(to, &op, &known);
+            let tree = self.tree(snapshot, &mut packs)?;
+            let bytes_stored = packs.finish()?;
+            let record = Snapshot { id, tree, previous, previous_hash: None, ..snapshot.clone() };
+            let (commit, _) = op.commit(&record)?;
+            state.unfinished = None;
+            to.state.save(&state)?;
+            match commit {
+                Commit::Acknowledged(_) => {
+                    return Ok(Copied {
+                        from: snapshot.id,
+                        to: id,
+                        was_there: false,
+                        bytes_stored,
+                    });
+                }
+                Commit::InDoubt => {
+                    to.repo.forget(&id)?;
+                }
+            }
+        }
+        Err(Error::Repo(repo::Error::Refused {
+            reason: "this copy was stopped by another client three times; try again later".into(),
+        }))
+    }
+
+    /// Brings a tree over: content first, then maps, then nodes.
+    fn tree(&mut self, snapshot: &Snapshot, packs: &mut Packs<'_>) -> Result<BlockId> {
+        let mut entries: Vec<(Vec<u8>, Entry)> = Vec::new();
+        let (mut blocks, mut seen) = (Vec::new(), HashSet::new());
+        self.reader.walk(&snapshot.tree, &mut |path, entry| {
+            entries.push((path, entry));
+            Ok(())
+        })?;
+        for (_, entry) in &entries {
+            for id in self.content(&entry.map)? {
+                if seen.insert(id) {
+                    blocks.push(id);
+                }
+            }
+        }
+        self.data(&blocks, packs)?;
+        let keys = self.to.repo.keys();
+        let mut tree = TreeBuilder::new(keys.tree_key());
+        for (path, mut entry) in entries {
+            entry.map = self.map(&entry.map, packs)?;
+            tree.push(&path, &entry, &mut |node| packs.meta(BlockKind::Node, &node))?;
+        }
+        Ok(tree.finish(&mut |node| packs.meta(BlockKind::Node, &node))?.id)
+    }
+
+    /// Data blocks that a map names and that are there. A base names blocks that its patches replaced;
+    /// those may be gone.
+    fn content(&self, map: &Map) -> Result<Vec<BlockId>> {
+        let mut out = Vec::new();
+        let mut add = |kind, coded: &[u8], owner: &str| -> Result<()> {
+            let named = blocks_named(kind, coded).ok_or_else(|| no_map(owner))?;
+            out.extend(named.into_iter().filter(|id| self.reader.location(id).is_some()));
+            Ok(())
+        };
+        if map.base.is_none() {
+            add(BlockKind::Map, &map.inline, "content map")?;
+        }
+        for (kind, id) in parts(map) {
+            add(kind, &self.reader.read(&id)?, &format!("block {id}"))?;
+        }
+        Ok(out)
+    }
+
+    /// Copies data blocks that the target does not have.
+    fn data(&mut self, blocks: &[BlockId], packs: &mut Packs<'_>) -> Result<()> {
+        let keys = self.to.repo.keys();
+        let missing = |id: &&BlockId| self.ids.get(*id).is_none_or(|theirs| !packs.has(theirs));
+        let wanted: Vec<BlockId> = blocks.iter().filter(missing).copied().collect();
+        for some in wanted.chunks(BLOCKS_AT_ONCE) {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
+            let plains = self.reader.read_all(some)?;
+            let known = &*packs;
+            let work = some.par_iter().zip(&plains).map(|(id, plain)| {
+                let theirs = keys.block_id(BlockKind::Data, plain);
+                if known.has(&theirs) {
+                    return Ok((*id, theirs, None));
+                }
+                let chunks = self.chunks(id, plain)?;
+                let block = self.seal(BlockKind::Data, plain, &chunks)?;
+                Ok((*id, theirs, Some(block)))
+            });
+            let sealed: Vec<(BlockId, BlockId, Option<SealedBlock>)> =
+                work.collect::<repo::Result<_>>()?;
+            for (id, theirs, block) in sealed {
+                self.ids.insert(id, theirs);
+                if let Some(block) = block {
+                    packs.put(block)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The chunks of a data block, with their ids in the target.
+    fn chunks(&self, id: &BlockId, plain: &[u8]) -> repo::Result<Vec<(ChunkId, u32)>> {
+        let what = || repo::Error::Corrupt {
+            object: format!("block {id}"),
+            what: "its chunks do not fit its content".to_owned(),
+        };
+        let coded = self.chunk_lens.get(id).ok_or_else(what)?;
+        let lens = repo::chunk_lens(coded).ok_or_else(what)?;
+        let (mut chunks, mut rest) = (Vec::with_capacity(lens.len()), plain);
+        for len in lens {
+            let (chunk, after) = rest.split_at_checked(len as usize).ok_or_else(what)?;
+            chunks.push((self.to.repo.keys().chunk_id(chunk), len));
+            rest = after;
+        }
+        if rest.is_empty() { Ok(chunks) } else { Err(what()) }
+    }
+
+    fn seal(
+        &self,
+        kind: BlockKind,
+        plain: &[u8],
+        chunks: &[(ChunkId, u32)],
+    ) -> repo::Result<SealedBlock> {
+        let to = &self.to.repo;
+        seal_block(to.keys(), to.id(), kind, plain, chunks, to.config().params.zstd_level)
+    }
+
+    /// The same map over the target's blocks.
+    fn map(&mut self, map: &Map, packs: &mut Packs<'_>) -> Result<Map> {
+        if map.base.is_none() {
+            let inline = self.renamed(BlockKind::Map, &map.inline, "content map")?;
+            return Ok(Map { inline, ..Map::default() });
+        }
+        let mut ids = Vec::new();
+        for (kind, id) in parts(map) {
+            if let Some(theirs) = self.ids.get(&id).filter(|theirs| packs.has(theirs)) {
+                ids.push(*theirs);
+                continue;
+            }
+            let coded = self.reader.read(&id)?;
+            let plain = self.renamed(kind, &coded, &format!("block {id}"))?;
+            let theirs = packs.meta(kind, &plain)?;
+            self.ids.insert(id, theirs);
+            ids.push(theirs);
+        }
+        let base = ids.remove(0);
+        let patches = Some(ids).filter(|ids| !ids.is_empty());
+        Ok(Map { base: Some(base), patches, ..Map::default() })
+    }
+
+    fn renamed(&self, kind: BlockKind, coded: &[u8], owner: &str) -> Result<Vec<u8>> {
+        // a block that is nowhere is needed by nobody, and keeps a name that nobody has
+        let name = |id: &BlockId| self.ids.get(id).copied().unwrap_or(*id);
+        rename_blocks(kind, coded, name).ok_or_else(|| no_map(owner))
+    }
+}
+
+/// The blocks a map consists of: its base, then its patches.
+fn parts(map: &Map) -> Vec<(BlockKind, BlockId)> {
+    let kind = |n| if n == 0 { BlockKind::Map } else { BlockKind::Patch };
+    map.own_blocks().enumerate().map(|(n, id)| (kind(n), *id)).collect()
+}
+
+fn no_map(owner: &str) -> Error {
+    let what = "it is no content map".to_owned();
+    repo::Error::Corrupt { object: owner.to_owned(), what }.into()
+}
+
+/// Packs of one operation on the target.
+struct Packs<'a> {
+    to: &'a Session,
+    op: &'a Operation<'a>,
+    known: &'a Index,
+    data: Option<PackWriter>,
+    meta: Option<PackWriter>,
+    count: u32,
+    written: HashSet<BlockId>,
+    tables: Vec<PackTable>,
+    bytes_stored: u64,
+}
+
+impl<'a> Packs<'a> {
+    fn new(to: &'a Session, op: &'a Operation<'a>, known: &'a Index) -> Self {
+        Self {
+            to,
+            op,
+            known,
+            data: None,
+            meta: None,
+            count: 0,
+            written: HashSet::new(),
+            tables: Vec::new(),
+            bytes_stored: 0,
+        }
+    }
+
+    fn has(&self, id: &BlockId) -> bool {
+        self.known.get(id).is_some() || self.written.contains(id)
+    }
+
+    /// Stores a node, map or patch unless it is there.
+    fn meta(&mut self, kind: BlockKind, plain: &[u8]) -> repo::Result<BlockId> {
+        let to = &self.to.repo;
+        let id = to.keys().block_id(kind, plain);
+        if !self.has(&id) {
+            let level = to.config().params.zstd_level;
+            self.put(seal_block(to.keys(), to.id(), kind, plain, &[], level)?)?;
+        }
+        Ok(id)
+    }
+
+    fn put(&mut self, block: SealedBlock) -> repo::Result<()> {
+        if !self.written.insert(block.row.id) {
+            return Ok(());
+        }
+        let (op, count) = (self.op.id(), &mut self.count);
+        let slot = if block.row.kind.is_meta() { &mut self.meta } else { &mut self.data };
+        let pack = slot.get_or_insert_with(|| {
+            *count += 1;
+            PackWriter::new(PackId { op, n: *count - 1 })
+        });
+        pack.push(block.row, &block.sealed);
+        if pack.is_full() {
+            let full = slot.take();
+            self.upload(full)?;
+        }
+        Ok(())
+    }
+
+    fn upload(&mut self, pack: Option<PackWriter>) -> repo::Result<()> {
+        let Some(pack) = pack else { return Ok(()) };
+        let to = &self.to.repo;
+        let (table, object) = pack.finish(to.keys(), to.id());
+        self.op.beat(self.to.clock.now_secs())?;
+        to.store().put(&table.pack().object_name(), vec![object])?;
+        self.bytes_stored += table.bytes;
+        self.tables.push(table);
+        if self.tables.len() >= PACKS_PER_INDEX { self.index() } else { Ok(()) }
+    }
+
+    fn index(&mut self) -> repo::Result<()> {
+        if !self.tables.is_empty() {
+            let tables = std::mem::take(&mut self.tables);
+            self.bytes_stored += self.op.put_index(tables, self.to.cache.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> repo::Result<u64> {
+        match (self.data.take(), self.meta.take()) {
+            (Some(mut data), Some(meta)) if meta.bytes() < PACK_MIXED_META_BYTES_MAX => {
+                data.absorb(meta);
+                self.upload(Some(data))?;
+            }
+            (data, meta) => {
+                self.upload(data)?;
+                self.upload(meta)?;
+            }
+        }
+        self.index()?;
+        Ok(self.bytes_stored)
+    }
+}

@@ -1,0 +1,145 @@
+//! Snapshots go to another repository and come back as they were.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use engine::copy::{Copied, copy};
+use engine::push::PushOptions;
+use engine::{Session, Silent};
+use store::{MemoryStore, Store};
+use support::{Bench, bench_in_memory};
+use testkit::{Failure, Fault, FaultStore};
+
+fn push(bench: &Bench) -> repo::OpId {
+    let session = bench.open().unwrap();
+    let options = PushOptions { always: true, ..PushOptions::default() };
+    let stop = AtomicBool::new(false);
+    let pushed = engine::push::push(&session, &[bench.root()], &options, &Silent, &stop);
+    pushed.unwrap().snapshot().id
+}
+
+fn copy_all(from: &Session, to: &Session) -> engine::Result<Vec<Copied>> {
+    let snapshots = from.snapshots()?;
+    copy(from, to, &snapshots, &mut |_| {}, &AtomicBool::new(false))
+}
+
+fn database(path: &std::path::Path, rows: std::ops::Range<u32>) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch("CREATE TABLE IF NOT EXISTS t(n INTEGER PRIMARY KEY, text BLOB)").unwrap();
+    db.execute_batch("BEGIN").unwrap();
+    for n in rows {
+        db.execute("INSERT INTO t VALUES(?1, randomblob(900))", [n]).unwrap();
+    }
+    db.execute_batch("COMMIT").unwrap();
+}
+
+/// Two pushes of a small one.
+fn two_pushes(bench: &Bench) -> Vec<(repo::OpId, testkit::Tree)> {
+    let of_round = |round: u8| {
+        std::fs::write(bench.source().join("talk.jsonl"), vec![b'a' + round; 9_000]).unwrap();
+        let id = push(bench);
+        (id, bench.restore(bench.store.clone(), &id))
+    };
+    (0..2).map(of_round).collect()
+}
+
+/// Three pushes of a tree that changes: a database, text that grows, files that go.
+fn three_pushes(bench: &Bench) -> Vec<(repo::OpId, testkit::Tree)> {
+    let source = bench.source();
+    let mut text = String::new();
+    (0..3_u32)
+        .map(|round| {
+            for n in 0..3_000 {
+                text.push_str(&format!("{{\"round\":{round},\"line\":{n}}}\n"));
+            }
+            std::fs::write(source.join("talk.jsonl"), &text).unwrap();
+            std::fs::write(source.join(format!("only-{round}")), vec![7; 3000]).unwrap();
+            if round > 0 {
+                std::fs::remove_file(source.join(format!("only-{}", round - 1))).unwrap();
+            }
+            database(&source.join("state.db"), round * 2_000..(round + 1) * 2_000);
+            let id = push(bench);
+            (id, bench.restore(bench.store.clone(), &id))
+        })
+        .collect()
+}
+
+#[test]
+fn every_snapshot_comes_back_from_the_copy_as_it_was() {
+    let (bench, _) = bench_in_memory();
+    let pushed = three_pushes(&bench);
+    let other = Bench::new(Arc::new(MemoryStore::new()));
+    let to = other.init();
+    let from = bench.open().unwrap();
+    let copied = copy_all(&from, &to).unwrap();
+    assert_eq!(copied.len(), 3);
+    for ((id, tree), copy) in pushed.iter().zip(&copied) {
+        assert_eq!(copy.from, *id);
+        assert_eq!(other.restore(other.store.clone(), &copy.to), *tree);
+    }
+    // what is there already is not copied again, and a later one brings only what is new
+    let before = other.store.list("packs/").unwrap().len();
+    assert!(copy_all(&from, &to).unwrap().iter().all(|one| one.was_there));
+    assert_eq!(other.store.list("packs/").unwrap().len(), before);
+    let bytes = |store: &dyn Store| -> u64 {
+        store.list("packs/").unwrap().iter().map(|item| item.size).sum()
+    };
+    let (ours, theirs) = (bytes(bench.store.as_ref()), bytes(other.store.as_ref()));
+    assert!(theirs * 10 <= ours * 11, "{theirs} bytes for {ours}");
+}
+
+#[test]
+fn a_copy_without_what_was_collected_at_the_source_is_whole() {
+    let (bench, _) = bench_in_memory();
+    let pushed = three_pushes(&bench);
+    let from = bench.open().unwrap();
+    from.repo().forget(&pushed[0].0).unwrap();
+    from.repo().forget(&pushed[1].0).unwrap();
+    let options = repo::gc::GcOptions {
+        accept_large: true,
+        ..repo::gc::GcOptions::for_listing(store::Listing::Local)
+    };
+    let id = repo::OpId::random();
+    repo::gc::collect(from.repo(), None, id, *from.machine_id(), &options, &|| 0, &|_| {}).unwrap();
+    let other = Bench::new(Arc::new(MemoryStore::new()));
+    let copied = copy_all(&bench.open().unwrap(), &other.init()).unwrap();
+    assert_eq!(copied.len(), 1);
+    assert_eq!(other.restore(other.store.clone(), &copied[0].to), pushed[2].1);
+}
+
+#[test]
+fn any_failure_of_a_copy_is_survived_and_a_second_one_brings_the_rest() {
+    let (bench, _) = bench_in_memory();
+    let pushed = two_pushes(&bench);
+    let target = MemoryStore::new();
+    let other = Bench::new(Arc::new(target.clone()));
+    drop(other.init());
+    for fault in [Fault::Fail(Failure::Unavailable), Fault::LoseAnswer, Fault::CrashAfter] {
+        for number in 1.. {
+            let disk = target.fork();
+            let faulty = Arc::new(FaultStore::at(Arc::new(disk.clone()), number, fault.clone()));
+            let from = bench.open().unwrap();
+            let done = other.open_on(faulty.clone()).and_then(|to| copy_all(&from, &to));
+            let to = other.open_on(Arc::new(disk.clone())).unwrap();
+            let copied = copy_all(&from, &to).unwrap();
+            for ((_, tree), copy) in pushed.iter().zip(&copied) {
+                let store = Arc::new(disk.clone());
+                assert_eq!(other.restore(store, &copy.to), *tree, "{fault:?} at {number}");
+            }
+            if done.is_ok() && faulty.calls() < number {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_repository_is_not_copied_into_itself() {
+    let (bench, _) = bench_in_memory();
+    push(&bench);
+    let (from, to) = (bench.open().unwrap(), bench.open().unwrap());
+    assert!(copy_all(&from, &to).is_err());
+}
