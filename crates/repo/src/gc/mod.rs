@@ -23,6 +23,7 @@ mod operations;
 mod survey;
 mod sweep;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use store::Listing;
@@ -196,6 +197,7 @@ pub fn collect(
         options,
         now_secs,
         packs_count: 0,
+        seen_before: BTreeSet::new(),
         report: GcReport::default(),
     };
     let done = collector.run(step);
@@ -213,6 +215,8 @@ struct Collector<'a, 'r> {
     options: &'a GcOptions,
     now_secs: &'a dyn Fn() -> i64,
     packs_count: u32,
+    /// Whose lists of snapshots were there before this one wrote its own.
+    seen_before: BTreeSet<OpId>,
     report: GcReport,
 }
 
@@ -257,10 +261,10 @@ fn refuse_homeless(homeless: &[BlockId]) -> Result<()> {
 impl<'r> Collector<'_, 'r> {
     fn run(&mut self, step: &dyn Fn(GcStep)) -> Result<()> {
         step(GcStep::Mark);
-        let survey = self.mark(step)?;
+        let mut survey = self.mark(step)?;
         step(GcStep::Sweep);
-        if !self.sweep(survey)? {
-            self.merge_index()?;
+        if !self.sweep(&mut survey)? {
+            self.merge_index(&survey)?;
         }
         step(GcStep::Tidy);
         self.tidy()
@@ -328,10 +332,17 @@ impl<'r> Collector<'_, 'r> {
         }
         if !covered.is_empty() {
             let running = Operations::list(self.repo)?;
+            if !running.announced.contains_key(&own) {
+                let reason = "the storage does not list what was written a moment ago: who else \
+                              runs cannot be told"
+                    .to_owned();
+                return Err(Error::Refused { reason });
+            }
             let operations = running.running().filter(|id| **id != own).copied().collect();
             let observed = ObservedList { operations, lists: covered };
             lists::put(self.repo, &format!("gc/{own}.o"), &observed)?;
         }
+        self.seen_before = survey.lists.seen.keys().copied().collect();
         let seen = SeenList { snapshots: survey.snapshots.clone() };
         lists::put(self.repo, &format!("gc/{own}.s"), &seen)?;
         Ok(survey)
@@ -358,7 +369,7 @@ impl<'r> Collector<'_, 'r> {
             let usable = |at: &&crate::index::Location| {
                 survey.is_there(at)
                     && !unusable.contains(&at.pack)
-                    && !std::collections::BTreeSet::contains(&going, &at.pack)
+                    && !BTreeSet::contains(&going, &at.pack)
             };
             survey.tables.index.places(id).any(|at| usable(&at))
         };

@@ -1,6 +1,6 @@
 //! Which operations run and which have ended, as the store shows it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub(crate) struct Operations {
     /// Announced, with the time of the last heartbeat by the store's clock.
     pub(crate) announced: BTreeMap<OpId, SystemTime>,
     pub(crate) snapshots: HashSet<OpId>,
-    pub(crate) finished: HashSet<OpId>,
+    pub(crate) finished: BTreeSet<OpId>,
     pub(crate) dead: HashSet<OpId>,
     pub(crate) forgotten: BTreeMap<OpId, SystemTime>,
 }
@@ -29,7 +29,7 @@ impl Operations {
         Ok(Self {
             announced,
             snapshots: set("snap/")?,
-            finished: set("end/")?,
+            finished: repo.ids_under("end/")?.into_iter().collect(),
             dead: set("dead/")?,
             forgotten: times(repo, "forgot/")?,
         })

@@ -64,11 +64,11 @@ enum Look {
 
 impl Collector<'_, '_> {
     /// Sweeps every list that is due; true if there was one.
-    pub(super) fn sweep(&mut self, mut survey: Survey) -> Result<bool> {
+    pub(super) fn sweep(&mut self, survey: &mut Survey) -> Result<bool> {
         let mut looks = 0;
         loop {
             looks += 1;
-            match self.look(&mut survey)? {
+            match self.look(survey)? {
                 Look::Swept => return Ok(true),
                 Look::NothingIsDue => return Ok(false),
                 Look::Again(error) if looks >= LOOKS_MAX => return Err(error),
@@ -130,7 +130,10 @@ impl Collector<'_, '_> {
             };
         }
         // S7
-        let stays = |pack: &PackId| packs.contains_key(pack) && !swept.contains(pack);
+        let gone = survey.packs_gone();
+        let stays = |pack: &PackId| {
+            !swept.contains(pack) && (packs.contains_key(pack) || !gone.contains(pack))
+        };
         self.rewrite_index(&tables, &stays)?;
         // S8
         let names = |pack: &&PackId| packs.contains_key(*pack);
@@ -218,10 +221,11 @@ impl Collector<'_, '_> {
     }
 
     /// Merges small index objects where no sweep did.
-    pub(super) fn merge_index(&mut self) -> Result<()> {
+    pub(super) fn merge_index(&mut self, survey: &Survey) -> Result<()> {
         let tables = Tables::read(self.repo, self.cache)?;
         let packs = self.repo.packs_listed()?;
-        self.rewrite_index(&tables, &|pack| packs.contains_key(pack))
+        let gone = survey.packs_gone();
+        self.rewrite_index(&tables, &|pack| packs.contains_key(pack) || !gone.contains(pack))
     }
 
     /// Removes what ended operations and earlier collections left.
@@ -238,7 +242,10 @@ impl Collector<'_, '_> {
         let finished: Vec<String> = operations.finished.iter().map(name("end")).collect();
         delete_all(self.repo, threads, &finished)?;
         let mut old: Vec<String> = Vec::new();
-        old.extend(lists.seen.keys().filter(|id| **id != own).map(|id| format!("gc/{id}.s")));
+        // only those it read before it wrote its own: of two collectors at once, neither takes the
+        // other's, and there is always one that knows what was there
+        let seen = lists.seen.keys().filter(|id| self.seen_before.contains(id));
+        old.extend(seen.map(|id| format!("gc/{id}.s")));
         let orphan = |list: &&OpId| !lists.condemned.contains_key(list);
         for (id, observed) in &lists.observed {
             if observed.lists.iter().all(|list| orphan(&list)) {

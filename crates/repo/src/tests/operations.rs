@@ -117,7 +117,7 @@ fn the_kill_mark_lands_before_anybody_looks_for_the_snapshot() {
     end_stale(&repo, &OP).unwrap();
     let calls: Vec<String> =
         recorder.take().iter().map(|c| format!("{} {}", c.verb, c.name)).collect();
-    let names = [format!("put kill/{OP}"), format!("list snap/{OP}"), format!("put dead/{OP}")];
+    let names = [format!("put kill/{OP}"), format!("get snap/{OP}"), format!("put dead/{OP}")];
     assert_eq!(calls, names);
 }
 

@@ -156,6 +156,7 @@ impl Actor {
                     reason.chars().filter(|c| !c.is_ascii_digit()).take(60).collect();
                 *self.sim.lock().truth.refused.entry(kind).or_default() += 1;
             }
+            Error::Missing { .. } if !self.sim.hidden(self.me).is_empty() => {} // it was lied to
             other => self.violation(format!("{role:?} says: {other}")),
         }
     }
@@ -190,7 +191,8 @@ impl Actor {
         let report = done?;
         let is_kept = |name: &&String| {
             let id = name.strip_prefix("snap/").and_then(OpId::from_hex);
-            id.is_some_and(|id| world.truth.is_kept(&id))
+            // one that was looked for by its name, because its operation seemed to run, was found
+            id.is_some_and(|id| world.truth.is_kept(&id) && !report.ended.contains(&id))
         };
         if let Some(name) = hidden.iter().find(is_kept) {
             let what = format!("a collection went on although {name} was not listed");

@@ -1,7 +1,7 @@
 //! What happened in a run: a hash over all of it, and as much as is kept to be read.
 
 /// Lines shown of a run that failed.
-const SHOWN_MAX: usize = 400;
+const SHOWN_MAX: usize = 4000;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -260,10 +260,6 @@ impl Sim {
         self.lock().actors[me].crashed = true;
     }
 
-    pub(crate) fn crashed(&self, me: usize) -> bool {
-        self.lock().actors[me].crashed
-    }
-
     /// The time by the clock of an actor, which jumps.
     pub(crate) fn now_secs(&self, me: usize) -> i64 {
         let world = self.lock();
@@ -353,9 +349,15 @@ impl Sim {
             }
             if std::mem::take(&mut is_first) {
                 hides = world.hides(me, prefix);
+                if prefix.starts_with("snap/") && prefix != "snap/" || prefix == "packs/" {
+                    hides.extend(world.actors[me].hidden.iter().cloned());
+                }
             }
             let pages = world.profile.pages;
-            let page = if !world.calm && world.rng.chance(pages, 10_000) {
+            // a listing in pages may show neither a collector's old list nor the one that replaced
+            // it: with another listing that lies, that is one fault too many
+            let whole = prefix == "gc/" && !world.actors[me].hidden.is_empty();
+            let page = if !world.calm && !whole && world.rng.chance(pages, 10_000) {
                 world.rng.between(1, 6)
             } else {
                 u64::MAX
@@ -557,7 +559,10 @@ impl World {
             old.iter().filter(|_| all || self.rng.chance(1, 2)).cloned().collect();
         hides.insert(self.rng.pick(&old).clone());
         self.actors[me].lie = None;
-        self.actors[me].hidden = hides.iter().cloned().collect();
+        // what a later look does not show was walked before: it may go on
+        if self.actors[me].snapshots_seen.is_none() {
+            self.actors[me].hidden = hides.iter().cloned().collect();
+        }
         hides
     }
 }
