@@ -98,11 +98,7 @@ impl Lists {
     }
 
     /// Also whether a list was gone when it was to be read.
-    fn read_once(
-        repo: &Repository,
-        cache: Option<&Cache>,
-        wanted: Wanted,
-    ) -> Result<(Self, bool)> {
+    fn read_once(repo: &Repository, cache: Option<&Cache>, wanted: Wanted) -> Result<(Self, bool)> {
         let (mut lists, mut vanished) = (Self::default(), false);
         for item in repo.store().list("gc/")? {
             let name = item.name.as_str();
@@ -131,18 +127,14 @@ impl Lists {
                     let list = Condemned { packs: packs.collect(), modified: item.modified };
                     lists.condemned.insert(id, list);
                 }
-                "o" if wanted == Wanted::All => {
-                    match open(repo, cache, name)? {
-                        Some(list) => drop(lists.observed.insert(id, list)),
-                        None => vanished = true,
-                    }
-                }
-                "s" if wanted == Wanted::All => {
-                    match open(repo, cache, name)? {
-                        Some(list) => drop(lists.seen.insert(id, list)),
-                        None => vanished = true,
-                    }
-                }
+                "o" if wanted == Wanted::All => match open(repo, cache, name)? {
+                    Some(list) => drop(lists.observed.insert(id, list)),
+                    None => vanished = true,
+                },
+                "s" if wanted == Wanted::All => match open(repo, cache, name)? {
+                    Some(list) => drop(lists.seen.insert(id, list)),
+                    None => vanished = true,
+                },
                 _ => {}
             }
         }

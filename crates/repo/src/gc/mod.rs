@@ -261,10 +261,10 @@ fn refuse_homeless(homeless: &[BlockId]) -> Result<()> {
 impl<'r> Collector<'_, 'r> {
     fn run(&mut self, step: &dyn Fn(GcStep)) -> Result<()> {
         step(GcStep::Mark);
-        let mut survey = self.mark(step)?;
+        let survey = self.mark(step)?;
         step(GcStep::Sweep);
-        if !self.sweep(&mut survey)? {
-            self.merge_index(&survey)?;
+        if !self.sweep(survey)? {
+            self.merge_index()?;
         }
         step(GcStep::Tidy);
         self.tidy()

@@ -9,7 +9,7 @@
 //! A pack that is listed at G1 and whose owner has ended by G2 has its snapshot, if there is one, in
 //! the listing that G3 walks. Nothing is written here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::GcOptions;
 use super::choose::PackUse;
@@ -94,13 +94,6 @@ impl Survey {
         is_there(&self.packs, at)
     }
 
-    /// Packs of which there are tables, and which the listing did not show. A table goes only if a
-    /// second listing does not show its pack either: one that is not whole must not empty the index.
-    pub(crate) fn packs_gone(&self) -> HashSet<PackId> {
-        let tables = self.tables.packs.iter();
-        tables.filter(|pack| !self.packs.contains_key(pack)).copied().collect()
-    }
-
     /// Live blocks that no table places in a pack that is there.
     pub(crate) fn homeless(&self) -> Vec<BlockId> {
         let has_place = |id: &&BlockId| self.tables.index.places(id).any(|at| self.is_there(at));
@@ -159,7 +152,7 @@ impl Survey {
 
     /// Sealed bytes of all blocks, each once, and of those that do not live and lie in `packs`.
     pub(crate) fn content_lost(&self, packs: &[PackId]) -> (u64, u64) {
-        let going: HashSet<&PackId> = packs.iter().collect();
+        let going: std::collections::HashSet<&PackId> = packs.iter().collect();
         let (mut all, mut lost) = (0, 0);
         for at in self.tables.index.blocks() {
             let bytes = u64::from(at.row.stored_len);

@@ -64,11 +64,11 @@ enum Look {
 
 impl Collector<'_, '_> {
     /// Sweeps every list that is due; true if there was one.
-    pub(super) fn sweep(&mut self, survey: &mut Survey) -> Result<bool> {
+    pub(super) fn sweep(&mut self, mut survey: Survey) -> Result<bool> {
         let mut looks = 0;
         loop {
             looks += 1;
-            match self.look(survey)? {
+            match self.look(&mut survey)? {
                 Look::Swept => return Ok(true),
                 Look::NothingIsDue => return Ok(false),
                 Look::Again(error) if looks >= LOOKS_MAX => return Err(error),
@@ -80,10 +80,11 @@ impl Collector<'_, '_> {
     fn look(&mut self, survey: &mut Survey) -> Result<Look> {
         let own = self.op.id();
         // S1
+        // the lists first: an operation that one of them names began before this looks for it
+        survey.lists = Lists::read(self.repo, self.cache, Wanted::All)?;
         survey.operations = Operations::list(self.repo)?;
         let ended = survey.operations.end_stale(self.repo, &own, self.options.stale_after)?;
         self.report.ended.extend(ended);
-        survey.lists = Lists::read(self.repo, self.cache, Wanted::All)?;
         let now = survey.operations.announced.get(&own).copied();
         let pending: Vec<Pending> = survey
             .lists
@@ -130,10 +131,8 @@ impl Collector<'_, '_> {
             };
         }
         // S7
-        let gone = survey.packs_gone();
-        let stays = |pack: &PackId| {
-            !swept.contains(pack) && (packs.contains_key(pack) || !gone.contains(pack))
-        };
+        let gone = self.gone(&tables, &packs)?;
+        let stays = |pack: &PackId| !swept.contains(pack) && !gone.contains(pack);
         self.rewrite_index(&tables, &stays)?;
         // S8
         let names = |pack: &&PackId| packs.contains_key(*pack);
@@ -221,11 +220,25 @@ impl Collector<'_, '_> {
     }
 
     /// Merges small index objects where no sweep did.
-    pub(super) fn merge_index(&mut self, survey: &Survey) -> Result<()> {
+    pub(super) fn merge_index(&mut self) -> Result<()> {
         let tables = Tables::read(self.repo, self.cache)?;
         let packs = self.repo.packs_listed()?;
-        let gone = survey.packs_gone();
-        self.rewrite_index(&tables, &|pack| packs.contains_key(pack) || !gone.contains(pack))
+        let gone = self.gone(&tables, &packs)?;
+        self.rewrite_index(&tables, &|pack| !gone.contains(pack))
+    }
+
+    /// Packs of which there are tables and nothing else. Each that was not listed is asked for by
+    /// its name: a listing that is not whole must not empty the index.
+    fn gone(&self, tables: &Tables, packs: &HashMap<PackId, u64>) -> Result<BTreeSet<PackId>> {
+        let mut gone = BTreeSet::new();
+        let unlisted = tables.packs.iter().filter(|pack| !packs.contains_key(*pack));
+        for pack in unlisted.copied().collect::<BTreeSet<_>>() {
+            match self.repo.store().get_range(&pack.object_name(), 0..1) {
+                Err(store::Error::NotFound { .. }) => drop(gone.insert(pack)),
+                other => drop(other?),
+            }
+        }
+        Ok(gone)
     }
 
     /// Removes what ended operations and earlier collections left.
