@@ -49,6 +49,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 const FENCE_UNPUBLISHED: Duration = Duration::from_secs(24 * 3600);
 /// The same where the storage's documents promise whole listings.
 const FENCE_DOCUMENTED: Duration = Duration::from_secs(3600);
+/// A collector looks again this often when others move things while it looks.
+const LOOKS_MAX: usize = 4;
 /// A forget record stays for a week at least, so that no collection that runs meanwhile misses it.
 const FORGOTTEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -289,16 +291,22 @@ impl<'r> Collector<'_, 'r> {
     /// Mark: decides which packs go, moves what lives in them, publishes the list, and who ran then.
     fn mark(&mut self, step: &dyn Fn(GcStep)) -> Result<Survey> {
         let own = self.op.id();
-        let survey = Survey::make(self.repo, self.cache, self.options, Some(&own))?;
-        let mut homeless = survey.homeless();
-        if !homeless.is_empty() {
-            // another collector may have moved them between two of the listings
-            let again = Survey::make(self.repo, self.cache, self.options, Some(&own))?;
-            homeless = again.homeless();
-            refuse_homeless(&homeless)?;
-            return self.condemn(again, step);
+        for look in 1.. {
+            // another collector may move blocks between two of the listings, or sweep what was
+            // forgotten while its tree is walked
+            match Survey::make(self.repo, self.cache, self.options, Some(&own)) {
+                Err(Error::Missing { .. }) if look < LOOKS_MAX => {}
+                Err(error) => return Err(error),
+                Ok(survey) => {
+                    let homeless = survey.homeless();
+                    if homeless.is_empty() || look >= LOOKS_MAX {
+                        refuse_homeless(&homeless)?;
+                        return self.condemn(survey, step);
+                    }
+                }
+            }
         }
-        self.condemn(survey, step)
+        unreachable!("the last look returns")
     }
 
     fn condemn(&mut self, survey: Survey, step: &dyn Fn(GcStep)) -> Result<Survey> {

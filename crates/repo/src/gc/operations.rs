@@ -49,10 +49,12 @@ impl Operations {
         self.announced.keys().filter(|id| !self.has_ended(id))
     }
 
-    /// Snapshots that count.
+    /// Snapshots that count. One with a forget record does not, also if it is there: whoever forgot
+    /// it stopped before the delete, or a repeated request wrote it again, perhaps after its packs
+    /// were swept.
     pub(crate) fn valid_snapshots(&self) -> Vec<OpId> {
-        let mut ids: Vec<OpId> =
-            self.snapshots.iter().filter(|id| !self.dead.contains(id)).copied().collect();
+        let counts = |id: &&OpId| !self.dead.contains(id) && !self.forgotten.contains_key(id);
+        let mut ids: Vec<OpId> = self.snapshots.iter().filter(counts).copied().collect();
         ids.sort_unstable();
         ids
     }

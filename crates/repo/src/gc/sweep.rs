@@ -20,17 +20,15 @@ use std::time::SystemTime;
 
 use super::index::{self, Tables};
 use super::lists::{Lists, Wanted};
+use super::live::Live;
 use super::operations::Operations;
 use super::survey::{self, Survey, is_there};
-use super::{Collector, FORGOTTEN_KEPT, GcOptions, Pending};
+use super::{Collector, FORGOTTEN_KEPT, GcOptions, LOOKS_MAX, Pending};
 use crate::error::{Error, Result};
 use crate::fetch::Reader;
 use crate::id::{BlockId, OpId, PackId};
 use crate::index::Location;
 use crate::repository::Repository;
-
-/// A sweep looks again this often when others move things while it looks.
-const LOOKS_MAX: usize = 4;
 
 /// What a list waits for.
 pub(super) fn pending(
@@ -60,6 +58,13 @@ enum Look {
     NothingIsDue,
     /// Somebody moved what was looked for.
     Again(Error),
+}
+
+/// What an earlier look found may have been forgotten and swept since: all is walked anew.
+fn look_again(survey: &mut Survey, error: Error) -> Look {
+    survey.live = Live::default();
+    survey.snapshots.clear();
+    Look::Again(error)
 }
 
 impl Collector<'_, '_> {
@@ -109,7 +114,10 @@ impl Collector<'_, '_> {
             snapshots.iter().filter(|id| !walked.contains(id)).copied().collect();
         if !fresh.is_empty() {
             let reader = Reader::open(self.repo, self.cache)?;
-            survey::walk(self.repo, self.cache, &reader, &fresh, &mut survey.live)?;
+            match survey::walk(self.repo, self.cache, &reader, &fresh, &mut survey.live) {
+                Err(error @ Error::Missing { .. }) => return Ok(look_again(survey, error)),
+                other => other?,
+            }
         }
         survey.snapshots.extend(fresh);
         // S3, S4
@@ -126,7 +134,7 @@ impl Collector<'_, '_> {
         // S5, S6
         if let Err(error) = self.rescue(survey, &lists, &tables, &packs, &swept) {
             return match error {
-                Error::Missing { .. } => Ok(Look::Again(error)),
+                Error::Missing { .. } => Ok(look_again(survey, error)),
                 other => Err(other),
             };
         }
@@ -254,6 +262,9 @@ impl Collector<'_, '_> {
         delete_all(self.repo, threads, &announced)?;
         let finished: Vec<String> = operations.finished.iter().map(name("end")).collect();
         delete_all(self.repo, threads, &finished)?;
+        let forgotten = operations.forgotten.keys().filter(|id| operations.snapshots.contains(id));
+        let forgotten: Vec<String> = forgotten.map(name("snap")).collect();
+        delete_all(self.repo, threads, &forgotten)?;
         let mut old: Vec<String> = Vec::new();
         // only those it read before it wrote its own: of two collectors at once, neither takes the
         // other's, and there is always one that knows what was there
