@@ -341,6 +341,7 @@ impl<'r> Collector<'_, 'r> {
         if !covered.is_empty() {
             let running = Operations::list(self.repo)?;
             if !running.announced.contains_key(&own) {
+                self.stop_if_killed()?;
                 let reason = "the storage does not list what was written a moment ago: who else \
                               runs cannot be told"
                     .to_owned();

@@ -117,8 +117,8 @@ impl Actor {
         let role = ROLES[self.me];
         let (lives, rest) = match role {
             Role::Push => (7, 60),
-            Role::Collect => (7, 60),
-            Role::Forget => (16, 60),
+            Role::Collect => (8, 60),
+            Role::Forget => (36, 30),
             Role::Undelete => (4, 250),
             Role::Read => (4, 250),
         };
@@ -152,8 +152,9 @@ impl Actor {
         match error {
             Error::Store(_) => {}
             Error::Refused { reason } if role == Role::Collect => {
-                let kind: String =
-                    reason.chars().filter(|c| !c.is_ascii_digit()).take(60).collect();
+                let word = |word: &&str| !word.chars().any(|c| c.is_ascii_digit());
+                let words: Vec<&str> = reason.split(' ').filter(word).take(8).collect();
+                let kind = words.join(" ");
                 *self.sim.lock().truth.refused.entry(kind).or_default() += 1;
             }
             Error::Missing { .. } if !self.sim.hidden(self.me).is_empty() => {} // it was lied to
@@ -200,7 +201,8 @@ impl Actor {
         }
         world.truth.collected += 1;
         world.truth.swept += report.swept_packs;
-        world.truth.rescued += report.moved.blocks;
+        world.truth.moved += report.moved.blocks;
+        world.truth.emptied += report.plan.emptied_packs;
         drop(world);
         if !self.maybe_crash() {
             *unfinished = None;
@@ -240,8 +242,8 @@ impl Actor {
         }
         let now = || self.now_secs();
         match undelete(&self.repo, None, &old, id, self.machine(), &now) {
-            Ok((Commit::Acknowledged(_), _)) => {
-                self.acknowledged(id);
+            Ok((Commit::Acknowledged(_), snapshot)) => {
+                self.acknowledged(snapshot.id);
                 self.sim.lock().truth.undeleted += 1;
                 if !self.maybe_crash() {
                     *unfinished = None;

@@ -181,6 +181,7 @@ struct Sum {
     collected: usize,
     swept: usize,
     moved: u64,
+    emptied: usize,
     undeleted: usize,
     lies: usize,
     refused: std::collections::BTreeMap<String, usize>,
@@ -194,7 +195,8 @@ impl Sum {
         self.restored += run.truth.restored;
         self.collected += run.truth.collected;
         self.swept += run.truth.swept;
-        self.moved += run.truth.rescued;
+        self.moved += run.truth.moved;
+        self.emptied += run.truth.emptied;
         self.undeleted += run.truth.undeleted;
         self.lies += run.truth.lies;
         for (reason, n) in &run.truth.refused {
@@ -207,6 +209,7 @@ impl Sum {
             || self.acknowledged as u64 > 5 * self.runs
                 && self.swept as u64 > self.runs
                 && self.moved > self.runs
+                && self.emptied as u64 * 20 > self.runs
                 && self.undeleted as u64 * 10 > self.runs
                 && self.lies as u64 * 20 > self.runs
     }

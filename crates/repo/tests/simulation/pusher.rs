@@ -48,7 +48,7 @@ impl Needed {
 
 /// The content of a letter: small ones, and some that make it worth while to empty a pack.
 fn content(letter: u64) -> Vec<u8> {
-    let len = if letter.is_multiple_of(3) { 5_000 } else { 60 + usize::try_from(letter).unwrap() };
+    let len = if letter % 3 == 1 { 24_000 } else { 60 + usize::try_from(letter).unwrap() };
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&letter.to_le_bytes()).finalize_xof().fill(&mut out);
     out
@@ -189,7 +189,7 @@ impl Pusher {
         let repo = &actor.repo;
         let fresh: Vec<&BlockId> =
             needed.order.iter().filter(|id| known.get(id).is_none()).collect();
-        let packs_max = usize::try_from(actor.between(1, 3)).expect("small");
+        let packs_max = if actor.chance(1, 2) { 1 } else { 3 };
         let per_pack = fresh.len().div_ceil(packs_max).max(1);
         let at_once = actor.chance(1, 2);
         let mut tables = Vec::new();
