@@ -1,13 +1,13 @@
 //! Sweep: condemned packs go, once nobody can rely on them any more.
 //!
 //! ```text
-//! S1  every operation that `.o` names has ended; the fence has passed
-//! S2  LIST snap/ less dead/, walk what is new         what lives, now fixed for this list
+//! S1  LIST gc/, then op/, snap/, marks: every operation that `.o` names has ended; the fence has passed
+//! S2  snap/ less dead/ and forgot/, walk what is new  what lives, now fixed for this list
 //! S3  LIST gc/                                        C: condemned by any collector
 //! S4  LIST index/, packs/                             where blocks are
 //! S5  a live block that is nowhere: stop
 //! S6  live blocks that are in C alone are moved; PUT packs, PUT index; GET kill/<own>
-//! S7  PUT index objects without the packs; GET kill/<own>; DELETE the old ones
+//! S7  PUT index objects without them, nor what is nowhere; GET kill/<own>; DELETE the old ones
 //! S8  DELETE the packs
 //! S9  DELETE .o, then .d: last, so that no pusher relies on a pack of it before it is gone
 //! ```
@@ -260,7 +260,10 @@ impl Collector<'_, '_> {
         let announced: Vec<String> =
             operations.announced.keys().filter(ended).map(name("op")).collect();
         delete_all(self.repo, threads, &announced)?;
-        let finished: Vec<String> = operations.finished.iter().map(name("end")).collect();
+        // one that ended since `op/` was listed still needs its mark
+        let there: HashSet<OpId> = self.repo.ids_under("op/")?.into_iter().collect();
+        let finished = operations.finished.iter().filter(|id| !there.contains(id));
+        let finished: Vec<String> = finished.map(name("end")).collect();
         delete_all(self.repo, threads, &finished)?;
         let forgotten = operations.forgotten.keys().filter(|id| operations.snapshots.contains(id));
         let forgotten: Vec<String> = forgotten.map(name("snap")).collect();

@@ -465,13 +465,19 @@ fn what_is_condemned_already_is_moved_when_its_snapshot_comes_back() {
     assert_eq!(restore(&repo, None, &op(3)).unwrap(), kept);
 }
 
-/// A collector that is held up while it lists what has ended, after it marked: `meanwhile` happens.
-fn collect_while(store: &MemoryStore, n: u8, meanwhile: impl Fn(&Repository) + Send + 'static) {
+/// A collector that is held up when it lists for the `look`-th time what has ended (1 mark, 2 sweep, 3
+/// tidy), after it listed what was announced: `meanwhile` happens.
+fn collect_while(
+    store: &MemoryStore,
+    n: u8,
+    look: usize,
+    meanwhile: impl Fn(&Repository) + Send + 'static,
+) {
     let (disk, mut looks) = (store.clone(), 0);
     let slow = FaultStore::new(Arc::new(store.clone()), move |call| {
-        looks += usize::from(call.verb == Verb::List && call.name == "end/");
-        if looks == 2 {
-            looks += 1;
+        let is_look = call.verb == Verb::List && call.name == "end/";
+        looks += usize::from(is_look);
+        if is_look && looks == look {
             meanwhile(&open(Arc::new(disk.clone())).unwrap());
         }
         None
@@ -482,7 +488,7 @@ fn collect_while(store: &MemoryStore, n: u8, meanwhile: impl Fn(&Repository) + S
 #[test]
 fn a_push_that_began_and_ended_while_a_collector_looked_around_is_not_swept_away() {
     let (store, repo) = fresh();
-    collect_while(&store, 0x60, |repo| {
+    collect_while(&store, 0x60, 2, |repo| {
         push(repo, 1, &[b"wanted again"]);
         let running = Push::begin(repo, 2);
         repo.forget(&op(1)).unwrap();
@@ -500,7 +506,7 @@ fn a_push_that_began_and_ended_while_a_collector_looked_around_is_not_swept_away
 fn of_two_collectors_at_once_one_leaves_a_record_of_the_snapshots_there_were() {
     let (store, repo) = fresh();
     push(&repo, 1, &[b"one"]);
-    collect_while(&store, 0x60, |repo| drop(collect(repo, 0x61)));
+    collect_while(&store, 0x60, 2, |repo| drop(collect(repo, 0x61)));
     let blind = FaultStore::new(Arc::new(store.clone()), |call| {
         (call.verb == Verb::List).then(|| Fault::Omit("snap/".to_owned()))
     });
@@ -508,6 +514,17 @@ fn of_two_collectors_at_once_one_leaves_a_record_of_the_snapshots_there_were() {
     assert!(error.to_string().contains("gone"), "{error}");
     assert_eq!(packs(&store), 1);
     assert_eq!(repo.snapshot_ids().unwrap(), [op(1)], "and it was not declared dead");
+}
+
+#[test]
+fn an_operation_that_ended_while_another_tidied_keeps_its_mark() {
+    let (store, repo) = fresh();
+    push(&repo, 1, &[b"one"]);
+    collect_while(&store, 0x60, 3, |repo| drop(collect(repo, 0x61)));
+    let running = gc::plan(&repo, None, &options()).unwrap();
+    assert_eq!(running.running_packs, 0);
+    let names = |dir: &str| repo.ids_under(dir).unwrap();
+    assert!(names("op/").iter().all(|id| names("end/").contains(id)), "it would be waited for");
 }
 
 #[test]

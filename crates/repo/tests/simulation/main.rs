@@ -52,6 +52,9 @@ fn open(store: Arc<dyn Store>) -> Repository {
     Repository::open(store, config, keyring()).unwrap()
 }
 
+/// See [`seeds_of_mended_bugs_lose_nothing`].
+const MENDED: [u64; 10] = [2, 4, 24, 49, 62, 155, 231, 391, 601, 659];
+
 /// What a run came to.
 #[derive(Debug)]
 struct Run {
@@ -230,6 +233,38 @@ fn a_thousand_seeds_lose_nothing() {
 #[ignore = "run: SEED=0 COUNT=50000 cargo test -p agent-backup-repo --test simulation -- --ignored"]
 fn many_seeds() {
     all_hold(number("SEED", 0), number("COUNT", 50_000));
+}
+
+/// Seeds in which something once went wrong.
+#[test]
+fn seeds_of_mended_bugs_lose_nothing() {
+    for seed in MENDED {
+        if let Err(what) = holds(seed) {
+            panic!("{what}");
+        }
+    }
+}
+
+/// `tests/mutants.sh` breaks the code in each of these ways.
+#[test]
+fn every_mutant_still_applies() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let git = |args: &[&std::ffi::OsStr]| {
+        std::process::Command::new("git").arg("-C").arg(&root).args(args).output()
+    };
+    let is_checkout = root.join(".git").exists() && git(&["--version".as_ref()]).is_ok();
+    if !is_checkout {
+        return;
+    }
+    let mut count = 0;
+    for file in std::fs::read_dir(root.join("crates/repo/tests/mutants")).unwrap() {
+        let path = file.unwrap().path();
+        let done = git(&["apply".as_ref(), "--check".as_ref(), path.as_os_str()]).unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{}: {said}", path.display());
+        count += 1;
+    }
+    assert!(count > 15, "the mutants are elsewhere");
 }
 
 #[test]
