@@ -147,7 +147,7 @@ fn a_crash_right_after_the_commit_leaves_a_snapshot_that_counts() {
 }
 
 #[test]
-fn a_snapshot_that_somebody_else_declared_dead_is_not_current() {
+fn a_snapshot_that_was_never_acknowledged_is_not_called_current() {
     let (bench, memory) = bench();
     plant(&bench);
     drop(bench.init());
@@ -155,12 +155,27 @@ fn a_snapshot_that_somebody_else_declared_dead_is_not_current() {
         (call.name.starts_with("snap/") && call.verb == Verb::Put).then_some(Fault::CrashAfter)
     }));
     assert!(bench.open_on(dying).and_then(|s| bench.push(&s)).is_err());
-    let adopted = push(&bench).snapshot().id;
-    // another client took the same crash for a death, before the snapshot could be seen there
-    memory.put(&format!("dead/{adopted}"), vec!["any bytes".into()]).unwrap();
+    let [name] = names(&memory, "snap/").try_into().unwrap();
+    let orphan = name.strip_prefix("snap/").unwrap();
     let id = made(&push(&bench));
-    assert_ne!(id, adopted);
+    // another client took the same crash for a death, before the snapshot could be seen there
+    memory.put(&format!("dead/{orphan}"), vec!["any bytes".into()]).unwrap();
+    assert_ne!(id.hex(), orphan);
+    assert!(matches!(push(&bench), Pushed::Unchanged(..)));
     assert_equal(&bench.tree(), &bench.restore(Arc::new(memory), &id));
+}
+
+#[test]
+fn a_snapshot_that_somebody_began_to_forget_is_not_called_current() {
+    let (bench, memory) = bench();
+    plant(&bench);
+    drop(bench.init());
+    let first = made(&push(&bench));
+    // whoever forgot it was stopped between record and delete
+    memory.put(&format!("forgot/{first}"), vec!["any bytes".into()]).unwrap();
+    let second = made(&push(&bench));
+    assert_ne!(first, second);
+    assert_equal(&bench.tree(), &bench.restore(Arc::new(memory), &second));
 }
 
 #[test]

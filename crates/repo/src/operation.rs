@@ -265,11 +265,7 @@ impl<'r> Operation<'r> {
 
     /// True if somebody asked this operation to stop (P6).
     pub fn is_killed(&self) -> Result<bool> {
-        match self.repo.store().get(&format!("kill/{}", self.id)) {
-            Err(store::Error::NotFound { .. }) => Ok(false),
-            Ok(_) => Ok(true),
-            Err(e) => Err(e.into()),
-        }
+        is_there(self.repo, &format!("kill/{}", self.id))
     }
 
     /// Ends an operation that never tried to commit. One that did may yet have a snapshot: the
@@ -289,11 +285,21 @@ impl<'r> Operation<'r> {
 /// ([`Repository::snapshot_ids`] does).
 pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
     put_mark(repo, "kill", op)?;
-    if is_listed(repo, &Snapshot::object_name(op))? && !is_listed(repo, &format!("dead/{op}"))? {
+    // by GET: a listing that is not whole must not end a snapshot for ever
+    if is_there(repo, &Snapshot::object_name(op))? && !is_there(repo, &format!("dead/{op}"))? {
         return Ok(Ended::Committed);
     }
     put_mark(repo, "dead", op)?;
     Ok(Ended::Dead)
+}
+
+/// Whether an object is there, asked for by its name.
+fn is_there(repo: &Repository, name: &str) -> Result<bool> {
+    match repo.store().get(name) {
+        Err(store::Error::NotFound { .. }) => Ok(false),
+        Ok(_) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Whether an object of exactly this name is there: a listing by prefix also shows longer names.

@@ -217,24 +217,23 @@ pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<
         return Ok(());
     };
     if end_stale(&session.repo, &old)? == Ended::Committed {
-        // the crash came after the commit: that snapshot is this machine's newest
+        // the crash came after the commit: that snapshot is this machine's newest. Nobody may build on
+        // it, though: it was not acknowledged, and another client that saw the operation end may be
+        // about to declare it dead. So the next push makes one of its own
         let (snapshot, hash) = session.repo.snapshot(session.cache.as_ref(), &old)?;
         state.counter = state.counter.max(snapshot.counter);
         state.previous =
             Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
-        let roots = snapshot.roots.iter().map(|r| (r.label.as_bytes(), r.dir.as_slice()));
-        let current = Current { snapshot: old.hex(), tree: snapshot.tree.hex() };
-        state.sets.insert(set_key(roots), current);
     }
     state.unfinished = None;
     session.state.save(state)
 }
 
-/// A snapshot is there and its operation was not declared dead: one that a restart adopted has no
-/// acknowledgement, so another client may have done that at the same moment.
+/// An acknowledged snapshot is there, and nobody forgot it: with a forget record it counts no more,
+/// also if whoever wrote that was stopped before the delete.
 fn is_current(session: &Session, id: &OpId) -> Result<bool> {
     Ok(is_listed(session, &Snapshot::object_name(id))?
-        && !is_listed(session, &format!("dead/{id}"))?)
+        && !is_listed(session, &format!("forgot/{id}"))?)
 }
 
 /// True if the store lists exactly this object; a listing by prefix also shows longer names.

@@ -20,6 +20,9 @@ use crate::id::{OpId, PackId};
 use crate::object::{self, ObjectKind};
 use crate::repository::Repository;
 
+/// Looks at `gc/` while others remove lists from it.
+const LOOKS_MAX: usize = 4;
+
 /// The record of `gc/<oid>.d`: packs that are condemned, irrevocably.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -80,8 +83,23 @@ pub(crate) fn quarantine_name(pack: &PackId) -> String {
 
 impl Lists {
     /// LIST `gc/`, then reads what is new.
+    ///
+    /// A collector that finds a list gone which was just listed looks again: whoever removed it
+    /// wrote one of its own before, and that one says which snapshots there were.
     pub(crate) fn read(repo: &Repository, cache: Option<&Cache>, wanted: Wanted) -> Result<Self> {
-        let mut lists = Self::default();
+        for _ in 0..LOOKS_MAX {
+            let (lists, vanished) = Self::read_once(repo, cache, wanted)?;
+            if !vanished || wanted == Wanted::Packs {
+                return Ok(lists);
+            }
+        }
+        let reason = "other collections remove lists faster than they can be read here".to_owned();
+        Err(Error::Refused { reason })
+    }
+
+    /// Also whether a list was gone when it was to be read.
+    fn read_once(repo: &Repository, cache: Option<&Cache>, wanted: Wanted) -> Result<(Self, bool)> {
+        let (mut lists, mut vanished) = (Self::default(), false);
         for item in repo.store().list("gc/")? {
             let name = item.name.as_str();
             let rest = name.strip_prefix("gc/").expect("listed by this prefix");
@@ -101,25 +119,26 @@ impl Lists {
             };
             match form {
                 "d" => {
-                    let Some(list) = open::<CondemnedList>(repo, cache, name)? else { continue };
+                    let Some(list) = open::<CondemnedList>(repo, cache, name)? else {
+                        vanished = true;
+                        continue;
+                    };
                     let packs = list.packs.iter().map(|(op, n)| PackId { op: *op, n: *n });
                     let list = Condemned { packs: packs.collect(), modified: item.modified };
                     lists.condemned.insert(id, list);
                 }
-                "o" if wanted == Wanted::All => {
-                    if let Some(list) = open(repo, cache, name)? {
-                        lists.observed.insert(id, list);
-                    }
-                }
-                "s" if wanted == Wanted::All => {
-                    if let Some(list) = open(repo, cache, name)? {
-                        lists.seen.insert(id, list);
-                    }
-                }
+                "o" if wanted == Wanted::All => match open(repo, cache, name)? {
+                    Some(list) => drop(lists.observed.insert(id, list)),
+                    None => vanished = true,
+                },
+                "s" if wanted == Wanted::All => match open(repo, cache, name)? {
+                    Some(list) => drop(lists.seen.insert(id, list)),
+                    None => vanished = true,
+                },
                 _ => {}
             }
         }
-        Ok(lists)
+        Ok((lists, vanished))
     }
 
     /// Packs that any list condemns.

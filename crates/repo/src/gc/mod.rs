@@ -23,6 +23,7 @@ mod operations;
 mod survey;
 mod sweep;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use store::Listing;
@@ -48,6 +49,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 const FENCE_UNPUBLISHED: Duration = Duration::from_secs(24 * 3600);
 /// The same where the storage's documents promise whole listings.
 const FENCE_DOCUMENTED: Duration = Duration::from_secs(3600);
+/// A collector looks again this often when others move things while it looks.
+const LOOKS_MAX: usize = 4;
 /// A forget record stays for a week at least, so that no collection that runs meanwhile misses it.
 const FORGOTTEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -196,6 +199,7 @@ pub fn collect(
         options,
         now_secs,
         packs_count: 0,
+        seen_before: BTreeSet::new(),
         report: GcReport::default(),
     };
     let done = collector.run(step);
@@ -213,6 +217,8 @@ struct Collector<'a, 'r> {
     options: &'a GcOptions,
     now_secs: &'a dyn Fn() -> i64,
     packs_count: u32,
+    /// Whose lists of snapshots were there before this one wrote its own.
+    seen_before: BTreeSet<OpId>,
     report: GcReport,
 }
 
@@ -285,16 +291,22 @@ impl<'r> Collector<'_, 'r> {
     /// Mark: decides which packs go, moves what lives in them, publishes the list, and who ran then.
     fn mark(&mut self, step: &dyn Fn(GcStep)) -> Result<Survey> {
         let own = self.op.id();
-        let survey = Survey::make(self.repo, self.cache, self.options, Some(&own))?;
-        let mut homeless = survey.homeless();
-        if !homeless.is_empty() {
-            // another collector may have moved them between two of the listings
-            let again = Survey::make(self.repo, self.cache, self.options, Some(&own))?;
-            homeless = again.homeless();
-            refuse_homeless(&homeless)?;
-            return self.condemn(again, step);
+        for look in 1.. {
+            // another collector may move blocks between two of the listings, or sweep what was
+            // forgotten while its tree is walked
+            match Survey::make(self.repo, self.cache, self.options, Some(&own)) {
+                Err(Error::Missing { .. }) if look < LOOKS_MAX => {}
+                Err(error) => return Err(error),
+                Ok(survey) => {
+                    let homeless = survey.homeless();
+                    if homeless.is_empty() || look >= LOOKS_MAX {
+                        refuse_homeless(&homeless)?;
+                        return self.condemn(survey, step);
+                    }
+                }
+            }
         }
-        self.condemn(survey, step)
+        unreachable!("the last look returns")
     }
 
     fn condemn(&mut self, survey: Survey, step: &dyn Fn(GcStep)) -> Result<Survey> {
@@ -328,10 +340,18 @@ impl<'r> Collector<'_, 'r> {
         }
         if !covered.is_empty() {
             let running = Operations::list(self.repo)?;
+            if !running.announced.contains_key(&own) {
+                self.stop_if_killed()?;
+                let reason = "the storage does not list what was written a moment ago: who else \
+                              runs cannot be told"
+                    .to_owned();
+                return Err(Error::Refused { reason });
+            }
             let operations = running.running().filter(|id| **id != own).copied().collect();
             let observed = ObservedList { operations, lists: covered };
             lists::put(self.repo, &format!("gc/{own}.o"), &observed)?;
         }
+        self.seen_before = survey.lists.seen.keys().copied().collect();
         let seen = SeenList { snapshots: survey.snapshots.clone() };
         lists::put(self.repo, &format!("gc/{own}.s"), &seen)?;
         Ok(survey)
@@ -358,7 +378,7 @@ impl<'r> Collector<'_, 'r> {
             let usable = |at: &&crate::index::Location| {
                 survey.is_there(at)
                     && !unusable.contains(&at.pack)
-                    && !std::collections::BTreeSet::contains(&going, &at.pack)
+                    && !BTreeSet::contains(&going, &at.pack)
             };
             survey.tables.index.places(id).any(|at| usable(&at))
         };

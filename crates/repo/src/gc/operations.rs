@@ -1,6 +1,6 @@
 //! Which operations run and which have ended, as the store shows it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub(crate) struct Operations {
     /// Announced, with the time of the last heartbeat by the store's clock.
     pub(crate) announced: BTreeMap<OpId, SystemTime>,
     pub(crate) snapshots: HashSet<OpId>,
-    pub(crate) finished: HashSet<OpId>,
+    pub(crate) finished: BTreeSet<OpId>,
     pub(crate) dead: HashSet<OpId>,
     pub(crate) forgotten: BTreeMap<OpId, SystemTime>,
 }
@@ -29,7 +29,7 @@ impl Operations {
         Ok(Self {
             announced,
             snapshots: set("snap/")?,
-            finished: set("end/")?,
+            finished: repo.ids_under("end/")?.into_iter().collect(),
             dead: set("dead/")?,
             forgotten: times(repo, "forgot/")?,
         })
@@ -49,10 +49,12 @@ impl Operations {
         self.announced.keys().filter(|id| !self.has_ended(id))
     }
 
-    /// Snapshots that count.
+    /// Snapshots that count. One with a forget record does not, also if it is there: whoever forgot
+    /// it stopped before the delete, or a repeated request wrote it again, perhaps after its packs
+    /// were swept.
     pub(crate) fn valid_snapshots(&self) -> Vec<OpId> {
-        let mut ids: Vec<OpId> =
-            self.snapshots.iter().filter(|id| !self.dead.contains(id)).copied().collect();
+        let counts = |id: &&OpId| !self.dead.contains(id) && !self.forgotten.contains_key(id);
+        let mut ids: Vec<OpId> = self.snapshots.iter().filter(counts).copied().collect();
         ids.sort_unstable();
         ids
     }

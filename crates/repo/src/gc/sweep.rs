@@ -1,13 +1,13 @@
 //! Sweep: condemned packs go, once nobody can rely on them any more.
 //!
 //! ```text
-//! S1  every operation that `.o` names has ended; the fence has passed
-//! S2  LIST snap/ less dead/, walk what is new         what lives, now fixed for this list
+//! S1  LIST gc/, then op/, snap/, marks: every operation that `.o` names has ended; the fence has passed
+//! S2  snap/ less dead/ and forgot/, walk what is new  what lives, now fixed for this list
 //! S3  LIST gc/                                        C: condemned by any collector
 //! S4  LIST index/, packs/                             where blocks are
 //! S5  a live block that is nowhere: stop
 //! S6  live blocks that are in C alone are moved; PUT packs, PUT index; GET kill/<own>
-//! S7  PUT index objects without the packs; GET kill/<own>; DELETE the old ones
+//! S7  PUT index objects without them, nor what is nowhere; GET kill/<own>; DELETE the old ones
 //! S8  DELETE the packs
 //! S9  DELETE .o, then .d: last, so that no pusher relies on a pack of it before it is gone
 //! ```
@@ -20,17 +20,15 @@ use std::time::SystemTime;
 
 use super::index::{self, Tables};
 use super::lists::{Lists, Wanted};
+use super::live::Live;
 use super::operations::Operations;
 use super::survey::{self, Survey, is_there};
-use super::{Collector, FORGOTTEN_KEPT, GcOptions, Pending};
+use super::{Collector, FORGOTTEN_KEPT, GcOptions, LOOKS_MAX, Pending};
 use crate::error::{Error, Result};
 use crate::fetch::Reader;
 use crate::id::{BlockId, OpId, PackId};
 use crate::index::Location;
 use crate::repository::Repository;
-
-/// A sweep looks again this often when others move things while it looks.
-const LOOKS_MAX: usize = 4;
 
 /// What a list waits for.
 pub(super) fn pending(
@@ -62,6 +60,13 @@ enum Look {
     Again(Error),
 }
 
+/// What an earlier look found may have been forgotten and swept since: all is walked anew.
+fn look_again(survey: &mut Survey, error: Error) -> Look {
+    survey.live = Live::default();
+    survey.snapshots.clear();
+    Look::Again(error)
+}
+
 impl Collector<'_, '_> {
     /// Sweeps every list that is due; true if there was one.
     pub(super) fn sweep(&mut self, mut survey: Survey) -> Result<bool> {
@@ -80,10 +85,11 @@ impl Collector<'_, '_> {
     fn look(&mut self, survey: &mut Survey) -> Result<Look> {
         let own = self.op.id();
         // S1
+        // the lists first: an operation that one of them names began before this looks for it
+        survey.lists = Lists::read(self.repo, self.cache, Wanted::All)?;
         survey.operations = Operations::list(self.repo)?;
         let ended = survey.operations.end_stale(self.repo, &own, self.options.stale_after)?;
         self.report.ended.extend(ended);
-        survey.lists = Lists::read(self.repo, self.cache, Wanted::All)?;
         let now = survey.operations.announced.get(&own).copied();
         let pending: Vec<Pending> = survey
             .lists
@@ -108,7 +114,10 @@ impl Collector<'_, '_> {
             snapshots.iter().filter(|id| !walked.contains(id)).copied().collect();
         if !fresh.is_empty() {
             let reader = Reader::open(self.repo, self.cache)?;
-            survey::walk(self.repo, self.cache, &reader, &fresh, &mut survey.live)?;
+            match survey::walk(self.repo, self.cache, &reader, &fresh, &mut survey.live) {
+                Err(error @ Error::Missing { .. }) => return Ok(look_again(survey, error)),
+                other => other?,
+            }
         }
         survey.snapshots.extend(fresh);
         // S3, S4
@@ -125,12 +134,13 @@ impl Collector<'_, '_> {
         // S5, S6
         if let Err(error) = self.rescue(survey, &lists, &tables, &packs, &swept) {
             return match error {
-                Error::Missing { .. } => Ok(Look::Again(error)),
+                Error::Missing { .. } => Ok(look_again(survey, error)),
                 other => Err(other),
             };
         }
         // S7
-        let stays = |pack: &PackId| packs.contains_key(pack) && !swept.contains(pack);
+        let gone = self.gone(&tables, &packs)?;
+        let stays = |pack: &PackId| !swept.contains(pack) && !gone.contains(pack);
         self.rewrite_index(&tables, &stays)?;
         // S8
         let names = |pack: &&PackId| packs.contains_key(*pack);
@@ -221,7 +231,22 @@ impl Collector<'_, '_> {
     pub(super) fn merge_index(&mut self) -> Result<()> {
         let tables = Tables::read(self.repo, self.cache)?;
         let packs = self.repo.packs_listed()?;
-        self.rewrite_index(&tables, &|pack| packs.contains_key(pack))
+        let gone = self.gone(&tables, &packs)?;
+        self.rewrite_index(&tables, &|pack| !gone.contains(pack))
+    }
+
+    /// Packs of which there are tables and nothing else. Each that was not listed is asked for by
+    /// its name: a listing that is not whole must not empty the index.
+    fn gone(&self, tables: &Tables, packs: &HashMap<PackId, u64>) -> Result<BTreeSet<PackId>> {
+        let mut gone = BTreeSet::new();
+        let unlisted = tables.packs.iter().filter(|pack| !packs.contains_key(*pack));
+        for pack in unlisted.copied().collect::<BTreeSet<_>>() {
+            match self.repo.store().get_range(&pack.object_name(), 0..1) {
+                Err(store::Error::NotFound { .. }) => drop(gone.insert(pack)),
+                other => drop(other?),
+            }
+        }
+        Ok(gone)
     }
 
     /// Removes what ended operations and earlier collections left.
@@ -235,10 +260,19 @@ impl Collector<'_, '_> {
         let announced: Vec<String> =
             operations.announced.keys().filter(ended).map(name("op")).collect();
         delete_all(self.repo, threads, &announced)?;
-        let finished: Vec<String> = operations.finished.iter().map(name("end")).collect();
+        // one that ended since `op/` was listed still needs its mark
+        let there: HashSet<OpId> = self.repo.ids_under("op/")?.into_iter().collect();
+        let finished = operations.finished.iter().filter(|id| !there.contains(id));
+        let finished: Vec<String> = finished.map(name("end")).collect();
         delete_all(self.repo, threads, &finished)?;
+        let forgotten = operations.forgotten.keys().filter(|id| operations.snapshots.contains(id));
+        let forgotten: Vec<String> = forgotten.map(name("snap")).collect();
+        delete_all(self.repo, threads, &forgotten)?;
         let mut old: Vec<String> = Vec::new();
-        old.extend(lists.seen.keys().filter(|id| **id != own).map(|id| format!("gc/{id}.s")));
+        // only those it read before it wrote its own: of two collectors at once, neither takes the
+        // other's, and there is always one that knows what was there
+        let seen = lists.seen.keys().filter(|id| self.seen_before.contains(id));
+        old.extend(seen.map(|id| format!("gc/{id}.s")));
         let orphan = |list: &&OpId| !lists.condemned.contains_key(list);
         for (id, observed) in &lists.observed {
             if observed.lists.iter().all(|list| orphan(&list)) {

@@ -464,3 +464,92 @@ fn what_is_condemned_already_is_moved_when_its_snapshot_comes_back() {
     assert_eq!(collect(&repo, 0x61).swept_packs, 1);
     assert_eq!(restore(&repo, None, &op(3)).unwrap(), kept);
 }
+
+/// A collector that is held up when it lists for the `look`-th time what has ended (1 mark, 2 sweep, 3
+/// tidy), after it listed what was announced: `meanwhile` happens.
+fn collect_while(
+    store: &MemoryStore,
+    n: u8,
+    look: usize,
+    meanwhile: impl Fn(&Repository) + Send + 'static,
+) {
+    let (disk, mut looks) = (store.clone(), 0);
+    let slow = FaultStore::new(Arc::new(store.clone()), move |call| {
+        let is_look = call.verb == Verb::List && call.name == "end/";
+        looks += usize::from(is_look);
+        if is_look && looks == look {
+            meanwhile(&open(Arc::new(disk.clone())).unwrap());
+        }
+        None
+    });
+    collect(&open(Arc::new(slow)).unwrap(), n);
+}
+
+#[test]
+fn a_push_that_began_and_ended_while_a_collector_looked_around_is_not_swept_away() {
+    let (store, repo) = fresh();
+    collect_while(&store, 0x60, 2, |repo| {
+        push(repo, 1, &[b"wanted again"]);
+        let running = Push::begin(repo, 2);
+        repo.forget(&op(1)).unwrap();
+        let report = collect(repo, 0x61); // condemns the pack, and waits for the push
+        assert!(report.pending[0].waits_for.contains(&op(2)));
+        let (commit, _) = running.end(&[b"wanted again"]).unwrap();
+        assert!(matches!(commit, Commit::Acknowledged(_)));
+    });
+    restore(&repo, None, &op(2)).unwrap();
+    assert_eq!(collect(&repo, 0x62).swept_packs, 1);
+    restore(&repo, None, &op(2)).unwrap();
+}
+
+#[test]
+fn of_two_collectors_at_once_one_leaves_a_record_of_the_snapshots_there_were() {
+    let (store, repo) = fresh();
+    push(&repo, 1, &[b"one"]);
+    collect_while(&store, 0x60, 2, |repo| drop(collect(repo, 0x61)));
+    let blind = FaultStore::new(Arc::new(store.clone()), |call| {
+        (call.verb == Verb::List).then(|| Fault::Omit("snap/".to_owned()))
+    });
+    let error = collect_with(&open(Arc::new(blind)).unwrap(), 0x62, &options()).unwrap_err();
+    assert!(error.to_string().contains("gone"), "{error}");
+    assert_eq!(packs(&store), 1);
+    assert_eq!(repo.snapshot_ids().unwrap(), [op(1)], "and it was not declared dead");
+}
+
+#[test]
+fn an_operation_that_ended_while_another_tidied_keeps_its_mark() {
+    let (store, repo) = fresh();
+    push(&repo, 1, &[b"one"]);
+    collect_while(&store, 0x60, 3, |repo| drop(collect(repo, 0x61)));
+    let running = gc::plan(&repo, None, &options()).unwrap();
+    assert_eq!(running.running_packs, 0);
+    let names = |dir: &str| repo.ids_under(dir).unwrap();
+    assert!(names("op/").iter().all(|id| names("end/").contains(id)), "it would be waited for");
+}
+
+#[test]
+fn a_listing_of_packs_that_is_not_whole_does_not_empty_the_index() {
+    let (store, repo) = fresh();
+    let kept = push(&repo, 1, &[b"one"]);
+    let blind = FaultStore::new(Arc::new(store.clone()), |call| {
+        let hides = call.verb == Verb::List && call.name == "packs/";
+        hides.then(|| Fault::Omit("packs/".to_owned()))
+    });
+    collect(&open(Arc::new(blind)).unwrap(), 0x60);
+    assert_eq!(restore(&repo, None, &op(1)).unwrap(), kept);
+}
+
+#[test]
+fn a_snapshot_that_is_written_again_after_it_was_forgotten_stays_forgotten() {
+    let (store, repo) = fresh();
+    push(&repo, 1, &[b"forgotten"]);
+    let kept = push(&repo, 2, &[b"kept"]);
+    let name = format!("snap/{}", op(1));
+    let repeated = store.get(&name).unwrap();
+    repo.forget(&op(1)).unwrap();
+    collect(&repo, 0x60);
+    store.put(&name, vec![repeated]).unwrap(); // a repeated request of the push, under way till now
+    collect(&repo, 0x61);
+    assert_eq!(repo.snapshot_ids().unwrap(), [op(2)]);
+    assert_eq!(restore(&repo, None, &op(2)).unwrap(), kept);
+}

@@ -109,6 +109,18 @@ fn an_object_with_a_longer_name_is_not_the_snapshot() {
 }
 
 #[test]
+fn a_listing_that_lacks_a_snapshot_does_not_end_it() {
+    let (store, repo) = fresh();
+    push(&repo, OP).unwrap();
+    let blind = FaultStore::new(Arc::new(store.clone()), |call| {
+        (call.verb == Verb::List).then(|| Fault::Omit("snap/".to_owned()))
+    });
+    let blind = open(Arc::new(blind)).unwrap();
+    assert_eq!(end_stale(&blind, &OP).unwrap(), Ended::Committed);
+    assert_eq!(repo.snapshot_ids().unwrap(), [OP]);
+}
+
+#[test]
 fn the_kill_mark_lands_before_anybody_looks_for_the_snapshot() {
     let (store, _) = fresh();
     let recorder = Arc::new(RecordingStore::new(Arc::new(store)));
@@ -117,7 +129,7 @@ fn the_kill_mark_lands_before_anybody_looks_for_the_snapshot() {
     end_stale(&repo, &OP).unwrap();
     let calls: Vec<String> =
         recorder.take().iter().map(|c| format!("{} {}", c.verb, c.name)).collect();
-    let names = [format!("put kill/{OP}"), format!("list snap/{OP}"), format!("put dead/{OP}")];
+    let names = [format!("put kill/{OP}"), format!("get snap/{OP}"), format!("put dead/{OP}")];
     assert_eq!(calls, names);
 }
 
