@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::limits::INDEX_OBJECT_BYTES_TARGET;
 use crate::operation::Operation;
 use crate::pack::PackTable;
-use crate::repository::Repository;
+use crate::repository::{Damaged, Repository, stop};
 
 /// So many objects that are not full are merged.
 const OBJECTS_MERGED_MIN: usize = 8;
@@ -40,9 +40,19 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// Reads them all; one that does not open is an error: a collector stops there.
     pub(crate) fn read(repo: &Repository, cache: Option<&Cache>) -> Result<Self> {
+        Self::read_with(repo, cache, &mut stop)
+    }
+
+    /// Reads those that open, and tells of the others.
+    pub(crate) fn read_with(
+        repo: &Repository,
+        cache: Option<&Cache>,
+        damaged: &mut Damaged<'_>,
+    ) -> Result<Self> {
         let mut tables = Self::default();
-        repo.each_index_object(cache, &mut |listed| {
+        repo.each_index_object(cache, damaged, &mut |listed| {
             for table in &listed.object.packs {
                 tables.index.add(table, false)?;
             }
