@@ -113,7 +113,7 @@ struct State {
     commit_tried: bool,
 }
 
-fn put_mark(repo: &Repository, dir: &str, op: &OpId) -> Result<()> {
+pub(crate) fn put_mark(repo: &Repository, dir: &str, op: &OpId) -> Result<()> {
     let name = format!("{dir}/{op}");
     let bytes =
         object::seal_record(repo.keys(), repo.id(), ObjectKind::Mark, &name, &Mark { op: *op });

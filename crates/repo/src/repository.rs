@@ -237,11 +237,9 @@ impl Repository {
         {
             return Ok(found);
         }
-        let bytes = match self.store.get(&name) {
-            Err(store::Error::NotFound { name }) => return Err(Error::Missing { object: name }),
-            other => other?,
+        let Some((found, bytes)) = self.read_thrice(&name, read)? else {
+            return Err(Error::Missing { object: name });
         };
-        let found = read(&bytes)?;
         if let Some(cache) = cache {
             cache.put_object(&name, &bytes);
         }

@@ -212,7 +212,7 @@ pub fn push(
 }
 
 /// Ends the operation that an earlier run on this machine left, the way anyone would.
-fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
+pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
     let Some(old) = state.unfinished.as_deref().and_then(OpId::from_hex) else {
         return Ok(());
     };

@@ -35,8 +35,8 @@ pub(crate) struct IndexObjectInfo {
 pub(crate) struct Tables {
     pub(crate) index: Index,
     pub(crate) objects: Vec<IndexObjectInfo>,
-    /// Packs that have a table.
-    pub(crate) packs: HashSet<PackId>,
+    /// Packs that have a table, and how long they are by it.
+    pub(crate) packs: HashMap<PackId, u64>,
 }
 
 impl Tables {
@@ -57,7 +57,9 @@ impl Tables {
                 tables.index.add(table, false)?;
             }
             let packs: Vec<PackId> = listed.object.packs.iter().map(PackTable::pack).collect();
-            tables.packs.extend(&packs);
+            tables
+                .packs
+                .extend(listed.object.packs.iter().map(|table| (table.pack(), table.bytes)));
             let (name, level, bytes) = (listed.name, listed.level, listed.bytes);
             tables.objects.push(IndexObjectInfo { name, level, bytes, packs });
             Ok(())

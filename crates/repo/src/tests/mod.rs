@@ -11,7 +11,9 @@ mod hostile;
 mod operations;
 mod packs;
 mod pages;
+mod repair;
 mod trees;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
