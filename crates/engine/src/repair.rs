@@ -4,9 +4,9 @@
 //! step begins with a look at the repository and ends with one: what is told is what was found, not what
 //! was meant to be.
 //!
-//! From the source: a push that reads every file stores again what lies in packs with damage; nodes and maps
-//! come out with the ids they had. Then data blocks that older snapshots need are put together from what
-//! was stored, as they were.
+//! From the source: every file is read, and what is not to be had is stored again. From that, data blocks are
+//! put together as they were. Then a push of the same roots finds what its cache remembers of the files
+//! in place again, so nodes and maps come out with the ids they had.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use repo::repair;
 pub use repo::repair::{Accepted, Healed, IndexReport};
 use repo::verify::Report;
-use repo::{Commit, OpId, Repository};
+use repo::{BlockId, Commit, OpId, Repository};
 
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -77,18 +77,21 @@ pub fn repair(
     let look = verify::Options { quarantine_now: true, ..look.clone() };
     let before = verify::verify(session, &look, &|_, _| {}, cancel)?;
     let mut done = Repaired { before, ..Repaired::default() };
-    if sources.other.is_some() {
-        done.healed.push(heal(session, &done.before, sources.other)?);
-    }
-    if let Some((roots, options)) = &sources.live {
+    done.healed.push(heal(session, &done.before, sources.other, &[])?);
+    if let Some((roots, options)) = &sources.live
+        && !roots.is_empty()
+        && done.healed.iter().any(|healed| !healed.left.is_empty())
+    {
+        let tree = push::gather(session, roots, options, monitor, cancel)?;
+        done.healed.push(heal(session, &done.before, None, &[tree])?);
         let options =
-            PushOptions { reread: true, reason: Some(REASON.to_owned()), ..options.clone() };
+            PushOptions { always: true, reason: Some(REASON.to_owned()), ..options.clone() };
         match push::push(session, roots, &options, monitor, cancel) {
             Ok(pushed) => done.pushed = Some(pushed),
             Err(Error::NothingToBackUp) => {}
             Err(error) => return Err(error),
         }
-        done.healed.push(heal(session, &done.before, None)?);
+        done.healed.push(heal(session, &done.before, None, &[])?);
     }
     let look = verify::Options { level: Level::Metadata, ..look };
     done.after = verify::verify(session, &look, &|_, _| {}, cancel)?;
@@ -99,11 +102,16 @@ pub fn repair(
     Ok(done)
 }
 
-fn heal(session: &Session, report: &Report, other: Option<&Repository>) -> Result<Healed> {
+fn heal(
+    session: &Session,
+    report: &Report,
+    other: Option<&Repository>,
+    trees: &[BlockId],
+) -> Result<Healed> {
     announced(session, |id| {
         let now = || session.clock.now_secs();
         let (repo, cache) = (&session.repo, session.cache.as_ref());
-        Ok(repair::heal(repo, cache, id, session.machine_id, &report.bad, other, &now)?)
+        Ok(repair::heal(repo, cache, id, session.machine_id, &report.bad, other, trees, &now)?)
     })
 }
 

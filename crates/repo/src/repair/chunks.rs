@@ -109,6 +109,7 @@ impl<'a, 'r> Finder<'a, 'r> {
     pub(super) fn in_other_snapshots(
         &mut self,
         snapshots: &[Snapshot],
+        trees: &[BlockId],
         rows: &BTreeMap<BlockId, BlockRow>,
     ) -> Result<()> {
         if self.missing == 0 {
@@ -116,11 +117,13 @@ impl<'a, 'r> Finder<'a, 'r> {
         }
         let mut newest: Vec<&Snapshot> = snapshots.iter().collect();
         newest.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.finished_nanos, snapshot.id)));
+        let newest = newest.into_iter().map(|snapshot| &snapshot.tree);
+        let newest: Vec<&BlockId> = trees.iter().chain(newest).collect();
         let reader = self.reader;
         let mut uses: HashMap<Vec<u8>, Vec<Use>> = HashMap::new();
         let mut walk = Walk::default();
-        for snapshot in &newest {
-            walk.each_entry(reader, &snapshot.tree, &mut |path, entry| {
+        for tree in &newest {
+            walk.each_entry(reader, tree, &mut |path, entry| {
                 for (at, extent) in placed(&self.extents(entry)?) {
                     if rows.contains_key(&extent.block) {
                         let Extent { block, offset, len, pages } = extent;
@@ -133,8 +136,8 @@ impl<'a, 'r> Finder<'a, 'r> {
             })?;
         }
         let mut walk = Walk::default();
-        for snapshot in &newest {
-            walk.each_entry(reader, &snapshot.tree, &mut |path, entry| match uses.get(path) {
+        for tree in &newest {
+            walk.each_entry(reader, tree, &mut |path, entry| match uses.get(path) {
                 Some(uses) if self.missing > 0 => self.try_entry(entry, uses, rows),
                 _ => Ok(()),
             })?;

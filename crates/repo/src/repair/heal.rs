@@ -22,7 +22,7 @@ use crate::verify::ground::Ground;
 use crate::verify::needs::is_damage;
 
 /// Plaintext of lost blocks that is held in memory at a time.
-const ROUND_BYTES_MAX: u64 = 256 << 20;
+const BATCH_BYTES_MAX: u64 = 256 << 20;
 
 /// What was made again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub struct Healed {
 }
 
 /// Makes again what can be, as the operation `id`, which must be fresh. `bad` are places that hold
-/// something else than they should; `other` is a repository with the same keys.
+/// something else than they should; `other` is a repository with the same keys; `trees` are looked into
+/// as the trees of snapshots are.
 pub fn heal(
     repo: &Repository,
     cache: Option<&Cache>,
@@ -52,6 +53,7 @@ pub fn heal(
     machine: MachineId,
     bad: &BTreeSet<(PackId, BlockId)>,
     other: Option<&Repository>,
+    trees: &[BlockId],
     now_secs: &dyn Fn() -> i64,
 ) -> Result<Healed> {
     repo.config().writable()?;
@@ -60,20 +62,49 @@ pub fn heal(
         return Err(Error::Refused { reason });
     }
     let op = Operation::announce(repo, id, OpKind::Gc, machine, now_secs())?;
-    let done = run(repo, cache, &op, bad, other, now_secs);
+    let done = run(repo, cache, &op, bad, other, trees, now_secs);
     let ended = op.finish_without_snapshot();
     let healed = done?;
     ended.map(|()| healed)
 }
 
+/// Heals until there is no more to be had: what lies behind a lost node is known only once that is read.
 fn run(
     repo: &Repository,
     cache: Option<&Cache>,
     op: &Operation<'_>,
     bad: &BTreeSet<(PackId, BlockId)>,
     other: Option<&Repository>,
+    trees: &[BlockId],
     now_secs: &dyn Fn() -> i64,
 ) -> Result<Healed> {
+    let mut healed = Healed::default();
+    let mut first_pack = 0;
+    loop {
+        let mut writer = Writer { repo, mover: Mover::new(repo, cache, op, first_pack, now_secs) };
+        let before = std::mem::take(&mut healed.left);
+        round(repo, cache, bad, other, trees, &before, &mut writer, &mut healed)?;
+        let (moved, next): (Moved, u32) = writer.mover.finish()?;
+        healed.packs += moved.packs;
+        healed.bytes_stored += moved.bytes_stored;
+        first_pack = next;
+        if moved.packs == 0 {
+            return Ok(healed);
+        }
+    }
+}
+
+/// One round. `before` are blocks that an earlier one looked for in vain.
+fn round(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    bad: &BTreeSet<(PackId, BlockId)>,
+    other: Option<&Repository>,
+    trees: &[BlockId],
+    before: &BTreeSet<BlockId>,
+    writer: &mut Writer<'_, '_>,
+    healed: &mut Healed,
+) -> Result<()> {
     let mut ground = Ground::look(repo, None)?;
     let needs = crate::verify::needs(repo, &mut ground)?;
     let index = &ground.tables.index;
@@ -83,32 +114,37 @@ fn run(
     let has_place = |id: &&BlockId| ground.places(index, id).any(is_good);
     let mut wanted: BTreeSet<BlockId> =
         needs.blocks.iter().filter(|id| !has_place(id)).copied().collect();
-    let mut healed = Healed { wanted: wanted.len(), ..Healed::default() };
-    if wanted.is_empty() {
-        return Ok(healed);
+    if !needs.unreadable.is_empty() {
+        // what hangs below a lost node is not known: it may be any block that has no good place
+        let data = index.blocks().iter().filter(|at| at.row.kind == BlockKind::Data);
+        wanted.extend(data.map(|at| &at.row.id).filter(|id| !has_place(id)));
     }
-    let mut writer = Writer { repo, mover: Mover::new(repo, cache, op, 0, now_secs) };
+    healed.wanted += wanted.difference(before).count();
+    if wanted.is_empty() {
+        return Ok(());
+    }
     let quarantined: BTreeSet<PackId> =
         ground.quarantined.iter().filter(|pack| ground.packs.contains_key(pack)).copied().collect();
     ground.tables.each_table_of(repo, cache, &quarantined, &mut |table| {
         let is_wanted = |id: &BlockId| wanted.contains(id) && !bad.contains(&(table.pack(), *id));
         writer.mover.take(table, &is_wanted)
     })?;
+    let count = wanted.len();
     wanted.retain(|id| !writer.mover.has(id));
-    healed.moved = healed.wanted - wanted.len();
+    healed.moved += count - wanted.len();
     let mut rows = rows(repo, cache, &wanted)?;
     if let Some(other) = other {
-        copy(other, &mut writer, &mut wanted, &mut rows, &mut healed)?;
+        copy(other, writer, &mut wanted, &mut rows, healed)?;
     }
     let reader = crate::verify::reader(repo, &mut ground);
     let lost: HashSet<BlockId> = wanted.iter().copied().collect();
     rows.retain(|id, row| lost.contains(id) && row.kind == BlockKind::Data);
     while !rows.is_empty() {
-        let round = take_round(&mut rows);
-        let mut finder = Finder::new(repo, &reader, &round);
+        let batch = take_batch(&mut rows);
+        let mut finder = Finder::new(repo, &reader, &batch);
         finder.in_other_blocks(cache, &lost)?;
-        finder.in_other_snapshots(&ground.snapshots, &round)?;
-        for (id, row) in &round {
+        finder.in_other_snapshots(&ground.snapshots, trees, &batch)?;
+        for (id, row) in &batch {
             let Some(plain) = finder.assemble(row) else { continue };
             if writer.put(id, row, &plain)? {
                 wanted.remove(id);
@@ -116,10 +152,8 @@ fn run(
             }
         }
     }
-    let (moved, _): (Moved, u32) = writer.mover.finish()?;
-    (healed.packs, healed.bytes_stored) = (moved.packs, moved.bytes_stored);
     healed.left = wanted;
-    Ok(healed)
+    Ok(())
 }
 
 /// The rows of blocks, with their chunks, from whatever table has them.
@@ -141,17 +175,17 @@ fn rows(
 }
 
 /// As many rows as may be worked on together.
-fn take_round(rows: &mut BTreeMap<BlockId, BlockRow>) -> BTreeMap<BlockId, BlockRow> {
-    let (mut round, mut bytes) = (BTreeMap::new(), 0);
+fn take_batch(rows: &mut BTreeMap<BlockId, BlockRow>) -> BTreeMap<BlockId, BlockRow> {
+    let (mut batch, mut bytes) = (BTreeMap::new(), 0);
     while let Some(entry) = rows.first_entry() {
         bytes += u64::from(entry.get().plain_len);
-        if !round.is_empty() && bytes > ROUND_BYTES_MAX {
+        if !batch.is_empty() && bytes > BATCH_BYTES_MAX {
             break;
         }
         let (id, row) = entry.remove_entry();
-        round.insert(id, row);
+        batch.insert(id, row);
     }
-    round
+    batch
 }
 
 /// Copies blocks from another repository.

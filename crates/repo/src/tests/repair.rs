@@ -111,7 +111,7 @@ fn an_index_object_stays_while_a_pack_has_no_other_table() {
 
 fn heal(repo: &Repository, other: Option<&Repository>) -> repair::Healed {
     let report = look(repo);
-    repair::heal(repo, None, OpId::random(), MACHINE, &report.bad, other, NOW).unwrap()
+    repair::heal(repo, None, OpId::random(), MACHINE, &report.bad, other, &[], NOW).unwrap()
 }
 
 #[test]

@@ -207,7 +207,6 @@ pub fn verify(
         report.stopped = found.stopped;
         for pack in &found.done {
             coverage.done(*pack);
-            coverage.found.retain(|(known, _), _| known != pack);
         }
         found.begun.iter().for_each(|(pack, next)| coverage.begun(*pack, *next));
         judge.bad.extend(found.blocks);
