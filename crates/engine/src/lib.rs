@@ -8,9 +8,11 @@ mod error;
 mod monitor;
 pub mod pull;
 pub mod push;
+pub mod repair;
 pub mod scan;
 mod session;
 mod state;
+pub mod verify;
 pub mod view;
 
 pub use clock::{Clock, SystemClock};

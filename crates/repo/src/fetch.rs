@@ -51,6 +51,16 @@ impl<'r> Reader<'r> {
         Ok(Self::new(repo, cache, repo.load_index(cache, false)?))
     }
 
+    /// Reads from now on go over new connections.
+    pub(crate) fn renew_connections(&self) {
+        self.repo.store().renew_connections();
+    }
+
+    /// The index it reads through. Not to be held while something is read.
+    pub(crate) fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.index.read().expect("no writer panics")
+    }
+
     /// The index it reads through: loaded again meanwhile if blocks had moved.
     pub(crate) fn into_index(self) -> Index {
         self.index.into_inner().expect("no writer panics")

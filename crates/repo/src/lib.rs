@@ -20,6 +20,7 @@ mod pack;
 mod padding;
 mod pages;
 mod random;
+pub mod repair;
 mod repository;
 mod seal;
 mod snapshot;
@@ -28,6 +29,7 @@ mod tests;
 mod tree;
 pub mod undelete;
 mod varint;
+pub mod verify;
 
 pub use cache::{Cache, FileRow, key_of_path};
 pub use codec::Codec;

@@ -31,6 +31,8 @@ pub(crate) enum ObjectKind {
     Mark,
     /// `gc/<oid>.d`, `gc/<oid>.o`, `gc/bad-<pack>`: condemned packs, observed operations, quarantine.
     Gc,
+    /// `verify/<oid>-<n>`: which packs were checked when.
+    Verify,
     /// Trailer inside a pack (never an object of its own).
     Trailer,
 }
@@ -43,6 +45,7 @@ impl ObjectKind {
             Self::Index => b'i',
             Self::Mark => b'm',
             Self::Gc => b'g',
+            Self::Verify => b'v',
             Self::Trailer => b't',
         }
     }
@@ -51,7 +54,9 @@ impl ObjectKind {
     fn padded(self, len: u64) -> u64 {
         match self {
             Self::Op | Self::Mark => padded_len(len, limits::MARKER_BYTES_FLOOR),
-            Self::Snapshot | Self::Index | Self::Gc => padded_len(len, limits::OBJECT_BYTES_FLOOR),
+            Self::Snapshot | Self::Index | Self::Gc | Self::Verify => {
+                padded_len(len, limits::OBJECT_BYTES_FLOOR)
+            }
             Self::Trailer => len,
         }
     }

@@ -28,7 +28,7 @@ use crate::index::{self, Index, IndexObject};
 use crate::limits::{HEARTBEAT_SECS, INDEX_OBJECT_BYTES_TARGET};
 use crate::object::{self, ObjectKind};
 use crate::pack::PackTable;
-use crate::repository::Repository;
+use crate::repository::{Repository, pass_over};
 use crate::snapshot::Snapshot;
 
 /// What an operation does.
@@ -113,7 +113,7 @@ struct State {
     commit_tried: bool,
 }
 
-fn put_mark(repo: &Repository, dir: &str, op: &OpId) -> Result<()> {
+pub(crate) fn put_mark(repo: &Repository, dir: &str, op: &OpId) -> Result<()> {
     let name = format!("{dir}/{op}");
     let bytes =
         object::seal_record(repo.keys(), repo.id(), ObjectKind::Mark, &name, &Mark { op: *op });
@@ -169,11 +169,11 @@ impl<'r> Operation<'r> {
     /// A block counts if an index table names a pack for it that is neither condemned nor
     /// quarantined, and that a LIST begun after `gc/` was read shows with the length of the table.
     /// So no table is ever believed about a pack: one that is gone or cut short heals with the next
-    /// push that meets its content.
+    /// push that meets its content. A table that does not open names nothing that is reused.
     pub fn survey(&self, cache: Option<&Cache>) -> Result<Survey> {
         let unusable = Lists::read(self.repo, cache, Wanted::Packs)?.unusable_packs();
         let mut tables = Vec::new();
-        self.repo.each_index_object(cache, &mut |listed| {
+        self.repo.each_index_object(cache, &mut pass_over, &mut |listed| {
             tables.extend(listed.object.packs);
             Ok(())
         })?;

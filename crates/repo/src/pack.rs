@@ -325,6 +325,44 @@ pub fn read_trailer(
     Ok(table)
 }
 
+/// Compares all of a pack that is no block: its first bytes, or what follows its last block (padding,
+/// trailer, length of the trailer).
+pub(crate) fn check_head(table: &PackTable, head: &[u8]) -> Result<()> {
+    if head.starts_with(&MAGIC) {
+        return Ok(());
+    }
+    Err(Error::corrupt(table.pack().object_name(), "it does not begin as a pack"))
+}
+
+/// See [`check_head`]; `tail` begins behind the last block.
+pub(crate) fn check_tail(keys: &Keys, repo: &RepoId, table: &PackTable, tail: &[u8]) -> Result<()> {
+    let name = table.pack().object_name();
+    let bad = |what| Err(Error::corrupt(&name, what));
+    let last = |n: u64| {
+        let n = usize::try_from(n).expect("a tail is in memory");
+        let from = tail.len().checked_sub(n).ok_or_else(|| Error::corrupt(&name, "cut short"))?;
+        Ok(Bytes::copy_from_slice(&tail[from..]))
+    };
+    let mut trailer_bytes = 0;
+    let found = read_trailer(keys, repo, &table.pack(), table.bytes, |n| {
+        trailer_bytes = n;
+        last(n)
+    })?;
+    if found.blocks != table.blocks {
+        return bad("its trailer says something else than the index");
+    }
+    let padding = tail.len() - usize::try_from(trailer_bytes).expect("it was read from there");
+    let mut wanted = vec![0; padding];
+    mask(keys, &name).fill(&mut wanted);
+    if tail[..padding] != wanted {
+        return bad("its padding is not what was written");
+    }
+    Ok(())
+}
+
+/// First byte behind the header of a pack.
+pub(crate) const BLOCKS_BEGIN: u64 = MAGIC.len() as u64;
+
 /// A block that is ready for a pack.
 #[derive(Debug, Clone)]
 pub struct SealedBlock {

@@ -25,6 +25,24 @@ pub(crate) struct ListedIndex {
     pub(crate) object: IndexObject,
 }
 
+/// Times that something is read before it is called damaged.
+pub(crate) const READS_MAX: usize = 3;
+
+/// What is done about an object that does not open: an error ends the run.
+pub(crate) type Damaged<'d> = dyn FnMut(&str, Error) -> Result<()> + 'd;
+
+/// For readers and pushes: what an index object named cannot be found without it, and a push stores
+/// it again. Nothing is believed because of it, so nothing is harmed.
+pub(crate) fn pass_over(_: &str, error: Error) -> Result<()> {
+    tracing::warn!("{error}; going on without it: agent-backup repair index makes it anew");
+    Ok(())
+}
+
+/// For collectors: what does not open may name what lives.
+pub(crate) fn stop(_: &str, error: Error) -> Result<()> {
+    Err(error)
+}
+
 /// An open repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -95,10 +113,11 @@ impl Repository {
         self.store.as_ref()
     }
 
-    /// Every index table there is, also of condemned packs: for reading.
+    /// Every index table there is, also of condemned packs: for reading. An object that does not
+    /// open is passed over: what no other one names is missing then, and told as that.
     pub fn load_index(&self, cache: Option<&Cache>, with_chunks: bool) -> Result<Index> {
         let mut index = Index::default();
-        self.each_index_object(cache, &mut |listed| {
+        self.each_index_object(cache, &mut pass_over, &mut |listed| {
             listed.object.packs.iter().try_for_each(|table| index.add(table, with_chunks))
         })?;
         index.sort();
@@ -120,10 +139,12 @@ impl Repository {
     }
 
     /// Lists and reads the index objects, one at a time; those the cache has are not fetched again.
-    /// Returns how many there were.
+    /// What is to be said of one that does not open, however often it is read, decides `damaged`: a
+    /// collector must stop there, a reader need not. Returns how many there were.
     pub(crate) fn each_index_object(
         &self,
         cache: Option<&Cache>,
+        damaged: &mut Damaged<'_>,
         visit: &mut dyn FnMut(ListedIndex) -> Result<()>,
     ) -> Result<usize> {
         let listed = self.store.list("index/")?;
@@ -131,8 +152,16 @@ impl Repository {
             let Some((level, _, _)) = index::parse_name(&item.name) else {
                 return Err(Error::corrupt(&item.name, "its name is not that of an index object"));
             };
-            // compacted between LIST and GET: its successor holds the same rows
-            let Some(object) = self.index_object(cache, &item.name, item.size)? else { continue };
+            let object = match self.index_object(cache, &item.name, item.size) {
+                Ok(Some(object)) => object,
+                // compacted between LIST and GET: its successor holds the same rows
+                Ok(None) => continue,
+                Err(error @ Error::Corrupt { .. }) => {
+                    damaged(&item.name, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             visit(ListedIndex { name: item.name.clone(), level, bytes: item.size, object })?;
         }
         if let Some(cache) = cache {
@@ -162,15 +191,33 @@ impl Repository {
         {
             return Ok(Some(object));
         }
-        let bytes = match self.store.get(name) {
-            Err(store::Error::NotFound { .. }) => return Ok(None),
-            other => other?,
-        };
-        let object = read(&bytes)?;
+        let Some((object, bytes)) = self.read_thrice(name, read)? else { return Ok(None) };
         if let Some(cache) = cache {
             cache.put_object(name, &bytes);
         }
         Ok(Some(object))
+    }
+
+    /// Reads and opens an object; `None` if it is not there. One that does not open is read again,
+    /// over new connections: a bad read is more common than a bad object.
+    pub(crate) fn read_thrice<T>(
+        &self,
+        name: &str,
+        open: impl Fn(&[u8]) -> Result<T>,
+    ) -> Result<Option<(T, bytes::Bytes)>> {
+        let mut reads = 0;
+        loop {
+            let bytes = match self.store.get(name) {
+                Err(store::Error::NotFound { .. }) => return Ok(None),
+                other => other?,
+            };
+            reads += 1;
+            match open(&bytes) {
+                Ok(object) => return Ok(Some((object, bytes))),
+                Err(Error::Corrupt { .. }) if reads < READS_MAX => self.store.renew_connections(),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Ids of all snapshots in the store, those of dead operations left out.
@@ -211,11 +258,9 @@ impl Repository {
         {
             return Ok(found);
         }
-        let bytes = match self.store.get(&name) {
-            Err(store::Error::NotFound { name }) => return Err(Error::Missing { object: name }),
-            other => other?,
+        let Some((found, bytes)) = self.read_thrice(&name, read)? else {
+            return Err(Error::Missing { object: name });
         };
-        let found = read(&bytes)?;
         if let Some(cache) = cache {
             cache.put_object(&name, &bytes);
         }

@@ -37,7 +37,7 @@ pub fn undelete(
     let op = Operation::announce(repo, fresh, OpKind::Push, machine, now_secs())?;
     let carried = op
         .survey(cache)
-        .and_then(|survey| carry(repo, cache, &op, &survey.index, &old.tree, now_secs));
+        .and_then(|survey| carry(repo, cache, &op, 0, &survey.index, &old.tree, now_secs));
     if let Err(error) = carried {
         op.finish_without_snapshot()?;
         return Err(match error {
@@ -54,11 +54,12 @@ pub fn undelete(
 
 /// Makes sure that the operation may rely on all that a tree reaches: `reusable` is what its survey
 /// allows, the rest is moved out of packs that nobody may rely on. [`Error::Missing`] names what is
-/// nowhere.
+/// nowhere. `first_pack` is the counter of the operation's next pack.
 pub(crate) fn carry(
     repo: &Repository,
     cache: Option<&Cache>,
     op: &Operation<'_>,
+    first_pack: u32,
     reusable: &Index,
     tree: &BlockId,
     now_secs: &dyn Fn() -> i64,
@@ -72,7 +73,7 @@ pub(crate) fn carry(
         live.iter().filter(|id| reusable.get(id).is_none()).copied().collect();
     let packs: BTreeSet<PackId> =
         needed.iter().flat_map(|id| index.places(id)).map(|at| at.pack).collect();
-    let mut mover = Mover::new(repo, cache, op, 0, now_secs);
+    let mut mover = Mover::new(repo, cache, op, first_pack, now_secs);
     tables.each_table_of(repo, cache, &packs, &mut |table| {
         mover.take(table, &|id| needed.contains(id))
     })?;

@@ -112,6 +112,7 @@ fn every_kind_of_object_name_is_in_the_text() {
         "`forgot/<oid>`",
         "`gc/<oid>.d`",
         "`gc/bad-<oid>-<n>`",
+        "`verify/<oid>-<n>`",
     ] {
         assert!(FORMAT.contains(name), "{name}");
     }

@@ -129,6 +129,19 @@ struct Shared {
     start: Instant,
 }
 
+fn client(local: bool) -> Result<reqwest::Client, reqwest::Error> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("agent-backup/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .connect_timeout(CONNECT_TIME_MAX)
+        .pool_max_idle_per_host(16)
+        .https_only(!local)
+        // A redirect would carry a signed request to another host.
+        .redirect(reqwest::redirect::Policy::none());
+    let builder = if local { builder.no_proxy() } else { builder };
+    builder.build()
+}
+
 impl Wire {
     /// `local`: plain HTTP to this machine, which no proxy may see.
     pub(crate) fn new(
@@ -136,18 +149,14 @@ impl Wire {
         upload_bytes_per_second: Option<u64>,
         local: bool,
     ) -> Result<Self, reqwest::Error> {
-        let builder = reqwest::Client::builder()
-            .user_agent(concat!("agent-backup/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .connect_timeout(CONNECT_TIME_MAX)
-            .pool_max_idle_per_host(16)
-            .https_only(!local)
-            // A redirect would carry a signed request to another host.
-            .redirect(reqwest::redirect::Policy::none());
-        let builder = if local { builder.no_proxy() } else { builder };
         let line = upload_bytes_per_second.map(Line::new);
         let shared = Arc::new(Shared { counters, line, start: Instant::now() });
-        Ok(Self { client: builder.build()?, shared })
+        Ok(Self { client: client(local)?, shared })
+    }
+
+    /// The same, over connections of its own.
+    pub(crate) fn renewed(&self, local: bool) -> Result<Self, reqwest::Error> {
+        Ok(Self { client: client(local)?, shared: Arc::clone(&self.shared) })
     }
 
     /// A plain GET or HEAD around `object_store`. `Err` says what broke.

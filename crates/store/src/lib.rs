@@ -93,4 +93,7 @@ pub trait Store: Send + Sync + Debug {
     fn usage(&self) -> Usage {
         Usage::default()
     }
+    /// Later calls go over new connections: whoever doubts what was read reads it again on another
+    /// way. Does nothing where there are no connections.
+    fn renew_connections(&self) {}
 }

@@ -355,6 +355,19 @@ impl Store for S3Store {
     fn usage(&self) -> Usage {
         self.counters.usage()
     }
+
+    fn renew_connections(&self) {
+        let Ok(runtime) = self.runtime() else { return };
+        runtime.block_on(async {
+            let mut slot = self.bucket.lock().await;
+            let Some(bucket) = &*slot else { return };
+            // what cannot be made anew stays as it is: the next call says what is wrong
+            let renewed = bucket.wire.renewed(self.local);
+            if let Ok(Ok(new)) = renewed.map(|wire| self.connect(wire, bucket.place.clone())) {
+                *slot = Some(new);
+            }
+        });
+    }
 }
 
 impl Drop for S3Store {

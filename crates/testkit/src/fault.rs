@@ -186,6 +186,10 @@ impl Store for FaultStore {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn renew_connections(&self) {
+        self.inner.renew_connections();
+    }
 }
 
 impl Failure {

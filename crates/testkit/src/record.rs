@@ -128,4 +128,8 @@ impl Store for RecordingStore {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn renew_connections(&self) {
+        self.inner.renew_connections();
+    }
 }

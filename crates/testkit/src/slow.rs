@@ -88,4 +88,8 @@ impl Store for SlowStore {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn renew_connections(&self) {
+        self.inner.renew_connections();
+    }
 }

@@ -77,6 +77,28 @@ Examples:
   agent-backup stats
   agent-backup stats --json";
 
+pub(super) const VERIFY: &str = "\
+Code 4 means damage; each file it touches is named. Nothing is called damaged before it was read three
+times. Packs that hold damage are quarantined: the next push stores again what it meets of them.
+
+Examples:
+  agent-backup verify
+  agent-backup verify --max-bytes 2GiB --max-time 30m
+  agent-backup verify --level metadata
+  agent-backup verify --read-data --json
+  agent-backup verify --level rehearsal --scratch /tmp/rehearsal";
+
+pub(super) const REPAIR: &str = "\
+Blocks are made again with the names they had, so older snapshots are whole again too. Code 4 means that
+something still cannot be had; each file is named. No snapshot is changed without --accept-loss.
+
+Examples:
+  agent-backup repair --from-source
+  agent-backup repair --from-source --agent codex --path notes=~/notes
+  agent-backup repair --from /mnt/mirror/agents
+  agent-backup repair index
+  agent-backup repair --accept-loss";
+
 pub(super) const AGENTS: &str = "\
 Adapter files of your own go to the directory `agents` beside config.toml.
 

@@ -1,6 +1,7 @@
 //! What was typed: clap types and nothing else. What it means is decided by `settings` and the
 //! commands.
 
+mod care;
 mod examples;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::ui::size;
+
+pub(crate) use care::{Level, Part, Repair, Verify};
 
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
 #[derive(Debug, Parser)]
@@ -90,6 +93,12 @@ pub(crate) enum Command {
     /// Show sizes, deduplication and compression, and what each snapshot added
     #[command(after_help = examples::STATS)]
     Stats,
+    /// Check that what snapshots need is there and right
+    #[command(visible_alias = "check", after_help = examples::VERIFY)]
+    Verify(Verify),
+    /// Make again what is damaged or missing
+    #[command(after_help = examples::REPAIR)]
+    Repair(Repair),
     /// List the agents that are known and what of them is on this machine
     #[command(after_help = examples::AGENTS)]
     Agents(Agents),

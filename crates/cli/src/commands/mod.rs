@@ -11,9 +11,11 @@ mod ls;
 mod man;
 mod pull;
 mod push;
+mod repair;
 mod roots;
 mod snapshots;
 mod stats;
+mod verify;
 
 use anyhow::Result;
 
@@ -62,6 +64,8 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Find(args) => find::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Stats => stats::run(&context),
+        Command::Verify(args) => verify::run(args, &context),
+        Command::Repair(args) => repair::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),

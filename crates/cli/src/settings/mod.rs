@@ -67,7 +67,7 @@ pub(crate) struct PushDefaults {
 }
 
 /// Everything a command needs to know.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) which: Which,
     pub(crate) password: Option<Password>,

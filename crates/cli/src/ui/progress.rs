@@ -106,6 +106,11 @@ impl Meter {
         }
     }
 
+    /// Shows how many bytes were read of so many.
+    pub(crate) fn bytes(&self, done: u64, of: u64) {
+        self.working(done, of, String::new());
+    }
+
     /// Tells of an item.
     pub(crate) fn tell(&self, path: &[u8], what: &str, notice: bool) {
         if !self.silent && (!notice || self.verbose) {

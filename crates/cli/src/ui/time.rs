@@ -1,5 +1,7 @@
 //! Times of snapshots and files for people (local time) and for programs (RFC 3339, UTC).
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -29,6 +31,23 @@ pub(crate) fn rfc3339(secs: i64, nanos: u32) -> Option<String> {
     Timestamp::from_nanosecond(time).ok().map(|time| time.to_string())
 }
 
+/// Reads a stretch of time: `90`, `90s`, `30m`, `2h`, `1d`.
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is not a time; write 90s, 30m, 2h or 1d");
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let secs = match unit.trim() {
+        "" | "s" | "sec" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(secs).map(Duration::from_secs).ok_or_else(bad)
+}
+
 /// A stretch of time: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
 pub(crate) fn show_span(nanos: i64) -> String {
     let tenths = nanos.max(0) / 100_000_000;
@@ -52,6 +71,17 @@ mod tests {
         assert_eq!(rfc3339(i64::MAX, 0), None);
         assert_eq!(show_secs(i64::MIN), "?");
         assert!(rfc3339_nanos(i64::MIN).is_some());
+    }
+
+    #[test]
+    fn spans_are_read_as_people_write_them() {
+        for (text, secs) in [("90", 90), ("90s", 90), ("30m", 1800), ("2 h", 7200), ("1d", 86_400)]
+        {
+            assert_eq!(parse_span(text), Ok(Duration::from_secs(secs)), "{text}");
+        }
+        for text in ["", "h", "-1", "1.5h", "2 weeks", "99999999999999999999"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
     }
 
     #[test]

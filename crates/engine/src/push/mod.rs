@@ -211,6 +211,34 @@ pub fn push(
     }))
 }
 
+/// Reads everything and stores what is not to be had in the repository, but makes no snapshot: a
+/// repair takes what it needs of it. Returns the tree that a snapshot would have.
+pub(crate) fn gather(
+    session: &Session,
+    roots: &[PushRoot],
+    options: &PushOptions,
+    monitor: &dyn Monitor,
+    cancel: &AtomicBool,
+) -> Result<repo::BlockId> {
+    let _lock = session.state.lock()?;
+    let mut state = session.state.load()?;
+    finish_unfinished(session, &mut state)?;
+    let mut roots = roots.to_vec();
+    roots.sort_by(|a, b| repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes()));
+    let id = OpId::random();
+    state.unfinished = Some(id.hex());
+    session.state.save(&state)?;
+    let now = session.clock.now_secs();
+    let op = Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
+    let options = PushOptions { reread: true, ..options.clone() };
+    // what the cache knows of the files stays: the push after the repair needs it
+    let run = run::run(session, &op, &roots, &options, monitor, cancel)?;
+    op.finish_without_snapshot()?;
+    state.unfinished = None;
+    session.state.save(&state)?;
+    Ok(run.tree.id)
+}
+
 /// Ends the operation that an earlier run on this machine left, the way anyone would.
 pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
     let Some(old) = state.unfinished.as_deref().and_then(OpId::from_hex) else {

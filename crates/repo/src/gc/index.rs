@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::limits::INDEX_OBJECT_BYTES_TARGET;
 use crate::operation::Operation;
 use crate::pack::PackTable;
-use crate::repository::Repository;
+use crate::repository::{Damaged, Repository, stop};
 
 /// So many objects that are not full are merged.
 const OBJECTS_MERGED_MIN: usize = 8;
@@ -35,19 +35,31 @@ pub(crate) struct IndexObjectInfo {
 pub(crate) struct Tables {
     pub(crate) index: Index,
     pub(crate) objects: Vec<IndexObjectInfo>,
-    /// Packs that have a table.
-    pub(crate) packs: HashSet<PackId>,
+    /// Packs that have a table, and how long they are by it.
+    pub(crate) packs: HashMap<PackId, u64>,
 }
 
 impl Tables {
+    /// Reads them all; one that does not open is an error: a collector stops there.
     pub(crate) fn read(repo: &Repository, cache: Option<&Cache>) -> Result<Self> {
+        Self::read_with(repo, cache, &mut stop)
+    }
+
+    /// Reads those that open, and tells of the others.
+    pub(crate) fn read_with(
+        repo: &Repository,
+        cache: Option<&Cache>,
+        damaged: &mut Damaged<'_>,
+    ) -> Result<Self> {
         let mut tables = Self::default();
-        repo.each_index_object(cache, &mut |listed| {
+        repo.each_index_object(cache, damaged, &mut |listed| {
             for table in &listed.object.packs {
                 tables.index.add(table, false)?;
             }
             let packs: Vec<PackId> = listed.object.packs.iter().map(PackTable::pack).collect();
-            tables.packs.extend(&packs);
+            tables
+                .packs
+                .extend(listed.object.packs.iter().map(|table| (table.pack(), table.bytes)));
             let (name, level, bytes) = (listed.name, listed.level, listed.bytes);
             tables.objects.push(IndexObjectInfo { name, level, bytes, packs });
             Ok(())

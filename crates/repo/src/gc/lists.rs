@@ -81,6 +81,24 @@ pub(crate) fn quarantine_name(pack: &PackId) -> String {
     format!("gc/bad-{}-{}", pack.op, pack.n)
 }
 
+/// The pack that a name under `gc/` quarantines.
+pub(crate) fn quarantined(name: &str) -> Option<PackId> {
+    let pack = name.strip_prefix("gc/bad-")?;
+    PackId::from_object_name(&format!("packs/{pack}"))
+}
+
+/// Is this the name of a list?
+pub(crate) fn is_name(name: &str) -> bool {
+    let parts = name.strip_prefix("gc/").and_then(|rest| rest.split_once('.'));
+    parts.is_some_and(|(id, form)| OpId::from_hex(id).is_some() && matches!(form, "d" | "o" | "s"))
+}
+
+/// Quarantines a pack: no push relies on it from the next survey on. Whoever does the same at the same
+/// time writes the same.
+pub(crate) fn quarantine(repo: &Repository, pack: &PackId) -> Result<()> {
+    put(repo, &quarantine_name(pack), &CondemnedList { packs: vec![(pack.op, pack.n)] })
+}
+
 impl Lists {
     /// LIST `gc/`, then reads what is new.
     ///
@@ -103,8 +121,8 @@ impl Lists {
         for item in repo.store().list("gc/")? {
             let name = item.name.as_str();
             let rest = name.strip_prefix("gc/").expect("listed by this prefix");
-            if let Some(pack) = rest.strip_prefix("bad-") {
-                let pack = PackId::from_object_name(&format!("packs/{pack}"))
+            if rest.starts_with("bad-") {
+                let pack = quarantined(name)
                     .ok_or_else(|| Error::corrupt(name, "its name holds no pack"))?;
                 lists.quarantined.insert(pack, item.modified);
                 continue;

@@ -19,7 +19,7 @@ pub(crate) mod index;
 pub(crate) mod lists;
 pub(crate) mod live;
 pub(crate) mod mover;
-mod operations;
+pub(crate) mod operations;
 mod survey;
 mod sweep;
 
@@ -41,6 +41,7 @@ pub use mover::Moved;
 use mover::Mover;
 use operations::Operations;
 use survey::Survey;
+pub(crate) use sweep::each;
 
 /// An operation without a heartbeat for this long is not running any more: its machine would have
 /// to sleep a day in the middle of a push, and then it starts over.

@@ -115,7 +115,8 @@ impl<'a, 'r> Mover<'a, 'r> {
         }
     }
 
-    fn put(&mut self, row: &BlockRow, sealed: &[u8]) -> Result<()> {
+    /// Puts a sealed block into a pack.
+    pub(crate) fn put(&mut self, row: &BlockRow, sealed: &[u8]) -> Result<()> {
         let meta = row.kind.is_meta();
         let slot = if meta { &mut self.meta } else { &mut self.data };
         let writer = slot.get_or_insert_with(|| {

@@ -164,7 +164,7 @@ impl Survey {
         }
         // what no table describes may be anything
         for (pack, bytes) in &self.packs {
-            if !self.tables.packs.contains(pack) {
+            if !self.tables.packs.contains_key(pack) {
                 all += bytes;
                 lost += if going.contains(pack) { *bytes } else { 0 };
             }

@@ -329,7 +329,7 @@ fn delete_all(repo: &Repository, threads: usize, names: &[String]) -> Result<()>
 }
 
 /// Does something for each, several at a time; the first error ends it.
-fn each<T: Sync>(
+pub(crate) fn each<T: Sync>(
     threads: usize,
     items: &[T],
     act: &(dyn Fn(&T) -> Result<()> + Sync),

@@ -17,7 +17,7 @@ use crate::{
     encode_extents,
 };
 
-fn op(n: u8) -> OpId {
+pub(super) fn op(n: u8) -> OpId {
     OpId([n; 16])
 }
 
@@ -29,7 +29,7 @@ fn collect_with(repo: &Repository, n: u8, options: &GcOptions) -> Result<GcRepor
     gc::collect(repo, None, op(n), MACHINE, options, &|| 1_700_000_000, &|_| {})
 }
 
-fn collect(repo: &Repository, n: u8) -> GcReport {
+pub(super) fn collect(repo: &Repository, n: u8) -> GcReport {
     collect_with(repo, n, &options()).unwrap()
 }
 
@@ -87,7 +87,7 @@ impl<'r> Push<'r> {
     }
 }
 
-fn push(repo: &Repository, n: u8, contents: &[&[u8]]) -> Files {
+pub(super) fn push(repo: &Repository, n: u8, contents: &[&[u8]]) -> Files {
     let (commit, files) = Push::begin(repo, n).end(contents).unwrap();
     assert!(matches!(commit, Commit::Acknowledged(_)));
     files
@@ -97,7 +97,7 @@ fn packs(store: &MemoryStore) -> usize {
     store.list("packs/").unwrap().len()
 }
 
-fn bytes_of(n: u8, len: usize) -> Vec<u8> {
+pub(super) fn bytes_of(n: u8, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut out);
     out

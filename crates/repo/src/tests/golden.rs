@@ -16,6 +16,7 @@ use crate::object::{self, ObjectKind};
 use crate::operation::{Mark, OpRecord};
 use crate::pack::{BlockRow, PackTable, SealedBlock, open_block, seal_block_with};
 use crate::tree::node::{Child, Node, NodeWriter};
+use crate::verify::coverage::{self, CheckedRow, FoundRow, Record};
 use crate::{
     BlockId, Codec, Entry, Extent, Kind, OpKind, PackId, PackWriter, Snapshot, TreeBuilder, Xattr,
     decode_extents, encode_extents, flag, read_trailer, seal,
@@ -196,6 +197,11 @@ fn objects() -> Value {
         ..snapshot_of(OP, BlockId([0x65; 32]))
     };
     let list = CondemnedList { packs: vec![(OP, 0), (OP, 300)] };
+    let checked = |n, at_secs, next| CheckedRow { op: OP, n, at_secs, next };
+    let verified = Record {
+        checked: vec![checked(0, 0, 0), checked(1, 1_700_000_000, 3), checked(300, u64::MAX, 7)],
+        found: vec![FoundRow { op: OP, n: 1, block: BlockId([0x61; 32]), since_secs: 0 }],
+    };
     let made = |kind, name: &str, payload: Vec<u8>| {
         let object = object::seal_payload(&keys(), &REPO, kind, name, &payload, &NONCE);
         json!({
@@ -229,6 +235,11 @@ fn objects() -> Value {
             ObjectKind::Index,
             &index::object_name(0, &OP, 2),
             minicbor::to_vec(IndexObject { packs: vec![table] }).unwrap(),
+        ),
+        "verified": made(
+            ObjectKind::Verify,
+            &coverage::object_name(&OP, 0),
+            minicbor::to_vec(&verified).unwrap(),
         ),
         "condemned": made(
             ObjectKind::Gc,

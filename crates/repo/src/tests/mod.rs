@@ -11,7 +11,9 @@ mod hostile;
 mod operations;
 mod packs;
 mod pages;
+mod repair;
 mod trees;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -237,7 +239,7 @@ fn restore(repo: &Repository, cache: Option<&Cache>, id: &OpId) -> Result<Files>
 /// Every table the index has.
 fn index_tables(repo: &Repository) -> Vec<crate::PackTable> {
     let mut tables = Vec::new();
-    repo.each_index_object(None, &mut |listed| {
+    repo.each_index_object(None, &mut crate::repository::stop, &mut |listed| {
         tables.extend(listed.object.packs);
         Ok(())
     })

@@ -1,0 +1,131 @@
+//! A snapshot that needs what cannot be had any more, without it.
+//!
+//! In: a snapshot and the blocks that are lost. Out: a new snapshot, under an operation of its own, with
+//! every entry that can be restored; the old one is forgotten then, so that its record stays. Only for
+//! somebody who said that this loss is accepted.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::fetch::Reader;
+use crate::gc::mover::Mover;
+use crate::id::{BlockId, MachineId, OpId};
+use crate::keys::BlockKind;
+use crate::operation::{Commit, OpKind, Operation, put_mark};
+use crate::pack;
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+use crate::tree::{TreeBuilder, path_order};
+use crate::undelete::carry;
+use crate::verify::needs::Walk;
+use crate::verify::touch::Looker;
+
+/// What the reason field of a snapshot says that was made without what was lost.
+pub const REASON: &str = "accept-loss";
+
+/// A snapshot that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The one that could not be restored whole.
+    pub old: OpId,
+    /// The one without what is lost; none if nothing was left.
+    pub new: Option<OpId>,
+    /// Paths that it lacks.
+    pub lost: Vec<Vec<u8>>,
+    /// First paths of pieces of the tree that are lost as a whole.
+    pub pieces: Vec<Vec<u8>>,
+}
+
+/// Replaces a snapshot by one without the lost blocks, under the fresh id `fresh`. [`Commit::InDoubt`]:
+/// somebody ended this operation; the old snapshot is untouched then, and this is to be done again.
+pub fn accept(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    old: &Snapshot,
+    lost: &BTreeMap<BlockId, String>,
+    fresh: OpId,
+    machine: MachineId,
+    now_secs: &dyn Fn() -> i64,
+) -> Result<(Commit, Accepted)> {
+    repo.config().writable()?;
+    let op = Operation::announce(repo, fresh, OpKind::Push, machine, now_secs())?;
+    let mut accepted =
+        Accepted { old: old.id, new: Some(fresh), lost: Vec::new(), pieces: Vec::new() };
+    let tree = match build(repo, cache, &op, old, lost, &mut accepted, now_secs) {
+        Ok(Some(tree)) => tree,
+        Ok(None) => {
+            op.finish_without_snapshot()?;
+            repo.forget(&old.id)?;
+            accepted.new = None;
+            return Ok((Commit::Acknowledged([0; 32]), accepted));
+        }
+        Err(error) => {
+            op.finish_without_snapshot()?;
+            return Err(error);
+        }
+    };
+    let snapshot = Snapshot { id: fresh, tree, reason: Some(REASON.to_owned()), ..old.clone() };
+    let (commit, _) = op.commit(&snapshot)?;
+    if matches!(commit, Commit::Acknowledged(_)) {
+        repo.forget(&old.id)?;
+    }
+    Ok((commit, accepted))
+}
+
+/// Builds the tree without what is lost; `None` if nothing is left.
+fn build(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    op: &Operation<'_>,
+    old: &Snapshot,
+    lost: &BTreeMap<BlockId, String>,
+    accepted: &mut Accepted,
+    now_secs: &dyn Fn() -> i64,
+) -> Result<Option<BlockId>> {
+    let reusable = op.survey(cache)?.index;
+    let reader = Reader::open(repo, cache)?;
+    let mut looker = Looker::new(&reader, lost);
+    let mut mover = Mover::new(repo, cache, op, 0, now_secs);
+    let level = repo.config().params.zstd_level;
+    let mut sink = |plain: Vec<u8>| {
+        let id = repo.keys().block_id(BlockKind::Node, &plain);
+        if reusable.get(&id).is_none() && !mover.has(&id) {
+            let (keys, repo_id) = (repo.keys(), repo.id());
+            let block = pack::seal_block(keys, repo_id, BlockKind::Node, &plain, &[], level)?;
+            mover.put(&block.row, &block.sealed)?;
+        }
+        Ok(id)
+    };
+    let mut builder = TreeBuilder::new(repo.keys().tree_key());
+    let (mut dropped, mut walk) = (HashSet::new(), Walk::default());
+    let mut last: Option<Vec<u8>> = None;
+    walk.each_entry(&reader, &old.tree, &mut |path, entry| {
+        let (blocks, what) = looker.entry(entry)?;
+        // another name of a file that is lost is as lost
+        let follows = entry.link.as_ref().is_some_and(|first| dropped.contains(first));
+        let rises = last.as_deref().is_none_or(|l| path_order(l, path).is_lt());
+        if blocks.is_empty() && what.is_none() && !follows && rises {
+            last = Some(path.to_vec());
+            return builder.push(path, entry, &mut sink);
+        }
+        dropped.insert(path.to_vec());
+        accepted.lost.push(path.to_vec());
+        Ok(())
+    })?;
+    accepted.pieces = walk.unreadable;
+    let root = builder.finish(&mut sink)?;
+    if root.entries == 0 {
+        return Ok(None);
+    }
+    let (_, next) = mover.finish()?;
+    carry(repo, cache, op, next, &reusable, &root.id, now_secs)?;
+    Ok(Some(root.id))
+}
+
+/// Marks a snapshot that does not open as none, for ever: nothing can be had of it, and collectors stop
+/// as long as it counts.
+pub fn bury(repo: &Repository, id: &OpId) -> Result<()> {
+    put_mark(repo, "kill", id)?;
+    put_mark(repo, "dead", id)
+}
