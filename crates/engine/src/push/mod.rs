@@ -136,7 +136,7 @@ pub fn push(
 ) -> Result<Pushed> {
     session.repo.config().writable()?;
     let _lock = session.state.lock()?;
-    let mut state = session.state.load()?;
+    let mut state: State = session.state.load()?;
     finish_unfinished(session, &mut state)?;
     let mut roots = roots.to_vec();
     roots.sort_by(|a, b| repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes()));
@@ -212,19 +212,22 @@ pub fn push(
 }
 
 /// Ends the operation that an earlier run on this machine left, the way anyone would.
-fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
+pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
     let Some(old) = state.unfinished.as_deref().and_then(OpId::from_hex) else {
         return Ok(());
     };
     if end_stale(&session.repo, &old)? == Ended::Committed {
         // the crash came after the commit: that snapshot is this machine's newest
         let (snapshot, hash) = session.repo.snapshot(session.cache.as_ref(), &old)?;
-        state.counter = state.counter.max(snapshot.counter);
-        state.previous =
-            Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
-        let roots = snapshot.roots.iter().map(|r| (r.label.as_bytes(), r.dir.as_slice()));
-        let current = Current { snapshot: old.hex(), tree: snapshot.tree.hex() };
-        state.sets.insert(set_key(roots), current);
+        // one that an undelete brought back is an old one, maybe of another machine
+        if snapshot.reason.as_deref() != Some(repo::undelete::REASON) {
+            state.counter = state.counter.max(snapshot.counter);
+            state.previous =
+                Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+            let roots = snapshot.roots.iter().map(|r| (r.label.as_bytes(), r.dir.as_slice()));
+            let current = Current { snapshot: old.hex(), tree: snapshot.tree.hex() };
+            state.sets.insert(set_key(roots), current);
+        }
     }
     state.unfinished = None;
     session.state.save(state)
@@ -310,5 +313,6 @@ fn record(
         home: Some(session.machine.home.as_os_str().as_encoded_bytes().to_vec()),
         reason: options.reason.clone(),
         groups: run.groups.clone(),
+        damaged: run.damaged.clone(),
     }
 }
