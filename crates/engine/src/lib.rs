@@ -4,15 +4,20 @@
 mod capture;
 mod clock;
 mod error;
+pub mod forget;
+pub mod gc;
 mod monitor;
 pub mod pull;
 pub mod push;
+mod rotate;
 pub mod scan;
 mod session;
 mod state;
+pub mod undelete;
 pub mod view;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use monitor::{Monitor, Problem, Progress, Silent};
+pub use rotate::{RotateOptions, Rotated, rotate};
 pub use session::{Dirs, InitOptions, Machine, PARAMS, Session};
