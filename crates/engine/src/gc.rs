@@ -57,8 +57,9 @@ pub fn collect(
         memory.unfinished = None;
         state.save(&memory)?;
     }
-    end_crashed_push(session, exclusive)?;
+    end_crashed_push(session)?;
     let mut options = options.clone();
+    let _no_push = exclusive.then(|| session.state.lock()).transpose()?;
     if exclusive {
         (options.fence, options.stale_after) = (Duration::ZERO, Duration::ZERO);
     }
@@ -83,12 +84,15 @@ pub fn collect(
     Ok(done?)
 }
 
-/// A push that crashed here would be waited for a day. One that runs has its lock.
-fn end_crashed_push(session: &Session, exclusive: bool) -> Result<()> {
+/// A push that crashed here would be waited for a day. One that runs has its lock, which is taken
+/// only where there is something to end, so that no push finds it taken for nothing.
+fn end_crashed_push(session: &Session) -> Result<()> {
+    if session.state.load::<State>()?.unfinished.is_none() {
+        return Ok(());
+    }
     let _lock = match session.state.lock() {
-        Err(Error::Busy { .. }) if !exclusive => return Ok(()),
+        Err(Error::Busy { .. }) => return Ok(()),
         other => other?,
     };
-    let mut state: State = session.state.load()?;
-    finish_unfinished(session, &mut state)
+    finish_unfinished(session, &mut session.state.load()?)
 }

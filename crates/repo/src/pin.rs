@@ -25,8 +25,8 @@ fn prefix(id: &OpId) -> String {
 }
 
 /// Name of one pin of a snapshot.
-pub(crate) fn object_name(id: &OpId, random: &[u8; RANDOM_BYTES]) -> String {
-    format!("{}{}", prefix(id), HEXLOWER.encode(random))
+pub(crate) fn object_name(id: &OpId, random: [u8; RANDOM_BYTES]) -> String {
+    format!("{}{}", prefix(id), HEXLOWER.encode(&random))
 }
 
 /// The snapshot that a pin of this name holds.
@@ -44,7 +44,7 @@ impl Repository {
         if self.is_pinned(id)? {
             return Ok(false);
         }
-        let name = object_name(id, &crate::random::bytes());
+        let name = object_name(id, crate::random::bytes());
         let mark = Mark { op: *id };
         let sealed = object::seal_record(self.keys(), self.id(), ObjectKind::Mark, &name, &mark);
         self.store().put(&name, vec![sealed.into()])?;

@@ -46,29 +46,29 @@ pub(crate) struct Forget {
 #[group(id = "Keep", multiple = true)]
 pub(crate) struct Keep {
     /// Keep the newest N (or: unlimited)
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) keep_last: Option<Count>,
+    #[arg(long = "keep-last", value_name = "N", value_parser = count)]
+    pub(crate) last: Option<Count>,
     /// Keep the newest of each of the last N hours that have one
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) keep_hourly: Option<Count>,
+    #[arg(long = "keep-hourly", value_name = "N", value_parser = count)]
+    pub(crate) hourly: Option<Count>,
     /// Keep the newest of each of the last N days that have one
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) keep_daily: Option<Count>,
+    #[arg(long = "keep-daily", value_name = "N", value_parser = count)]
+    pub(crate) daily: Option<Count>,
     /// Keep the newest of each of the last N weeks that have one
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) keep_weekly: Option<Count>,
+    #[arg(long = "keep-weekly", value_name = "N", value_parser = count)]
+    pub(crate) weekly: Option<Count>,
     /// Keep the newest of each of the last N months that have one
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) keep_monthly: Option<Count>,
+    #[arg(long = "keep-monthly", value_name = "N", value_parser = count)]
+    pub(crate) monthly: Option<Count>,
     /// Keep the newest of each of the last N years that have one
-    #[arg(long, value_name = "N", value_parser = count)]
-    pub(crate) keep_yearly: Option<Count>,
+    #[arg(long = "keep-yearly", value_name = "N", value_parser = count)]
+    pub(crate) yearly: Option<Count>,
     /// Keep what is at most so much older than the newest one (30d, 12h, 1y5m7d2h; m is months)
-    #[arg(long, value_name = "TIME")]
-    pub(crate) keep_within: Option<Within>,
+    #[arg(long = "keep-within", value_name = "TIME")]
+    pub(crate) within: Option<Within>,
     /// Keep what has this tag; several: any of them
     #[arg(long = "keep-tag", value_name = "TAG")]
-    pub(crate) keep_tags: Vec<String>,
+    pub(crate) tagged: Vec<String>,
 }
 
 /// `gc`

@@ -100,14 +100,14 @@ pub(crate) fn run(args: &Forget, context: &Context<'_>) -> Result<Exit> {
 fn request(args: &Forget) -> Result<Request> {
     let keep = &args.keep;
     let policy = Policy {
-        last: keep.keep_last.unwrap_or(0),
-        hourly: keep.keep_hourly.unwrap_or(0),
-        daily: keep.keep_daily.unwrap_or(0),
-        weekly: keep.keep_weekly.unwrap_or(0),
-        monthly: keep.keep_monthly.unwrap_or(0),
-        yearly: keep.keep_yearly.unwrap_or(0),
-        within: keep.keep_within,
-        tags: keep.keep_tags.clone(),
+        last: keep.last.unwrap_or(0),
+        hourly: keep.hourly.unwrap_or(0),
+        daily: keep.daily.unwrap_or(0),
+        weekly: keep.weekly.unwrap_or(0),
+        monthly: keep.monthly.unwrap_or(0),
+        yearly: keep.yearly.unwrap_or(0),
+        within: keep.within,
+        tags: keep.tagged.clone(),
     };
     let scope =
         Scope { host: args.host.clone(), agent: args.agent.clone(), tags: args.tags.clone() };

@@ -217,7 +217,7 @@ fn objects() -> Value {
         "dead": made(ObjectKind::Mark, &format!("dead/{OP}"), minicbor::to_vec(&mark).unwrap()),
         "pin": made(
             ObjectKind::Mark,
-            &crate::pin::object_name(&OP, &[0x43; 8]),
+            &crate::pin::object_name(&OP, [0x43; 8]),
             minicbor::to_vec(&mark).unwrap(),
         ),
         "snapshot": made(
