@@ -136,13 +136,16 @@ fn show_plan(plan: &GcPlan, signs: &Signs, context: &Context<'_>) -> Result<()> 
     if plan.dead_packs + plan.emptied_packs == 0 {
         screen.line("nothing to free")?;
     } else {
-        screen.line(format_args!(
-            "{} can be freed: {} with nothing that is needed, {} from which {} are moved first",
-            size::show(plan.freed_bytes),
-            packs(plan.dead_packs),
-            packs(plan.emptied_packs),
-            size::show(plan.moved_bytes),
-        ))?;
+        let mut parts = Vec::new();
+        if plan.dead_packs > 0 {
+            parts.push(format!("{} with nothing that is needed", packs(plan.dead_packs)));
+        }
+        if plan.emptied_packs > 0 {
+            let (emptied, moved) = (packs(plan.emptied_packs), size::show(plan.moved_bytes));
+            parts.push(format!("{emptied} from which {moved} are moved first"));
+        }
+        let freed = size::show(plan.freed_bytes);
+        screen.line(format_args!("{freed} can be freed: {}", parts.join(", ")))?;
     }
     stays(plan, context)?;
     waits(&plan.pending, signs, context)?;

@@ -4,7 +4,7 @@
 //! In: a policy ([`policy`]) for groups of snapshots, or snapshots by name. Out: for every group what
 //! stays, with each reason, and what goes. Never taken by a policy: pinned snapshots, safety
 //! snapshots, and for each database that is damaged now the last snapshot in which it is not
-//! ([`protect`]).
+//! (`protect.rs`).
 
 pub mod policy;
 mod protect;
