@@ -14,6 +14,7 @@ mod kill;
 mod live;
 mod main_job;
 mod restore_kill;
+mod retention;
 mod rooms;
 mod secrets;
 mod state;

@@ -198,6 +198,14 @@ fn of_engine(error: &engine::Error) -> Verdict {
         E::Local { .. } => with(Exit::LocalDisk, "check that directory, its owner and its disk"),
         E::Busy { .. } => with(Exit::Busy, "wait until it is done, or stop it"),
         E::NothingToBackUp => with(Exit::Failed, "name a directory: agent-backup push --path DIR"),
+        E::Pinned(id) => {
+            let id = &id.hex()[..12];
+            (Exit::Refused, Some(format!("agent-backup pin --remove {id} lets go of it")))
+        }
+        E::KeepsNothing { .. } => with(
+            Exit::Refused,
+            "forget -n shows what the policy does; --unsafe-allow-remove-all goes on",
+        ),
         E::Cancelled => (signals::exit(), None),
         E::NotFound(_) => with(Exit::Failed, "agent-backup snapshots, agent-backup ls"),
         // the type may grow; a new variant is at least a failure
@@ -236,6 +244,10 @@ fn of_repo(error: &repo::Error) -> Verdict {
         E::AlreadyExists { .. } => {
             with(Exit::Failed, "use it as it is, or choose another address or prefix")
         }
+        E::WrongKey { detail } if detail.contains("epoch") => with(
+            Exit::WrongKey,
+            "agent-backup key enroll --password-file FILE gives this machine the new keys",
+        ),
         E::WrongKey { .. } => {
             with(Exit::WrongKey, "check the passphrase; the recovery code opens it too")
         }
@@ -244,6 +256,18 @@ fn of_repo(error: &repo::Error) -> Verdict {
             "the repository is damaged there; other snapshots may still be whole",
         ),
         E::TooNew { .. } => with(Exit::TooNew, "install the newest agent-backup"),
+        E::Refused { reason } if reason.contains("the last collection saw") => with(
+            Exit::Refused,
+            "look at the storage first; gc --accept-vanished goes on without them",
+        ),
+        E::Refused { reason } if reason.contains("more than half") => with(
+            Exit::Refused,
+            "agent-backup snapshots shows what is kept; gc --more-than-half goes on",
+        ),
+        E::Refused { reason } if reason.contains("this program knows") => with(
+            Exit::Refused,
+            "a newer agent-backup may have put it there: install the newest; remove what is not its",
+        ),
         E::Refused { reason } if reason.contains("rolled back") => with(
             Exit::Refused,
             "look at the storage first; push --accept-rollback goes on without it",

@@ -16,8 +16,8 @@ use repo::keys::BlockKind;
 use repo::limits::{PACK_MIXED_META_BYTES_MAX, PACKS_PER_INDEX};
 use repo::{
     BlockId, ChunkId, Commit, Entry, Index, Map, OpId, OpKind, Operation, PackId, PackTable,
-    PackWriter, Reader, SealedBlock, Snapshot, TreeBuilder, blocks_named,
-    rename_blocks, seal_block,
+    PackWriter, Reader, SealedBlock, Snapshot, TreeBuilder, blocks_named, rename_blocks,
+    seal_block,
 };
 
 use crate::error::{Error, Result};

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use repo::OpId;
+
 /// An error that stops a verb. What concerns one file only is reported and survived.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +33,20 @@ pub enum Error {
     /// None of the roots has anything to back up.
     #[error("nothing to back up")]
     NothingToBackUp,
+    /// A snapshot that was named to be forgotten is pinned.
+    #[error("snapshot {0} is pinned")]
+    Pinned(OpId),
+    /// A policy would leave nothing of a group of snapshots.
+    #[error(
+        "the policy keeps none of {count} snapshot{} that belong together, {newest} the newest of them",
+        if *.count == 1 { "" } else { "s" }
+    )]
+    KeepsNothing {
+        /// The newest one of the group.
+        newest: OpId,
+        /// How many there are.
+        count: usize,
+    },
     /// The run was cancelled by a signal.
     #[error("interrupted")]
     Cancelled,

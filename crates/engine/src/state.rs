@@ -1,6 +1,7 @@
 //! The state of this machine for one repository: small, not deletable without loss of protection,
-//! unlike the cache. `<state>/repos/<repository id>/{state.json,machine.key,lock}`, directories
-//! 0700, files 0600; `<state>/machine-id` beside them for all repositories.
+//! unlike the cache. `<state>/repos/<repository id>/{state.json,machine.key,lock}`, below it
+//! `gc/{state.json,lock}` for collections, which run beside pushes; directories 0700, files 0600;
+//! `<state>/machine-id` beside them for all repositories.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -9,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use repo::{BlockId, MachineId, OpId, RepoId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -29,6 +31,13 @@ pub(crate) struct State {
     /// For each set of roots, the snapshot that is current.
     #[serde(default)]
     pub(crate) sets: BTreeMap<String, Current>,
+}
+
+/// What collections remember.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GcState {
+    /// A collection that was announced and not ended: a crash leaves it here.
+    pub(crate) unfinished: Option<String>,
 }
 
 /// A snapshot this machine made.
@@ -93,6 +102,13 @@ impl StateDir {
         state.join("repos").join(repo.hex()).join("machine.key")
     }
 
+    /// What collections have to themselves.
+    pub(crate) fn of_gc(&self) -> Result<Self> {
+        let dir = self.dir.join("gc");
+        private_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
     /// Where captures keep what they must keep for a moment. Only under the lock.
     pub(crate) fn captures(&self) -> PathBuf {
         self.dir.join("capture")
@@ -104,19 +120,19 @@ impl StateDir {
 
     /// Reads the state; none yet is an empty one. A damaged one is an error: it protects against a
     /// rolled-back repository and must not be lost in silence.
-    pub(crate) fn load(&self) -> Result<State> {
+    pub(crate) fn load<T: DeserializeOwned + Default>(&self) -> Result<T> {
         let path = self.file();
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
                 Error::local("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
             }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
             Err(e) => Err(Error::local("read", &path, e)),
         }
     }
 
     /// Writes the state.
-    pub(crate) fn save(&self, state: &State) -> Result<()> {
+    pub(crate) fn save<T: Serialize>(&self, state: &T) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(state).expect("plain data encodes");
         write_whole(&self.file(), &bytes)
     }

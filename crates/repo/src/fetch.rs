@@ -1,14 +1,14 @@
 //! Reading: blocks by id, verified; trees and content maps on top of them.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 
 use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::id::BlockId;
+use crate::id::{BlockId, PackId};
 use crate::index::{Index, Location};
 use crate::map::{Extent, Map};
 use crate::pack;
@@ -69,6 +69,12 @@ impl<'r> Reader<'r> {
     /// Where a block is.
     pub fn location(&self, id: &BlockId) -> Option<Location> {
         self.index.read().expect("no reader panics").get(id).cloned()
+    }
+
+    /// Whether a block lies in one of these packs, whole as far as their lengths tell.
+    pub(crate) fn lies_in(&self, id: &BlockId, packs: &HashMap<PackId, u64>) -> bool {
+        let fits = |at: &Location| packs.get(&at.pack).is_some_and(|len| at.range().end <= *len);
+        self.index.read().expect("no reader panics").places(id).any(fits)
     }
 
     fn places(&self, id: &BlockId) -> Vec<Location> {
@@ -303,7 +309,8 @@ fn no_tree(id: &BlockId) -> Error {
 
 /// True for what another copy of the block may make good.
 fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::Corrupt { .. } | Error::Missing { .. })
+    // a copy of a later epoch is not for this key; another one may be
+    matches!(error, Error::Corrupt { .. } | Error::Missing { .. } | Error::WrongKey { .. })
 }
 
 /// Cuts sorted locations into runs that one ranged read covers.

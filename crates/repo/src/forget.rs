@@ -16,13 +16,38 @@ pub(crate) fn record_name(id: &OpId) -> String {
     format!("forgot/{id}")
 }
 
+/// What became of a snapshot that was to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgot {
+    /// It is forgotten.
+    Done,
+    /// It was not there.
+    Gone,
+    /// It is pinned and stays.
+    Pinned,
+}
+
 impl Repository {
-    /// Forgets a snapshot. One that is not there, or that is forgotten already, stays so; false then.
-    /// Also how an operation takes back a snapshot that was in doubt.
+    /// Forgets a snapshot, pinned or not: how an operation takes back one that was in doubt. One
+    /// that is not there, or that is forgotten already, stays so; false then.
     pub fn forget(&self, id: &OpId) -> Result<bool> {
+        Ok(self.forget_if(id, &|| Ok(false))? == Forgot::Done)
+    }
+
+    /// Forgets a snapshot that nobody pinned.
+    pub fn forget_unless_pinned(&self, id: &OpId) -> Result<Forgot> {
+        self.config().writable()?;
+        if self.is_pinned(id)? {
+            return Ok(Forgot::Pinned);
+        }
+        self.forget_if(id, &|| self.is_pinned(id))
+    }
+
+    /// `stays` is asked when the record is there: see [`crate::Repository::pin`].
+    fn forget_if(&self, id: &OpId, stays: &dyn Fn() -> Result<bool>) -> Result<Forgot> {
         let name = Snapshot::object_name(id);
         let sealed = match self.store().get(&name) {
-            Err(store::Error::NotFound { .. }) => return Ok(false),
+            Err(store::Error::NotFound { .. }) => return Ok(Forgot::Gone),
             other => other?,
         };
         let snapshot: Snapshot =
@@ -39,8 +64,11 @@ impl Repository {
             );
             self.store().put(&record, vec![sealed.into()])?;
         }
+        if stays()? {
+            return Ok(Forgot::Pinned);
+        }
         self.store().delete(&name)?;
-        Ok(true)
+        Ok(Forgot::Done)
     }
 
     /// A forgotten snapshot.

@@ -19,6 +19,7 @@ mod operation;
 mod pack;
 mod padding;
 mod pages;
+mod pin;
 mod random;
 pub mod repair;
 mod repository;
@@ -35,6 +36,7 @@ pub use cache::{Cache, FileRow, key_of_path};
 pub use codec::Codec;
 pub use error::{Error, Result};
 pub use fetch::Reader;
+pub use forget::Forgot;
 pub use id::{BlockId, ChunkId, MachineId, OpId, PackId, RepoId, SlotId};
 pub use index::{BlockNo, Index, Location};
 pub use map::{

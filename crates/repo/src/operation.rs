@@ -182,6 +182,11 @@ impl<'r> Operation<'r> {
         for table in tables {
             let pack = table.pack();
             if listed.get(&pack) == Some(&table.bytes) && !unusable.contains(&pack) {
+                let newest = table.blocks.iter().map(|row| row.epoch).max().unwrap_or_default();
+                // a snapshot that relies on what its own key cannot read is none for this machine
+                if newest > self.repo.keys().epoch_now() {
+                    return Err(self.repo.keys().epoch_unknown(newest));
+                }
                 index.add(&table, true)?;
             }
         }
@@ -291,6 +296,18 @@ pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
     }
     put_mark(repo, "dead", op)?;
     Ok(Ended::Dead)
+}
+
+impl Repository {
+    /// Whether an operation ended by itself, without a snapshot.
+    pub fn has_end_mark(&self, op: &OpId) -> Result<bool> {
+        is_listed(self, &format!("end/{op}"))
+    }
+
+    /// Operations that were declared dead.
+    pub fn dead_ids(&self) -> Result<Vec<OpId>> {
+        self.ids_under("dead/")
+    }
 }
 
 /// Whether an object is there, asked for by its name.

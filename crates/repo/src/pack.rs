@@ -458,7 +458,7 @@ fn open_sealed(keys: &Keys, repo: &RepoId, row: &BlockRow, sealed: &[u8]) -> Res
     }
     let key = keys
         .block_key(row.epoch, row.kind, &row.id)
-        .ok_or_else(|| bad("sealed with an epoch this keyring does not have"))?;
+        .ok_or_else(|| keys.epoch_unknown(row.epoch))?;
     let aad = seal::block_aad(repo, row.kind, row.codec, row.plain_len, &row.id);
     let coded =
         seal::open(&key, &row.nonce, &aad, sealed).ok_or_else(|| bad("its seal does not open"))?;

@@ -127,7 +127,7 @@ impl Repository {
     /// Lengths of the chunks of every data block, coded as in its row.
     pub fn chunk_lengths(&self, cache: Option<&Cache>) -> Result<HashMap<BlockId, Vec<u8>>> {
         let mut lengths = HashMap::new();
-        self.each_index_object(cache, &mut |listed| {
+        self.each_index_object(cache, &mut pass_over, &mut |listed| {
             for row in listed.object.packs.into_iter().flat_map(|table| table.blocks) {
                 if row.kind == BlockKind::Data {
                     lengths.entry(row.id).or_insert(row.chunk_lens);

@@ -119,6 +119,34 @@ pub struct Snapshot {
     /// Groups of two members and more, sorted by name.
     #[cbor(n(17), default, skip_if = "Vec::is_empty")]
     pub groups: Vec<GroupRecord>,
+    /// Paths of the databases in it that were found damaged, sorted.
+    #[cbor(n(18), with = "byte_strings", default, skip_if = "Vec::is_empty")]
+    pub damaged: Vec<Vec<u8>>,
+}
+
+/// An array of byte strings.
+mod byte_strings {
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::Error as EncodeError;
+    use minicbor::encode::Write;
+    use minicbor::{Decoder, Encoder};
+
+    pub(super) fn encode<C, W: Write>(
+        items: &[Vec<u8>],
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        e.array(items.len() as u64)?;
+        for item in items {
+            e.bytes(item)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<Vec<u8>>, DecodeError> {
+        let len = d.array()?.ok_or_else(|| DecodeError::message("an array without a length"))?;
+        (0..len).map(|_| Ok(d.bytes()?.to_vec())).collect()
+    }
 }
 
 impl Snapshot {

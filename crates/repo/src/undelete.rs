@@ -52,6 +52,32 @@ pub fn undelete(
     Ok((commit, snapshot))
 }
 
+/// Which of these snapshots still have all that they need: those a collection took nothing from. An
+/// answer is true for the moment; a collection that runs may change it.
+pub fn whole(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    snapshots: &[Snapshot],
+) -> Result<Vec<bool>> {
+    if snapshots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reader = Reader::open(repo, cache)?;
+    let packs = repo.packs_listed()?;
+    let is_whole = |snapshot: &Snapshot| {
+        let mut live = Live::default();
+        match live.add_tree(&reader, &snapshot.tree) {
+            Ok(()) => {}
+            Err(Error::Missing { .. } | Error::Store(store::Error::NotFound { .. })) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(live.iter().all(|id| reader.lies_in(id, &packs)))
+    };
+    snapshots.iter().map(is_whole).collect()
+}
+
 /// Makes sure that the operation may rely on all that a tree reaches: `reusable` is what its survey
 /// allows, the rest is moved out of packs that nobody may rely on. [`Error::Missing`] names what is
 /// nowhere. `first_pack` is the counter of the operation's next pack.

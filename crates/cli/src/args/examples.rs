@@ -42,6 +42,7 @@ pub(super) const SNAPSHOTS: &str = "\
 Examples:
   agent-backup snapshots
   agent-backup snapshots --agent codex --host laptop
+  agent-backup snapshots --forgotten
   agent-backup snapshots --json";
 
 pub(super) const LS: &str = "\
@@ -98,6 +99,39 @@ Examples:
   agent-backup repair --from /mnt/mirror/agents
   agent-backup repair index
   agent-backup repair --accept-loss";
+pub(super) const FORGET: &str = "\
+A policy is applied to the snapshots of each machine and set of roots. Of each hour, day, week, month
+or year that has snapshots the newest is kept; all rules together decide. Pinned snapshots, safety
+snapshots and the last healthy copy of a damaged database stay in any case. On a terminal the plan is
+shown and you are asked; elsewhere it is applied at once. Nothing is freed before `gc` runs; until
+then `undelete` brings a snapshot back.
+
+Examples:
+  agent-backup forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 -n
+  agent-backup forget --keep-within 30d --keep-tag release --prune --yes
+  agent-backup forget 3f2a latest~1";
+
+pub(super) const UNDELETE: &str = "\
+The snapshot comes back under a new id. Pin it, or the next policy may forget it again.
+
+Examples:
+  agent-backup undelete 3f2a
+  agent-backup snapshots --forgotten";
+
+pub(super) const PIN: &str = "\
+Examples:
+  agent-backup pin latest
+  agent-backup pin --remove 3f2a";
+
+pub(super) const GC: &str = "\
+Runs beside pushes and other collections, on any machine. What an operation that runs may still need
+is freed by a later run; on a bucket nothing goes before an hour has passed, or a day where the
+storage publishes nothing about its listings.
+
+Examples:
+  agent-backup gc -n
+  agent-backup gc
+  agent-backup gc --max-repack-bytes 0";
 
 pub(super) const AGENTS: &str = "\
 Adapter files of your own go to the directory `agents` beside config.toml.
@@ -113,7 +147,18 @@ Examples:
   agent-backup key add --label paper
   agent-backup key passwd
   agent-backup key remove 3f2a
+  agent-backup key rotate --recovery
   agent-backup key enroll --password-file pass.txt";
+
+pub(super) const ROTATE: &str = "\
+This machine gets a new key, and so do the passphrase (new or the one in use) and the recovery code
+that are asked for. A key whose secret is not given here keeps opening what was stored before, and
+cannot read or add to what comes after; other machines run `key enroll` once. What somebody with the
+old keys could read stays readable to them, and so do the names and sizes in control objects.
+
+Examples:
+  agent-backup key rotate --recovery --new-password-file pass.txt
+  agent-backup key rotate --recovery --drop-others";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

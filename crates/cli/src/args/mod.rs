@@ -3,6 +3,7 @@
 
 mod care;
 mod examples;
+mod retention;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::ui::size;
 
 pub(crate) use care::{Level, Part, Repair, Verify};
+pub(crate) use retention::{Forget, Gc, Pin, Undelete};
 
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
 #[derive(Debug, Parser)]
@@ -99,6 +101,18 @@ pub(crate) enum Command {
     /// Make again what is damaged or missing
     #[command(after_help = examples::REPAIR)]
     Repair(Repair),
+    /// Forget snapshots: by a policy, or those that are named
+    #[command(after_help = examples::FORGET)]
+    Forget(Forget),
+    /// Bring forgotten snapshots back
+    #[command(after_help = examples::UNDELETE)]
+    Undelete(Undelete),
+    /// Keep snapshots whatever the policy says
+    #[command(after_help = examples::PIN)]
+    Pin(Pin),
+    /// Collect garbage: free what no snapshot needs
+    #[command(visible_alias = "prune", after_help = examples::GC)]
+    Gc(Gc),
     /// List the agents that are known and what of them is on this machine
     #[command(after_help = examples::AGENTS)]
     Agents(Agents),
@@ -232,6 +246,9 @@ pub(crate) struct Snapshots {
     /// Only snapshots with this tag; several: with all of them
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
+    /// Forgotten snapshots that `undelete` can still bring back
+    #[arg(long)]
+    pub(crate) forgotten: bool,
 }
 
 /// `ls`
@@ -321,6 +338,15 @@ pub(crate) enum KeyCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
+    /// Seal what is stored from now on with new keys; a removed or lost key cannot read it
+    #[command(after_help = examples::ROTATE)]
+    Rotate {
+        #[command(flatten)]
+        new: NewKey,
+        /// Remove the keys whose secret is not given: they would not open what comes
+        #[arg(long)]
+        drop_others: bool,
+    },
     /// Give this machine a key of its own, so that it needs no passphrase
     Enroll {
         /// Name of the key; default: the machine's
@@ -343,7 +369,7 @@ pub(crate) struct NewKey {
     #[arg(long, value_name = "COMMAND")]
     pub(crate) new_password_command: Option<String>,
     /// Make a recovery code and print it
-    #[arg(long, conflicts_with_all = ["new_password_file", "new_password_command"])]
+    #[arg(long)]
     pub(crate) recovery: bool,
 }
 

@@ -71,6 +71,12 @@ fn words_that_people_know_from_other_tools_work() {
     let Command::Push(push) = args.command else { panic!("push") };
     assert_eq!((push.tags, push.agents), (vec!["a".into(), "b".into()], vec!["codex".into()]));
     assert!(push.dry_run);
+    assert!(matches!(parse("agent-backup prune").unwrap().command, Command::Gc(_)));
+    let line = "agent-backup forget --keep-last unlimited --keep-daily 7 --group-by host,tags";
+    let Command::Forget(forget) = parse(line).unwrap().command else { panic!("forget") };
+    assert_eq!((forget.keep.last, forget.keep.daily), (Some(usize::MAX), Some(7)));
+    let by = forget.group_by;
+    assert_eq!((by.machine, by.roots, by.tags), (true, false, true));
     let args = parse("agent-backup pull -n --overwrite if-newer").unwrap();
     let Command::Pull(pull) = args.command else { panic!("pull") };
     assert_eq!((pull.snapshot.as_str(), pull.overwrite), ("latest", Overwrite::IfNewer));
@@ -87,6 +93,9 @@ fn what_could_destroy_something_by_accident_is_wrong_usage() {
         "agent-backup cat",
         "agent-backup find",
         "agent-backup pul",
+        "agent-backup forget 3f2a --keep-last 1",
+        "agent-backup forget --keep-daily -3",
+        "agent-backup gc --max-repack-bytes some",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }

@@ -1,7 +1,7 @@
 //! `key`: the key slots of the repository.
 
 use anyhow::{Context as _, Result};
-use engine::Session;
+use engine::{RotateOptions, Session};
 use repo::SlotId;
 use repo::keys::{self, Kdf, Note, RecoveryCode, SecretInput, SlotKind};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::args::{Key, KeyCommand, NewKey};
 use crate::commands::{Context, init};
-use crate::connect;
+use crate::connect::{self, Connection};
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::secret::{How, Source};
 use crate::ui::table::{Align, Table};
@@ -40,6 +40,14 @@ struct Changed {
     removed: Vec<String>,
 }
 
+#[derive(Serialize)]
+struct RotatedDocument {
+    epoch: usize,
+    added: Vec<String>,
+    removed: Vec<String>,
+    left: Vec<String>,
+}
+
 pub(crate) fn run(args: &Key, context: &Context<'_>) -> Result<Exit> {
     let connection = context.open()?;
     let session = &connection.session;
@@ -55,6 +63,7 @@ pub(crate) fn run(args: &Key, context: &Context<'_>) -> Result<Exit> {
             keys::remove(session.repo().store(), id).context("cannot remove the key")?;
             changed(None, &[id], context)
         }
+        KeyCommand::Rotate { new, drop_others } => rotate(&connection, new, *drop_others, context),
         KeyCommand::Enroll { label } => {
             let label = label.as_deref().unwrap_or(&context.settings.machine.host);
             session.enroll(&connection.dirs, label).context("cannot make a key")?;
@@ -115,6 +124,10 @@ fn kind(kind: SlotKind) -> &'static str {
 
 /// Adds a passphrase or a recovery code.
 fn add(session: &Session, new: &NewKey, context: &Context<'_>) -> Result<SlotId> {
+    if new.recovery && (new.new_password_file.is_some() || new.new_password_command.is_some()) {
+        let what = "--recovery makes a code, --new-password-... a passphrase: one at a time";
+        return Err(Usage(what.into()).into());
+    }
     let repo = session.repo();
     let (secret, code) = if new.recovery {
         let code = RecoveryCode::random();
@@ -151,6 +164,70 @@ fn passwd(session: &Session, new: &NewKey, context: &Context<'_>) -> Result<Exit
         keys::remove(store, *id).context("the new passphrase is there; an old one stayed")?;
     }
     changed(Some(added), &old, context)
+}
+
+/// A new epoch: slots for this machine and for what was given; the rest is told.
+fn rotate(
+    connection: &Connection,
+    new: &NewKey,
+    drop_others: bool,
+    context: &Context<'_>,
+) -> Result<Exit> {
+    let screen = context.screen;
+    let is_given = new.new_password_file.is_some() || new.new_password_command.is_some();
+    let passphrase = match new_passphrase(new) {
+        Ok(passphrase) => Some(SecretInput::Passphrase(passphrase)),
+        // a recovery code does; without both, the loss of this machine would be the loss of all
+        Err(error) if is_given || !new.recovery => return Err(error),
+        Err(_) => None,
+    };
+    let label = new.label.as_ref().unwrap_or(&context.settings.machine.host);
+    let options = RotateOptions {
+        passphrase,
+        recovery: new.recovery,
+        drop_others,
+        label: label.chars().take(32).collect(),
+        kdf: Kdf::DEFAULT,
+    };
+    let mut unseen = None;
+    let tell = |code: &RecoveryCode| {
+        init::show(code, screen).map_err(|error| {
+            unseen = Some(error);
+            engine::Error::Cancelled
+        })
+    };
+    let done = engine::rotate(&connection.session, &connection.dirs, &options, tell);
+    if let Some(error) = unseen {
+        return Err(error);
+    }
+    let rotated = done.context("the keys were not rotated")?;
+    if screen.json() {
+        let hex = |ids: &[SlotId]| ids.iter().map(SlotId::hex).collect();
+        screen.document(&RotatedDocument {
+            epoch: rotated.epoch,
+            added: hex(&rotated.added),
+            removed: hex(&rotated.removed),
+            left: hex(&rotated.left),
+        })?;
+        return Ok(Exit::Done);
+    }
+    screen.line(format_args!("what is stored from now on has keys of epoch {}", rotated.epoch))?;
+    let short = |id: &SlotId| id.hex()[..ID_DIGITS].to_owned();
+    for (verb, ids) in [("added", &rotated.added), ("removed", &rotated.removed)] {
+        for id in ids {
+            screen.line(format_args!("{verb} key {}", short(id)))?;
+        }
+    }
+    for id in &rotated.left {
+        screen.line(format_args!(
+            "key {} opens what was stored before and nothing later",
+            short(id)
+        ))?;
+    }
+    if !rotated.left.is_empty() {
+        screen.note("key remove takes them away; other machines get a new one with key enroll");
+    }
+    Ok(Exit::Done)
 }
 
 fn new_passphrase(new: &NewKey) -> Result<Zeroizing<String>> {

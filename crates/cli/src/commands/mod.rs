@@ -5,16 +5,20 @@ mod cat;
 mod completions;
 mod diff;
 mod find;
+mod forget;
+mod gc;
 mod init;
 mod key;
 mod ls;
 mod man;
+mod pin;
 mod pull;
 mod push;
 mod repair;
 mod roots;
 mod snapshots;
 mod stats;
+mod undelete;
 mod verify;
 
 use anyhow::Result;
@@ -34,6 +38,13 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Opens the repository for work that may take long.
+    fn open_patiently(&self) -> Result<Connection> {
+        let cancel = self.signals.flag();
+        let wanted = Wanted { patient: true, cancel, ..Wanted::default() };
+        connect::open(&self.settings, wanted, self.screen)
+    }
+
     /// Opens the repository for somebody who waits.
     fn open(&self) -> Result<Connection> {
         let wanted = Wanted { cancel: self.signals.flag(), ..Wanted::default() };
@@ -66,6 +77,10 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Stats => stats::run(&context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Repair(args) => repair::run(args, &context),
+        Command::Forget(args) => forget::run(args, &context),
+        Command::Undelete(args) => undelete::run(args, &context),
+        Command::Pin(args) => pin::run(args, &context),
+        Command::Gc(args) => gc::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),

@@ -263,6 +263,7 @@ mod tests {
             home: None,
             reason: None,
             groups: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 

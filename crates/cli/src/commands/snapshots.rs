@@ -1,7 +1,10 @@
 //! `snapshots`: what there is.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
-use repo::Snapshot;
+use engine::forget::Scope;
+use repo::{OpId, Snapshot};
 use serde::Serialize;
 
 use crate::args::Snapshots;
@@ -33,6 +36,10 @@ pub(crate) struct SnapshotRecord {
     roots: Vec<RootRecord>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<GroupRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<json::Path>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
     tree: String,
     stats: StatsRecord,
 }
@@ -106,6 +113,8 @@ impl From<&Snapshot> for SnapshotRecord {
             previous: s.previous.map(|id| id.hex()),
             roots: s.roots.iter().map(root).collect(),
             groups: s.groups.iter().map(group).collect(),
+            damaged: s.damaged.iter().map(|path| json::Path::new(path)).collect(),
+            pinned: false,
             tree: s.tree.hex(),
             stats: (&s.stats).into(),
         }
@@ -118,7 +127,7 @@ struct Document {
 }
 
 /// The id as it is shown.
-pub(crate) fn short_id(id: &repo::OpId) -> String {
+pub(crate) fn short_id(id: &OpId) -> String {
     id.hex()[..ID_DIGITS].to_owned()
 }
 
@@ -129,24 +138,61 @@ pub(crate) fn contents(s: &Snapshot) -> String {
     sanitize::text(&names.join(", "))
 }
 
+/// What is special about a snapshot, for a table.
+fn marks(s: &Snapshot, pinned: bool) -> String {
+    let mut marks = Vec::new();
+    if pinned {
+        marks.push("pinned".to_owned());
+    }
+    marks.extend(s.reason.as_deref().map(sanitize::text));
+    if !s.damaged.is_empty() {
+        marks.push(count(s.damaged.len() as u64, "damaged database", "damaged databases"));
+    }
+    marks.join(", ")
+}
+
 pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open()?;
-    let mut snapshots = connection.session.snapshots()?;
-    snapshots.retain(|s| {
-        args.agent.as_deref().is_none_or(|agent| s.agents().contains(&agent))
-            && args.host.as_ref().is_none_or(|host| s.host == *host)
-            && args.tags.iter().all(|tag| s.tags.contains(tag))
-    });
+    let session = &connection.session;
+    let scope =
+        Scope { host: args.host.clone(), agent: args.agent.clone(), tags: args.tags.clone() };
+    let (mut lost, mut snapshots) = (0, Vec::new());
+    if args.forgotten {
+        for one in engine::undelete::forgotten(session)? {
+            if one.whole {
+                snapshots.push(one.snapshot);
+            } else {
+                lost += 1;
+            }
+        }
+    } else {
+        snapshots = session.snapshots()?;
+    }
+    snapshots.retain(|s| scope.has(s));
+    let pinned = session.repo().pinned()?;
     if screen.json() {
-        let snapshots = snapshots.iter().map(Into::into).collect();
+        let record = |s: &Snapshot| SnapshotRecord { pinned: pinned.contains(&s.id), ..s.into() };
+        let snapshots = snapshots.iter().map(record).collect();
         screen.document(&Document { snapshots })?;
         return Ok(Exit::Done);
     }
     if snapshots.is_empty() {
-        screen.note("no snapshots");
-        return Ok(Exit::Done);
+        screen.note(if args.forgotten { "no forgotten snapshots" } else { "no snapshots" });
+    } else {
+        for line in table(&snapshots, &pinned).lines() {
+            screen.line(line)?;
+        }
+        screen.note(count(snapshots.len() as u64, "snapshot", "snapshots"));
     }
+    if lost > 0 {
+        let more = count(lost, "more was forgotten and cannot", "more were forgotten and cannot");
+        screen.note(format_args!("{more} be brought back: a collection removed what it needed"));
+    }
+    Ok(Exit::Done)
+}
+
+fn table(snapshots: &[Snapshot], pinned: &BTreeSet<OpId>) -> Table {
     let mut table = Table::new(&[
         ("ID", Align::Left),
         ("TIME", Align::Left),
@@ -155,8 +201,9 @@ pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
         ("STORED", Align::Right),
         ("CONTENTS", Align::Left),
         ("TAGS", Align::Left),
+        ("MARKS", Align::Left),
     ]);
-    for s in &snapshots {
+    for s in snapshots {
         table.row(vec![
             short_id(&s.id),
             time::show_nanos(s.finished_nanos),
@@ -165,11 +212,8 @@ pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
             size::show(s.stats.bytes_stored),
             contents(s),
             sanitize::text(&s.tags.join(", ")),
+            marks(s, pinned.contains(&s.id)),
         ]);
     }
-    for line in table.lines() {
-        screen.line(line)?;
-    }
-    screen.note(count(snapshots.len() as u64, "snapshot", "snapshots"));
-    Ok(Exit::Done)
+    table
 }

@@ -38,6 +38,29 @@ fn every_error_of_the_store_has_its_code() {
 }
 
 #[test]
+fn what_retention_refuses_names_the_way_on() {
+    let id = repo::OpId([0xab; 16]);
+    let collector =
+        |reason: &str| engine::Error::Repo(repo::Error::Refused { reason: reason.into() });
+    for (error, way) in [
+        (engine::Error::Pinned(id), "pin --remove abababababab"),
+        (engine::Error::KeepsNothing { newest: id, count: 2 }, "--unsafe-allow-remove-all"),
+        (collector("more than half of what is stored would go"), "gc --more-than-half"),
+        (
+            collector("1 snapshot that the last collection saw ... may have been rolled back"),
+            "gc --accept-vanished",
+        ),
+        (collector("\"x\" is nothing that this program knows"), "install the newest"),
+    ] {
+        let failure = explain(&error.into()).unwrap();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.hint.unwrap().contains(way), "{way}");
+    }
+    let old = repo::Error::WrongKey { detail: "the repository has blocks of epoch 1".into() };
+    assert!(explain(&old.into()).unwrap().hint.unwrap().contains("key enroll"));
+}
+
+#[test]
 fn every_error_of_the_repository_has_its_code() {
     use repo::Error as E;
     let object = String::from("snap/00");

@@ -277,7 +277,7 @@ fn notes(env: &Environment) -> Vec<String> {
     let known = [
         (
             "B2_KEEP_SNAPSHOTS",
-            "agent-backup deletes no snapshot by itself; old ones cost little, their content is shared",
+            "a push deletes no snapshot; `agent-backup forget --keep-last N --prune` does",
         ),
         ("B2_SCHEDULE", "push runs once; start it from cron or a timer"),
     ];

@@ -1,6 +1,6 @@
 //! Times of snapshots and files for people (local time) and for programs (RFC 3339, UTC).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -18,6 +18,16 @@ pub(crate) fn show_secs(secs: i64) -> String {
 fn show(time: Option<Timestamp>) -> String {
     let Some(time) = time else { return "?".to_owned() };
     time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A time of the store's clock as local time, to the second.
+pub(crate) fn show_system(time: SystemTime) -> String {
+    show(Timestamp::try_from(time).ok())
+}
+
+/// A time of the store's clock as RFC 3339.
+pub(crate) fn rfc3339_system(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| time.to_string())
 }
 
 /// Nanoseconds since 1970 as RFC 3339; none for a time that no calendar has.

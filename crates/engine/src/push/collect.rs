@@ -14,7 +14,7 @@ use repo::keys::BlockKind;
 use repo::limits::PACK_MIXED_META_BYTES_MAX;
 use repo::{
     BlockId, BlockNo, Entry, Extent, Index, Layout, Map, OpId, PackId, PackWriter, Repository,
-    SealedBlock, TreeBuilder, TreeRoot, layout, push_extent, seal_block,
+    SealedBlock, TreeBuilder, TreeRoot, flag, layout, push_extent, seal_block,
 };
 
 use super::blocks::{Permits, Piece};
@@ -71,6 +71,8 @@ pub(super) struct ReadFile {
 pub(super) struct Collected {
     pub(super) tree: TreeRoot,
     pub(super) rows: NewRows,
+    /// Databases that are stored damaged, sorted.
+    pub(super) damaged: Vec<Vec<u8>>,
 }
 
 /// The collector.
@@ -87,6 +89,7 @@ pub(super) struct Collector<'a> {
     tree: TreeBuilder,
     blocks: Blocks,
     rows: NewRows,
+    damaged: Vec<Vec<u8>>,
 }
 
 /// Packs being filled and what is in them.
@@ -126,6 +129,7 @@ impl<'a> Collector<'a> {
                 written: HashSet::new(),
             },
             rows: NewRows::default(),
+            damaged: Vec::new(),
         }
     }
 
@@ -324,6 +328,9 @@ impl<'a> Collector<'a> {
     }
 
     fn push_entry(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        if entry.flags & flag::SQLITE_DAMAGED != 0 {
+            self.damaged.push(path.to_vec());
+        }
         let mut nodes = Vec::new();
         let tree_key = self.repo.keys().tree_key();
         let mut tree = std::mem::replace(&mut self.tree, TreeBuilder::new(tree_key));
@@ -358,6 +365,7 @@ impl<'a> Collector<'a> {
                 self.upload(meta)?;
             }
         }
-        Ok(Collected { tree: root, rows: self.rows })
+        self.damaged.sort_unstable();
+        Ok(Collected { tree: root, rows: self.rows, damaged: self.damaged })
     }
 }

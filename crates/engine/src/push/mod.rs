@@ -136,7 +136,7 @@ pub fn push(
 ) -> Result<Pushed> {
     session.repo.config().writable()?;
     let _lock = session.state.lock()?;
-    let mut state = session.state.load()?;
+    let mut state: State = session.state.load()?;
     finish_unfinished(session, &mut state)?;
     let mut roots = roots.to_vec();
     roots.sort_by(|a, b| repo::path_order(a.scan.label.as_bytes(), b.scan.label.as_bytes()));
@@ -249,9 +249,12 @@ pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<
         // it, though: it was not acknowledged, and another client that saw the operation end may be
         // about to declare it dead. So the next push makes one of its own
         let (snapshot, hash) = session.repo.snapshot(session.cache.as_ref(), &old)?;
-        state.counter = state.counter.max(snapshot.counter);
-        state.previous =
-            Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+        // one that an undelete brought back is an old one, maybe of another machine
+        if snapshot.reason.as_deref() != Some(repo::undelete::REASON) {
+            state.counter = state.counter.max(snapshot.counter);
+            state.previous =
+                Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+        }
     }
     state.unfinished = None;
     session.state.save(state)
@@ -337,5 +340,6 @@ fn record(
         home: Some(session.machine.home.as_os_str().as_encoded_bytes().to_vec()),
         reason: options.reason.clone(),
         groups: run.groups.clone(),
+        damaged: run.damaged.clone(),
     }
 }

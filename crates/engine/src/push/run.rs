@@ -36,6 +36,8 @@ pub(super) struct Run {
     pub(super) stats: PushStats,
     pub(super) rows: NewRows,
     pub(super) groups: Vec<GroupRecord>,
+    /// Databases that are stored damaged, sorted.
+    pub(super) damaged: Vec<Vec<u8>>,
 }
 
 /// What the scan makes of an entry.
@@ -342,7 +344,7 @@ pub(super) fn run(
     drop(context);
     uploads.finish()?;
     tell();
-    let Collected { tree, rows } = collected;
+    let Collected { tree, rows, damaged } = collected;
     let stats = PushStats {
         entries: tree.entries,
         bytes: tree.bytes,
@@ -353,7 +355,7 @@ pub(super) fn run(
         problems: counts.problems.load(Ordering::Relaxed),
         entries_changed: counts.changed.load(Ordering::Relaxed),
     };
-    Ok(Run { tree, stats, rows, groups: members.finish(&problem) })
+    Ok(Run { tree, stats, rows, groups: members.finish(&problem), damaged })
 }
 
 /// An uploader's error explains why the collector was stopped; it may still be in the queue.

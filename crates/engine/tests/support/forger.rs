@@ -192,5 +192,6 @@ pub fn snapshot(id: OpId, tree: BlockId) -> Snapshot {
         home: None,
         reason: None,
         groups: Vec::new(),
+        damaged: Vec::new(),
     }
 }

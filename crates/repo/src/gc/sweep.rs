@@ -239,7 +239,7 @@ impl Collector<'_, '_> {
     /// its name: a listing that is not whole must not empty the index.
     fn gone(&self, tables: &Tables, packs: &HashMap<PackId, u64>) -> Result<BTreeSet<PackId>> {
         let mut gone = BTreeSet::new();
-        let unlisted = tables.packs.iter().filter(|pack| !packs.contains_key(*pack));
+        let unlisted = tables.packs.keys().filter(|pack| !packs.contains_key(*pack));
         for pack in unlisted.copied().collect::<BTreeSet<_>>() {
             match self.repo.store().get_range(&pack.object_name(), 0..1) {
                 Err(store::Error::NotFound { .. }) => drop(gone.insert(pack)),

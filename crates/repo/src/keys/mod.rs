@@ -10,6 +10,7 @@
 
 mod machine;
 mod recovery;
+mod rotate;
 mod slot;
 mod slots;
 #[cfg(test)]
@@ -22,10 +23,12 @@ use minicbor::{Decode, Encode};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::error::Error;
 use crate::id::{BlockId, ChunkId};
 
 pub use machine::MachineKey;
 pub use recovery::RecoveryCode;
+pub use rotate::{Rotation, take_back};
 pub use slot::{Kdf, Note, SecretInput, Slot, SlotKind};
 pub use slots::{SLOTS_TRIED_MAX, add, list, open_any, read, remove};
 
@@ -237,6 +240,16 @@ impl Keys {
         info[15] = kind.code();
         info[16..].copy_from_slice(&id.0);
         Some(expand(root, &info))
+    }
+
+    /// What a block of an epoch that this keyring does not have means.
+    pub(crate) fn epoch_unknown(&self, epoch: u16) -> Error {
+        let now = self.epoch_now();
+        let detail = format!(
+            "the repository has blocks of epoch {epoch}, and the key that opened it ends with epoch \
+             {now}: the keys were rotated since that key was made"
+        );
+        Error::WrongKey { detail }
     }
 
     /// The key of control objects of one kind.

@@ -221,10 +221,24 @@ fn objects() -> Value {
         "end": made(ObjectKind::Mark, &format!("end/{OP}"), minicbor::to_vec(&mark).unwrap()),
         "kill": made(ObjectKind::Mark, &format!("kill/{OP}"), minicbor::to_vec(&mark).unwrap()),
         "dead": made(ObjectKind::Mark, &format!("dead/{OP}"), minicbor::to_vec(&mark).unwrap()),
+        "pin": made(
+            ObjectKind::Mark,
+            &crate::pin::object_name(&OP, [0x43; 8]),
+            minicbor::to_vec(&mark).unwrap(),
+        ),
         "snapshot": made(
             ObjectKind::Snapshot,
             &format!("snap/{OP}"),
             minicbor::to_vec(&full).unwrap(),
+        ),
+        "snapshot_with_damaged_databases": made(
+            ObjectKind::Snapshot,
+            &format!("snap/{OP}"),
+            minicbor::to_vec(Snapshot {
+                damaged: vec![b"agent/b.db".to_vec(), b"agent/\xfe.db".to_vec()],
+                ..snapshot_of(OP, BlockId([0x65; 32]))
+            })
+            .unwrap(),
         ),
         "snapshot_without_options": made(
             ObjectKind::Snapshot,

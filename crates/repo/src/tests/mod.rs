@@ -11,6 +11,7 @@ mod hostile;
 mod operations;
 mod packs;
 mod pages;
+mod pins;
 mod repair;
 mod trees;
 mod verify;
@@ -158,6 +159,7 @@ fn snapshot_of(id: OpId, tree: crate::BlockId) -> Snapshot {
         home: Some(b"/home/ann".to_vec()),
         reason: None,
         groups: Vec::new(),
+        damaged: Vec::new(),
     }
 }
 

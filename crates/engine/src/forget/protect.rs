@@ -1,0 +1,77 @@
+//! What no policy takes: the last good copy of a database that is damaged now.
+//!
+//! A damaged database is backed up like any other, day after day, until somebody notices. Retention
+//! would meanwhile forget the last snapshot that holds it whole. So for each database that is flagged
+//! damaged in the newest snapshot of a machine and its roots, the newest older snapshot of that machine
+//! that holds it and in which it is not flagged stays.
+
+use std::collections::{BTreeMap, HashMap};
+
+use repo::{MachineId, OpId, Reader, Snapshot, flag};
+
+use crate::error::Result;
+use crate::session::Session;
+
+/// Snapshots that stay, and the databases for whose sake. `snapshots` are all there are.
+pub(super) fn healthy(
+    session: &Session,
+    snapshots: &[Snapshot],
+) -> Result<HashMap<OpId, Vec<Vec<u8>>>> {
+    let mut out = HashMap::<OpId, Vec<Vec<u8>>>::new();
+    if snapshots.iter().all(|s| s.damaged.is_empty()) {
+        return Ok(out);
+    }
+    // a machine counts its snapshots: its clock may have been wrong
+    let mut snapshots: Vec<&Snapshot> = snapshots.iter().collect();
+    snapshots.sort_by_key(|s| (s.counter, s.finished_nanos, s.id));
+    let reader = Reader::open(&session.repo, session.cache.as_ref())?;
+    for (newest, path) in damaged_now(&snapshots) {
+        let older = snapshots[..newest].iter().rev();
+        let candidates = older.filter(|s| {
+            s.machine == snapshots[newest].machine
+                && s.damaged.binary_search(path).is_err()
+                && covers(s, path)
+        });
+        for candidate in candidates {
+            if holds(&reader, candidate, path)? {
+                out.entry(candidate.id).or_default().push(path.clone());
+                break;
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Databases that are damaged in the newest snapshot of their machine and roots, with its place.
+fn damaged_now<'s>(snapshots: &[&'s Snapshot]) -> Vec<(usize, &'s Vec<u8>)> {
+    let mut newest = BTreeMap::<(MachineId, Vec<&str>), usize>::new();
+    for (at, s) in snapshots.iter().enumerate() {
+        let labels = s.roots.iter().map(|root| root.label.as_str()).collect();
+        newest.insert((s.machine, labels), at);
+    }
+    let damaged = |at: usize| snapshots[at].damaged.iter().map(move |path| (at, path));
+    newest.into_values().flat_map(damaged).collect()
+}
+
+fn covers(snapshot: &Snapshot, path: &[u8]) -> bool {
+    snapshot.roots.iter().any(|root| {
+        let rest = path.strip_prefix(root.label.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    })
+}
+
+/// Its tree has the database, and the entry is not flagged: an older program recorded it there only.
+fn holds(reader: &Reader<'_>, snapshot: &Snapshot, path: &[u8]) -> Result<bool> {
+    let mut found = None;
+    let walked = reader.walk(&snapshot.tree, &mut |at, entry| {
+        if at != path {
+            return Ok(());
+        }
+        found = Some(entry.flags & flag::SQLITE_DAMAGED == 0);
+        Err(repo::Error::Cancelled) // ends the walk: there is no second one
+    });
+    match found {
+        Some(whole) => Ok(whole),
+        None => Ok(walked.map(|()| false)?),
+    }
+}
