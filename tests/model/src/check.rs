@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use stateright::{Checker, HasDiscoveries, Model as _, Path};
+use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model as _, Path};
 
 use crate::milestone::Milestone;
 use crate::model::{Action, Protocol, State};
@@ -70,16 +70,25 @@ fn story(path: Path<State, Action>) -> String {
 }
 
 /// Walks until a promise is broken, until there are no more states, or until `generated_max` were
-/// generated, those that were known included.
+/// generated, those that were known included. What takes few steps comes first.
 pub fn check(setup: Setup, generated_max: usize) -> Verdict {
     let began = Instant::now();
-    let checker = Protocol::new(setup)
-        .checker()
-        .threads(THREADS)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .target_state_count(generated_max)
-        .spawn_bfs()
-        .join();
+    verdict(&walk(setup, generated_max).spawn_bfs().join(), generated_max, began)
+}
+
+/// The same, with long stories first: where a bound is met long before the end, the short ones
+/// alone would never come to a deletion.
+pub fn check_deep(setup: Setup, generated_max: usize) -> Verdict {
+    let began = Instant::now();
+    verdict(&walk(setup, generated_max).spawn_dfs().join(), generated_max, began)
+}
+
+fn walk(setup: Setup, generated_max: usize) -> CheckerBuilder<Protocol> {
+    let builder = Protocol::new(setup).checker().threads(THREADS);
+    builder.finish_when(HasDiscoveries::AnyFailures).target_state_count(generated_max)
+}
+
+fn verdict(checker: &impl Checker<Protocol>, generated_max: usize, began: Instant) -> Verdict {
     let discoveries = checker.discoveries();
     let mut broken: Vec<_> =
         discoveries.into_iter().map(|(promise, path)| (promise, story(path))).collect();

@@ -18,7 +18,7 @@ mod store;
 mod turn;
 mod write;
 
-pub use check::{GENERATED_MAX, Verdict, check};
+pub use check::{GENERATED_MAX, Verdict, check, check_deep};
 pub use ids::Ids;
 pub use milestone::Milestone;
 pub use setup::{Existence, Flaw, Role, Setup, World};

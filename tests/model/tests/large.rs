@@ -6,7 +6,9 @@
 
 #![expect(clippy::print_stdout, reason = "--nocapture shows how many states there are")]
 
-use agent_backup_model::{Existence, Ids, Role, Setup, World, check};
+use agent_backup_model::{
+    Existence, Ids, Milestone, Role, Setup, Verdict, World, check, check_deep,
+};
 
 const PUSH: Role = Role::Push(Ids::of(&[0]));
 const PUSH_OTHER: Role = Role::Push(Ids::of(&[1]));
@@ -20,12 +22,14 @@ fn safe(setup: Setup) {
     assert!(verdict.is_safe() && verdict.exhausted, "{verdict}");
 }
 
-/// Walks at least so many different states.
-fn safe_as_far(setup: Setup, generated: usize, states: usize) {
-    let verdict = check(setup, generated);
+/// Walks at least 20 million different states.
+fn safe_as_far(verdict: &Verdict) {
     println!("{verdict}");
     assert!(verdict.is_safe(), "{verdict}");
-    assert!(verdict.exhausted || verdict.states >= states, "{verdict}");
+    assert!(verdict.exhausted || verdict.states >= 20_000_000, "{verdict}");
+    for milestone in [Milestone::GarbageDeleted, Milestone::PushedAgain] {
+        assert!(verdict.reached.contains(&milestone), "never happened: {milestone:?}");
+    }
 }
 
 #[test]
@@ -61,7 +65,7 @@ fn a_compaction_that_crashes_with_late_requests() {
 fn two_pushers_with_late_requests_and_forgotten_snapshots() {
     let setup = Setup::new(&[(PUSH, 2), (PUSH, 2), (GC, 1)]);
     let setup = Setup { late: true, forgets_new: true, ..setup };
-    safe_as_far(setup, 150_000_000, 20_000_000);
+    safe_as_far(&check(setup, 150_000_000));
 }
 
 #[test]
@@ -77,5 +81,5 @@ fn everything_at_once() {
         tidies: true,
         ..setup
     };
-    safe_as_far(setup, 150_000_000, 20_000_000);
+    safe_as_far(&check_deep(setup, 150_000_000));
 }
