@@ -53,6 +53,8 @@ pub struct InitOptions {
     pub label: String,
     /// Cost of passphrase and recovery slots.
     pub kdf: Kdf,
+    /// Take the keyring and the sizes of this repository.
+    pub keys_of: Option<Repository>,
 }
 
 /// An open repository on this machine.
@@ -96,7 +98,10 @@ impl Session {
         show: impl FnOnce(&RecoveryCode) -> Result<()>,
     ) -> Result<Self> {
         let now = u64::try_from(clock.now_secs()).unwrap_or_default();
-        let repo = Repository::create(store, PARAMS, now)?;
+        let repo = match &options.keys_of {
+            Some(other) => Repository::create_like(store, other, now)?,
+            None => Repository::create(store, PARAMS, now)?,
+        };
         let note = |label: &str| Note { label: label.to_owned(), created_secs: now };
         let add = |secret: &SecretInput, label: &str| {
             let keyring = repo.keys().keyring();

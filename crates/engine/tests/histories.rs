@@ -105,7 +105,12 @@ impl<'l> World<'l> {
         let memory = Arc::new(MemoryStore::new());
         // a minute ahead: no file is so new that its times say nothing
         let clock = Arc::new(TestClock(60_000_000_000.into()));
-        let options = InitOptions { passphrase: None, label: "a".into(), kdf: Kdf::for_tests() };
+        let options = InitOptions {
+            passphrase: None,
+            label: "a".into(),
+            kdf: Kdf::for_tests(),
+            keys_of: None,
+        };
         let (_, code) =
             Session::init(memory.clone(), &options, &machines[0].dirs, machine(), clock.clone())
                 .unwrap();

@@ -99,7 +99,8 @@ fn d1_a_push_after_a_roll_back_holds_what_is_there_now() {
 fn d2_two_machines_with_one_name_for_their_databases_keep_their_own() {
     let memory = Arc::new(MemoryStore::new());
     let bench = Bench::new(memory.clone());
-    let init = InitOptions { passphrase: None, label: "a".into(), kdf: Kdf::for_tests() };
+    let init =
+        InitOptions { passphrase: None, label: "a".into(), kdf: Kdf::for_tests(), keys_of: None };
     let store: Arc<dyn Store> = memory.clone();
     let (first, code) =
         Session::init(store.clone(), &init, &bench.dirs(), machine(), bench.clock.clone()).unwrap();
@@ -139,7 +140,8 @@ fn d4_a_new_repository_gets_the_whole_database_whatever_was_pushed_before() {
     drop(database(&bench.source().join("a.db"), 500));
     bench.push(&bench.open().unwrap()).unwrap();
     let memory = Arc::new(MemoryStore::new());
-    let init = InitOptions { passphrase: None, label: "a".into(), kdf: Kdf::for_tests() };
+    let init =
+        InitOptions { passphrase: None, label: "a".into(), kdf: Kdf::for_tests(), keys_of: None };
     let (session, _) =
         Session::init(memory.clone(), &init, &bench.dirs(), machine(), bench.clock.clone())
             .unwrap();

@@ -133,6 +133,16 @@ Examples:
   agent-backup gc
   agent-backup gc --max-repack-bytes 0";
 
+pub(super) const COPY: &str = "\
+What the other repository has already is not sent again. It is opened and reached as this one, unless
+AGENT_BACKUP_OTHER_PASSWORD (.._FILE, .._COMMAND), .._KEY_ID, .._SECRET_KEY, .._REGION or .._ENDPOINT
+say something else.
+
+Examples:
+  agent-backup -r /mnt/disk/agents init --same-keys-as b2:bucket/agents
+  agent-backup -r b2:bucket/agents copy --to /mnt/disk/agents
+  agent-backup copy latest --to s3://other-bucket/agents";
+
 pub(super) const AGENTS: &str = "\
 Adapter files of your own go to the directory `agents` beside config.toml.
 

@@ -113,6 +113,9 @@ pub(crate) enum Command {
     /// Collect garbage: free what no snapshot needs
     #[command(visible_alias = "prune", after_help = examples::GC)]
     Gc(Gc),
+    /// Copy snapshots to another repository
+    #[command(after_help = examples::COPY)]
+    Copy(Copy),
     /// List the agents that are known and what of them is on this machine
     #[command(after_help = examples::AGENTS)]
     Agents(Agents),
@@ -136,6 +139,9 @@ pub(crate) struct Init {
     /// Make no passphrase: machine key and recovery code only
     #[arg(long)]
     pub(crate) no_passphrase: bool,
+    /// Take the keys of another repository, so that each of the two can mend the other
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) same_keys_as: Option<String>,
 }
 
 /// `push`
@@ -302,6 +308,20 @@ pub(crate) struct Diff {
     /// Also entries of which only mode, times, owner or attributes changed
     #[arg(long)]
     pub(crate) metadata: bool,
+}
+
+/// `copy`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Copy {
+    /// Copy these; default: all
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshots: Vec<String>,
+    /// The other repository
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: String,
+    /// Upload no faster than this, in bytes a second (2MiB)
+    #[arg(long, value_name = "RATE", value_parser = size::parse_rate)]
+    pub(crate) limit_upload: Option<u64>,
 }
 
 /// `agents`

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use engine::{InitOptions, Session, SystemClock};
+use repo::Repository;
 use repo::keys::{Kdf, RecoveryCode, SecretInput};
 use serde::Serialize;
 
@@ -30,7 +31,12 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
     let passphrase = passphrase(args, context)?;
     let has_passphrase = passphrase.is_some();
-    let connection = make(context, args.label.as_deref(), passphrase, None)?;
+    let other = match &args.same_keys_as {
+        Some(address) => Some(context.open_other(&context.other(address)?, None)?),
+        None => None,
+    };
+    let keys_of = other.map(|other| other.session.repo().clone());
+    let connection = make(context, args.label.as_deref(), passphrase, None, keys_of)?;
     let address = settings.which.address().to_string();
     screen.note(format_args!("made a repository at {}", sanitize::text(&address)));
     if !has_passphrase {
@@ -69,8 +75,9 @@ pub(crate) fn make(
     label: Option<&str>,
     passphrase: Option<SecretInput>,
     limit_upload: Option<u64>,
+    keys_of: Option<Repository>,
 ) -> Result<Connection> {
-    let Context { settings, screen, signals } = context;
+    let Context { settings, screen, signals, .. } = context;
     let cancel = signals.flag();
     let wanted = Wanted { patient: false, create: true, limit_upload, cancel };
     let store = connect::store(settings, wanted, screen)?;
@@ -79,6 +86,7 @@ pub(crate) fn make(
         passphrase,
         label: label.unwrap_or(&settings.machine.host).chars().take(32).collect(),
         kdf: Kdf::DEFAULT,
+        keys_of,
     };
     let machine = settings.machine.clone();
     // the engine asks to show it; why that failed is told by us

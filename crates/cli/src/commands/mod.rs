@@ -3,6 +3,7 @@
 mod agents;
 mod cat;
 mod completions;
+mod copy;
 mod diff;
 mod find;
 mod forget;
@@ -23,7 +24,7 @@ mod verify;
 
 use anyhow::Result;
 
-use crate::args::{Args, Command, Push};
+use crate::args::{Args, Command, Global, Push};
 use crate::connect::{self, Connection, Wanted};
 use crate::exit::Exit;
 use crate::settings::{Environment, Settings};
@@ -35,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: Settings,
     pub(crate) signals: Signals,
     pub(crate) screen: &'a Screen,
+    flags: &'a Global,
+    env: &'a Environment,
 }
 
 impl Context<'_> {
@@ -43,6 +46,18 @@ impl Context<'_> {
         let cancel = self.signals.flag();
         let wanted = Wanted { patient: true, cancel, ..Wanted::default() };
         connect::open(&self.settings, wanted, self.screen)
+    }
+
+    /// Settings of another repository.
+    fn other(&self, address: &str) -> Result<Settings> {
+        Ok(Settings::other(self.flags, self.env, address)?)
+    }
+
+    /// Opens another repository, for work that may take long.
+    fn open_other(&self, other: &Settings, limit_upload: Option<u64>) -> Result<Connection> {
+        let cancel = self.signals.flag();
+        let wanted = Wanted { patient: true, limit_upload, cancel, ..Wanted::default() };
+        connect::open(other, wanted, self.screen)
     }
 
     /// Opens the repository for somebody who waits.
@@ -64,7 +79,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
     if let Command::Push(Push { host: Some(host), .. }) = &args.command {
         settings.machine.host.clone_from(host);
     }
-    let context = Context { settings, signals, screen };
+    let context = Context { settings, signals, screen, flags: &args.global, env };
     match &args.command {
         Command::Init(args) => init::run(args, &context),
         Command::Push(args) => push::run(args, &context),
@@ -81,6 +96,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Undelete(args) => undelete::run(args, &context),
         Command::Pin(args) => pin::run(args, &context),
         Command::Gc(args) => gc::run(args, &context),
+        Command::Copy(args) => copy::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),

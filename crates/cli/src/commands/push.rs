@@ -84,13 +84,13 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
 
 /// Opens the repository; the embedded one is made on first use.
 fn open(args: &Push, context: &Context<'_>) -> Result<Connection> {
-    let Context { settings, screen, signals } = context;
+    let Context { settings, screen, signals, .. } = context;
     let limit_upload = args.limit_upload.or(settings.push.limit_upload);
     let wanted = Wanted { patient: true, create: false, limit_upload, cancel: signals.flag() };
     match connect::open(settings, wanted, screen) {
         Err(error) if is_first_use(&error, &settings.which) => {
             let passphrase = settings.password.as_ref().map(|p| p.source.read()).transpose()?;
-            init::make(context, None, passphrase.map(SecretInput::Passphrase), limit_upload)
+            init::make(context, None, passphrase.map(SecretInput::Passphrase), limit_upload, None)
         }
         other => other,
     }

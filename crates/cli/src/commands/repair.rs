@@ -19,12 +19,12 @@ use crate::commands::verify::{ReportRecord, options, tell_touched};
 use crate::commands::{Context, roots};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Usage};
-use crate::settings::{Settings, Which, absolute};
+use crate::settings::Settings;
 use crate::ui::progress::{Meter, records};
 use crate::ui::{count, json, sanitize, size};
 
 pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
-    let Context { settings, screen, signals } = context;
+    let Context { settings, screen, signals, .. } = context;
     let wanted = || Wanted { patient: true, cancel: signals.flag(), ..Wanted::default() };
     let connection = connect::open(settings, wanted(), screen)?;
     let session = &connection.session;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
         return only_index(index.as_ref(), context);
     }
     let other = match &args.from {
-        Some(address) => Some(open_other(address, wanted(), context)?),
+        Some(address) => Some(open_other(address, context)?),
         None => None,
     };
     screen.set_place(&settings.which.address().to_string());
@@ -78,19 +78,14 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     Ok(exit)
 }
 
-/// The repository to copy from; its keys are those of ours, so what opens ours opens it.
-fn open_other(address: &str, wanted: Wanted, context: &Context<'_>) -> Result<connect::Connection> {
-    let address = match Address::parse(address) {
-        Ok(Address::Local(path)) => Address::Local(absolute(&path)?),
-        Ok(other) => other,
-        Err(error) => return Err(Usage(format!("--from: {error}")).into()),
-    };
-    if address == context.settings.which.address() {
+/// The repository to copy from: a mirror of this one, with the same keys.
+fn open_other(address: &str, context: &Context<'_>) -> Result<connect::Connection> {
+    let mut settings = context.other(address).context("--from")?;
+    if settings.which.address() == context.settings.which.address() {
         return Err(Usage("--from is the repository itself".into()).into());
     }
-    let mut settings = context.settings.clone();
-    (settings.which, settings.no_cache) = (Which::Named(address), true);
-    connect::open(&settings, wanted, context.screen).context("--from")
+    settings.no_cache = true;
+    context.open_other(&settings, None).context("--from")
 }
 
 /// How the source is read again: as a push would.

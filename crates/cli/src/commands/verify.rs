@@ -20,7 +20,7 @@ const REMOTE_THREADS: usize = 8;
 const LINES_MAX: usize = 30;
 
 pub(crate) fn run(args: &Verify, context: &Context<'_>) -> Result<Exit> {
-    let Context { settings, screen, signals } = context;
+    let Context { settings, screen, signals, .. } = context;
     let wanted = Wanted { patient: true, cancel: signals.flag(), ..Wanted::default() };
     let connection = connect::open(settings, wanted, screen)?;
     let (name, level) = match args.level() {

@@ -12,8 +12,14 @@ use uzers::os::unix::UserExt as _;
 use super::error::{Error, Result};
 
 /// Variables that hold secrets: child processes never see them.
-pub(crate) const SECRET_VARIABLES: [&str; 4] =
-    ["AGENT_BACKUP_PASSWORD", "AGENT_BACKUP_SECRET_KEY", "B2_APPLICATION_KEY", "B2_ENCRYPTION_KEY"];
+pub(crate) const SECRET_VARIABLES: [&str; 6] = [
+    "AGENT_BACKUP_PASSWORD",
+    "AGENT_BACKUP_SECRET_KEY",
+    "AGENT_BACKUP_OTHER_PASSWORD",
+    "AGENT_BACKUP_OTHER_SECRET_KEY",
+    "B2_APPLICATION_KEY",
+    "B2_ENCRYPTION_KEY",
+];
 
 /// The environment, the user and the machine.
 // no Debug: it holds secrets

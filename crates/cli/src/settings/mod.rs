@@ -7,6 +7,7 @@
 mod environment;
 mod error;
 mod file;
+mod other;
 pub(crate) mod secret;
 #[cfg(test)]
 mod tests;

@@ -129,7 +129,12 @@ impl Bench {
     }
 
     pub fn init(&self) -> Session {
-        let options = InitOptions { passphrase: None, label: "here".into(), kdf: Kdf::for_tests() };
+        let options = InitOptions {
+            passphrase: None,
+            label: "here".into(),
+            kdf: Kdf::for_tests(),
+            keys_of: None,
+        };
         Session::init(self.store.clone(), &options, &self.dirs(), machine(), self.clock.clone())
             .unwrap()
             .0

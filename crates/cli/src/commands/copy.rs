@@ -1,0 +1,83 @@
+//! `copy`: snapshots go to another repository.
+
+use anyhow::{Context as _, Result};
+use engine::copy::{self, Copied};
+use serde::Serialize;
+
+use crate::args::Copy;
+use crate::commands::Context;
+use crate::commands::snapshots::short_id;
+use crate::exit::{Exit, Usage};
+use crate::ui::{count, sanitize, size};
+
+#[derive(Serialize)]
+struct Document {
+    to: String,
+    snapshots: Vec<Record>,
+}
+
+#[derive(Serialize)]
+struct Record {
+    snapshot: String,
+    copy: String,
+    was_there: bool,
+    bytes_stored: u64,
+}
+
+pub(crate) fn run(args: &Copy, context: &Context<'_>) -> Result<Exit> {
+    let Context { settings, screen, signals, .. } = context;
+    let to = context.other(&args.to)?;
+    if to.which.address() == settings.which.address() {
+        return Err(Usage("--to is the repository itself".into()).into());
+    }
+    let target = context.open_other(&to, args.limit_upload.or(settings.push.limit_upload))?;
+    screen.set_place(&settings.which.address().to_string());
+    let source = context.open_patiently()?;
+    let snapshots = match args.snapshots.as_slice() {
+        [] => source.session.snapshots()?,
+        some => some
+            .iter()
+            .map(|one| Ok(source.session.select(one, None, None)?))
+            .collect::<Result<_>>()?,
+    };
+    let address = to.which.address().to_string();
+    screen.set_place(&address);
+    let mut failed = Ok(());
+    let mut told = |one: &Copied| {
+        if !screen.json() && failed.is_ok() {
+            failed = screen.line(line(one));
+        }
+    };
+    let cancel = signals.graceful();
+    let done = copy::copy(&source.session, &target.session, &snapshots, &mut told, cancel);
+    let done = done.context("the copy stopped")?;
+    failed?;
+    if screen.json() {
+        let record = |one: &Copied| Record {
+            snapshot: one.from.hex(),
+            copy: one.to.hex(),
+            was_there: one.was_there,
+            bytes_stored: one.bytes_stored,
+        };
+        let snapshots = done.iter().map(record).collect();
+        screen.document(&Document { to: address, snapshots })?;
+        return Ok(Exit::Done);
+    }
+    let fresh = done.iter().filter(|one| !one.was_there).count() as u64;
+    let bytes: u64 = done.iter().map(|one| one.bytes_stored).sum();
+    screen.note(format_args!(
+        "{} copied to {}, {} stored",
+        count(fresh, "snapshot", "snapshots"),
+        sanitize::text(&address),
+        size::show(bytes)
+    ));
+    Ok(Exit::Done)
+}
+
+fn line(one: &Copied) -> String {
+    let (from, to) = (short_id(&one.from), short_id(&one.to));
+    if one.was_there {
+        return format!("{from}   is there already as {to}");
+    }
+    format!("{from}   copied as {to}, {} stored", size::show(one.bytes_stored))
+}
