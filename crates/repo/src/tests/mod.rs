@@ -6,11 +6,13 @@
 mod caches;
 mod damage;
 mod gc;
+mod gc_pairs;
 mod golden;
 mod hostile;
 mod operations;
 mod packs;
 mod pages;
+mod stories;
 mod trees;
 
 use std::collections::BTreeMap;
