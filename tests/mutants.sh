@@ -10,8 +10,8 @@ seeds=${SEEDS:-5000}
 copy=$(mktemp -d)
 trap 'git -C "$root" worktree remove --force "$copy/src" 2>/dev/null || true; rm -rf "$copy"' EXIT
 git worktree add --quiet --detach "$copy/src" HEAD
-# what is built for the checkout serves the copy too
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} RUST_BACKTRACE=0
+# a directory of its own: cargo would take what was built of a mutant for the checkout's
+export CARGO_TARGET_DIR=$root/target/mutants RUST_BACKTRACE=0
 cd "$copy/src"
 
 missed=0

@@ -21,11 +21,11 @@ pub(super) fn op(n: u8) -> OpId {
     OpId([n; 16])
 }
 
-fn options() -> GcOptions {
+pub(super) fn options() -> GcOptions {
     GcOptions { accept_large: true, ..GcOptions::for_listing(store::Listing::Local) }
 }
 
-fn collect_with(repo: &Repository, n: u8, options: &GcOptions) -> Result<GcReport> {
+pub(super) fn collect_with(repo: &Repository, n: u8, options: &GcOptions) -> Result<GcReport> {
     gc::collect(repo, None, op(n), MACHINE, options, &|| 1_700_000_000, &|_| {})
 }
 
@@ -34,21 +34,21 @@ pub(super) fn collect(repo: &Repository, n: u8) -> GcReport {
 }
 
 /// A push under way: what it reuses was decided, nothing is written.
-struct Push<'r> {
+pub(super) struct Push<'r> {
     repo: &'r Repository,
-    op: Operation<'r>,
+    pub(super) op: Operation<'r>,
     known: crate::Index,
 }
 
 impl<'r> Push<'r> {
-    fn begin(repo: &'r Repository, n: u8) -> Self {
+    pub(super) fn begin(repo: &'r Repository, n: u8) -> Self {
         let op = Operation::announce(repo, op(n), OpKind::Push, MACHINE, 1_700_000_000).unwrap();
         let known = op.survey(None).unwrap().index;
         Self { repo, op, known }
     }
 
     /// Stores files of one block each, those that are known by reference alone, and commits.
-    fn end(self, contents: &[&[u8]]) -> Result<(Commit, Files)> {
+    pub(super) fn end(self, contents: &[&[u8]]) -> Result<(Commit, Files)> {
         let id = self.op.id();
         let mut data = Blocks::new(self.repo, id, 0);
         let (mut entries, mut files) = (Vec::new(), Files::new());
@@ -98,7 +98,7 @@ fn is_list(name: &str, form: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, is)| is == form)
 }
 
-fn packs(store: &MemoryStore) -> usize {
+pub(super) fn packs(store: &MemoryStore) -> usize {
     store.list("packs/").unwrap().len()
 }
 
@@ -469,7 +469,7 @@ fn what_is_condemned_already_is_moved_when_its_snapshot_comes_back() {
 
 /// A collector that is held up when it lists for the `look`-th time what has ended (1 mark, 2 sweep, 3
 /// tidy), after it listed what was announced: `meanwhile` happens.
-fn collect_while(
+pub(super) fn collect_while(
     store: &MemoryStore,
     n: u8,
     look: usize,

@@ -6,6 +6,7 @@
 mod caches;
 mod damage;
 mod gc;
+mod gc_pairs;
 mod golden;
 mod hostile;
 mod operations;
@@ -13,6 +14,7 @@ mod packs;
 mod pages;
 mod pins;
 mod repair;
+mod stories;
 mod trees;
 mod verify;
 

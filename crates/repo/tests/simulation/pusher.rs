@@ -238,6 +238,7 @@ impl Pusher {
             home: None,
             reason: None,
             groups: Vec::new(),
+            damaged: Vec::new(),
         }
     }
 }
