@@ -253,7 +253,7 @@ fn of_repo(error: &repo::Error) -> Verdict {
         }
         E::Corrupt { .. } | E::Missing { .. } => with(
             Exit::Damage,
-            "the repository is damaged there; other snapshots may still be whole",
+            "agent-backup verify says which files that touches, agent-backup repair --help what can be done",
         ),
         E::TooNew { .. } => with(Exit::TooNew, "install the newest agent-backup"),
         E::Refused { reason } if reason.contains("the last collection saw") => with(

@@ -289,14 +289,13 @@ fn rehearse(
     context: &Context<'_>,
 ) -> Result<Exit> {
     let Context { screen, signals, .. } = context;
-    let base = match &args.scratch {
-        Some(dir) => absolute(dir)?,
-        None => std::env::temp_dir(),
+    let mut scratch = tempfile::Builder::new();
+    let scratch = scratch.prefix("agent-backup-rehearsal-");
+    let scratch = match &args.scratch {
+        Some(dir) => scratch.tempdir_in(absolute(dir)?),
+        None => scratch.tempdir(),
     };
-    let scratch = tempfile::Builder::new()
-        .prefix("agent-backup-rehearsal-")
-        .tempdir_in(&base)
-        .context("cannot make a scratch directory")?;
+    let scratch = scratch.context("cannot make a scratch directory")?;
     let meter = Meter::new(screen);
     let cancel = signals.graceful();
     let done = verify::rehearse(&connection.session, scratch.path(), &meter, cancel);

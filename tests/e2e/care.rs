@@ -1,0 +1,131 @@
+//! `verify` and `repair` as a user meets them: damage has code 4 and names files, and live files, a mirror
+//! or an accepted loss make the repository whole again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use testkit::Tree;
+use testkit::tree::assert_equal;
+
+use crate::desk::{Desk, recovery_code};
+use crate::state::Random;
+
+/// A repository in a directory with one snapshot of a few files.
+fn stored() -> (Desk, PathBuf, PathBuf) {
+    let mut desk = Desk::new();
+    let repo = desk.beside("repo");
+    desk.set("AGENT_BACKUP_REPO", repo.to_str().unwrap());
+    recovery_code(&desk.ok(&["init", "--no-passphrase"]));
+    let source = desk.beside("src");
+    fs::create_dir_all(source.join("deep")).unwrap();
+    fs::write(source.join("a.txt"), "first").unwrap();
+    fs::write(source.join("deep/log.jsonl"), "{\"a\":1}\n{\"b\":2}\n").unwrap();
+    fs::write(source.join("large"), Random(3).bytes(9_000_000)).unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    (desk, repo, source)
+}
+
+/// Changes bytes in the middle of every pack: of data, as most is data.
+fn spoil(repo: &Path) {
+    for entry in fs::read_dir(repo.join("packs")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 0xff;
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+#[test]
+fn damage_has_code_4_names_the_file_and_heals_from_the_live_one() {
+    let (desk, repo, source) = stored();
+    for level in ["structure", "metadata", "sample", "all", "rehearsal"] {
+        let ran = desk.ok(&["verify", "--level", level]);
+        let told = ran.text();
+        assert!(told.contains("no damage found") || level == "rehearsal", "{told}");
+        assert_eq!(desk.json(&["check", "--level", level])["damaged"], false);
+    }
+    spoil(&repo);
+    let ran = desk.ends(4, &["verify", "--read-data"]);
+    assert!(ran.text().contains("damaged: packs/"), "{}", ran.text());
+    assert!(ran.text().contains("src/large"), "{}", ran.text());
+    assert!(ran.text().contains("quarantined: packs/"), "{}", ran.text());
+    assert!(ran.err.contains("(code 4)") && ran.err.contains("repair"), "{}", ran.err);
+    let document = desk.json_ends(4, &["verify", "--read-data"]);
+    let touched = document["touched"].as_array().unwrap();
+    assert!(touched.iter().any(|one| one["path"] == "src/large"), "{document}");
+    assert_eq!(document["findings"][0]["harm"], "files", "{document}");
+    desk.ends(4, &["verify", "--level", "rehearsal"]);
+    let old = desk.snapshots().remove(0);
+    let ran = desk.ok(&["repair", "--from-source"]);
+    assert!(ran.text().contains("whole again"), "{}", ran.text());
+    desk.ok(&["verify", "--read-data"]);
+    let to = desk.pull(&old, "old");
+    assert_equal(&Tree::read(&source).unwrap(), &Tree::read(&to.join("src")).unwrap());
+    assert!(desk.ok(&["repair", "--from-source"]).text().contains("nothing"));
+    let left: Vec<_> = fs::read_dir(desk.tmp()).unwrap().collect();
+    assert!(left.is_empty(), "left in TMPDIR: {left:?}");
+}
+
+#[test]
+fn an_index_that_is_gone_is_made_anew() {
+    let (desk, repo, source) = stored();
+    fs::remove_dir_all(repo.join("index")).unwrap();
+    desk.ends(4, &["verify", "--level", "metadata", "--no-cache"]);
+    let document = desk.json(&["repair", "index"]);
+    assert!(document["index"]["rebuilt"].as_u64().unwrap() >= 1, "{document}");
+    desk.ok(&["verify", "--level", "all"]);
+    let to = desk.pull("latest", "out");
+    assert_equal(&Tree::read(&source).unwrap(), &Tree::read(&to.join("src")).unwrap());
+    fs::write(source.join("more"), "more").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+}
+
+#[test]
+fn a_mirror_gives_back_what_the_live_files_cannot() {
+    let (desk, repo, source) = stored();
+    let mirror = desk.beside("mirror");
+    copy(&repo, &mirror);
+    let before = Tree::read(&source).unwrap();
+    fs::remove_dir_all(&source).unwrap();
+    spoil(&repo);
+    desk.ends(4, &["verify", "--read-data"]);
+    let ran = desk.ends(4, &["repair", "--from-source"]);
+    assert!(ran.text().contains("src/large"), "what is left is named: {}", ran.text());
+    desk.ok(&["repair", "--from", mirror.to_str().unwrap()]);
+    desk.ok(&["verify", "--read-data"]);
+    let to = desk.pull("latest", "out");
+    assert_equal(&before, &Tree::read(&to.join("src")).unwrap());
+    desk.fails(2, "usage", &["repair", "--from", repo.to_str().unwrap()], &["itself"]);
+    desk.fails(2, "usage", &["repair"], &[]);
+    desk.fails(2, "usage", &["verify", "--read-data", "--level", "all"], &["--level"]);
+}
+
+#[test]
+fn a_loss_is_accepted_only_where_somebody_says_so() {
+    let (desk, repo, source) = stored();
+    fs::remove_dir_all(&source).unwrap();
+    spoil(&repo);
+    desk.ends(4, &["verify", "--read-data"]);
+    let ran = desk.ok(&["repair", "--accept-loss"]);
+    assert!(ran.text().contains("src/large"), "{}", ran.text());
+    desk.ok(&["verify", "--read-data"]);
+    let to = desk.pull("latest", "out");
+    // what is not named is there
+    let named = ran.text().contains("src/a.txt");
+    assert_eq!(fs::read(to.join("src/a.txt")).is_ok_and(|text| text == b"first"), !named);
+    assert!(!to.join("src/large").exists());
+}
