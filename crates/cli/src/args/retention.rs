@@ -1,10 +1,12 @@
 //! Arguments of the commands that let snapshots go, keep them or bring them back.
 
+use std::time::Duration;
+
 use clap::Args;
 use engine::forget::policy::{Count, UNLIMITED};
 use engine::forget::{GroupBy, Within};
 
-use crate::ui::size;
+use crate::ui::{size, time};
 
 /// `forget`
 #[derive(Debug, Default, Args)]
@@ -83,6 +85,10 @@ pub(crate) struct Gc {
     /// Go on although snapshots are gone that nobody forgot
     #[arg(long)]
     pub(crate) accept_vanished: bool,
+    /// Least time between condemning and removing (1h, 0s), by the storage's clock; default: none for
+    /// a directory, 1h on Amazon S3 and Google Cloud Storage, 1d elsewhere
+    #[arg(long, value_name = "TIME", value_parser = time::parse_span)]
+    pub(crate) fence: Option<Duration>,
     /// Nobody else uses the repository now: wait for nothing
     #[arg(long)]
     pub(crate) exclusive: bool,

@@ -41,6 +41,7 @@ pub(crate) struct GcRecord {
     freed_packs: usize,
     freed_bytes: u64,
     moved_bytes: u64,
+    read_bytes: u64,
     ended: Vec<String>,
     pending: Vec<PendingRecord>,
 }
@@ -71,6 +72,7 @@ pub(crate) fn run(args: &Gc, context: &Context<'_>) -> Result<Exit> {
     let mut options = gc::options(session);
     options.accept_large = args.more_than_half;
     options.accept_vanished = args.accept_vanished;
+    options.fence = args.fence.unwrap_or(options.fence);
     options.moved_bytes_max = args.max_repack_bytes.unwrap_or(options.moved_bytes_max);
     let record = if args.dry_run {
         let plan = gc::plan(session, &options).map_err(explained)?;
@@ -263,6 +265,7 @@ fn record(report: &GcReport, signs: &Signs) -> GcRecord {
         freed_packs: report.swept_packs,
         freed_bytes: report.swept_bytes,
         moved_bytes: report.moved.bytes,
+        read_bytes: report.moved.bytes_read,
         ended: report.ended.iter().map(OpId::hex).collect(),
         pending: report.pending.iter().map(pending).collect(),
     }
