@@ -124,12 +124,12 @@ pub(crate) fn rewrite(
 ) -> Result<(Vec<String>, u64)> {
     let level = old.iter().map(|info| info.level + 1).max().unwrap_or(1).min(LEVEL_MAX);
     let (mut part, mut part_bytes, mut written) = (Vec::new(), 0, 0);
-    let (mut known, mut names) = (HashMap::new(), Vec::new());
+    let (mut known, mut names) = (HashSet::new(), Vec::new());
     for info in old {
         // deleted since it was listed: whoever did that has written its rows anew
         let Some(object) = repo.index_object(cache, &info.name, info.bytes)? else { continue };
         for table in object.packs {
-            if !stays(&table.pack()) || known.insert(table.pack(), ()).is_some() {
+            if !stays(&table.pack()) || !known.insert(table.pack()) {
                 continue;
             }
             let bytes = table.coded_len_max();
