@@ -111,7 +111,8 @@ fn heal(
     announced(session, |id| {
         let now = || session.clock.now_secs();
         let (repo, cache) = (&session.repo, session.cache.as_ref());
-        Ok(repair::heal(repo, cache, id, session.machine_id, &report.bad, other, trees, &now)?)
+        let options = repair::HealOptions { bad: &report.bad, other, trees };
+        Ok(repair::heal(repo, cache, id, session.machine_id, &options, &now)?)
     })
 }
 

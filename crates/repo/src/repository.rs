@@ -33,6 +33,11 @@ pub(crate) type Damaged<'d> = dyn FnMut(&str, Error) -> Result<()> + 'd;
 
 /// For readers and pushes: what an index object named cannot be found without it, and a push stores
 /// it again. Nothing is believed because of it, so nothing is harmed.
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "as `stop`, which needs both"
+)]
 pub(crate) fn pass_over(_: &str, error: Error) -> Result<()> {
     tracing::warn!("{error}; going on without it: agent-backup repair index makes it anew");
     Ok(())

@@ -45,9 +45,10 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     };
     screen.set_place(&settings.which.address().to_string());
     let meter = Meter::new(screen);
-    let live = match args.from_source {
-        true => Some((live_roots(args, session, settings, &meter)?, push_options(settings))),
-        false => None,
+    let live = if args.from_source {
+        Some((live_roots(args, session, settings, &meter)?, push_options(settings)))
+    } else {
+        None
     };
     let sources = Sources {
         live,

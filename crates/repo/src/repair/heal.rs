@@ -43,26 +43,33 @@ pub struct Healed {
     pub left: BTreeSet<BlockId>,
 }
 
-/// Makes again what can be, as the operation `id`, which must be fresh. `bad` are places that hold
-/// something else than they should; `other` is a repository with the same keys; `trees` are looked into
-/// as the trees of snapshots are.
+/// What is wrong, and where else to look.
+#[derive(Debug, Clone, Copy)]
+pub struct HealOptions<'a> {
+    /// Places that hold something else than they should.
+    pub bad: &'a BTreeSet<(PackId, BlockId)>,
+    /// A repository with the same keys.
+    pub other: Option<&'a Repository>,
+    /// Trees that are looked into as those of snapshots are.
+    pub trees: &'a [BlockId],
+}
+
+/// Makes again what can be, as the operation `id`, which must be fresh.
 pub fn heal(
     repo: &Repository,
     cache: Option<&Cache>,
     id: OpId,
     machine: MachineId,
-    bad: &BTreeSet<(PackId, BlockId)>,
-    other: Option<&Repository>,
-    trees: &[BlockId],
+    options: &HealOptions<'_>,
     now_secs: &dyn Fn() -> i64,
 ) -> Result<Healed> {
     repo.config().writable()?;
-    if other.is_some_and(|other| other.keys().keyring() != repo.keys().keyring()) {
+    if options.other.is_some_and(|other| other.keys().keyring() != repo.keys().keyring()) {
         let reason = "the other repository has other keys: its blocks have other names".to_owned();
         return Err(Error::Refused { reason });
     }
     let op = Operation::announce(repo, id, OpKind::Gc, machine, now_secs())?;
-    let done = run(repo, cache, &op, bad, other, trees, now_secs);
+    let done = run(repo, cache, &op, options, now_secs);
     let ended = op.finish_without_snapshot();
     let healed = done?;
     ended.map(|()| healed)
@@ -73,9 +80,7 @@ fn run(
     repo: &Repository,
     cache: Option<&Cache>,
     op: &Operation<'_>,
-    bad: &BTreeSet<(PackId, BlockId)>,
-    other: Option<&Repository>,
-    trees: &[BlockId],
+    options: &HealOptions<'_>,
     now_secs: &dyn Fn() -> i64,
 ) -> Result<Healed> {
     let mut healed = Healed::default();
@@ -83,7 +88,7 @@ fn run(
     loop {
         let mut writer = Writer { repo, mover: Mover::new(repo, cache, op, first_pack, now_secs) };
         let before = std::mem::take(&mut healed.left);
-        round(repo, cache, bad, other, trees, &before, &mut writer, &mut healed)?;
+        round(repo, cache, options, &before, &mut writer, &mut healed)?;
         let (moved, next): (Moved, u32) = writer.mover.finish()?;
         healed.packs += moved.packs;
         healed.bytes_stored += moved.bytes_stored;
@@ -98,13 +103,12 @@ fn run(
 fn round(
     repo: &Repository,
     cache: Option<&Cache>,
-    bad: &BTreeSet<(PackId, BlockId)>,
-    other: Option<&Repository>,
-    trees: &[BlockId],
+    options: &HealOptions<'_>,
     before: &BTreeSet<BlockId>,
     writer: &mut Writer<'_, '_>,
     healed: &mut Healed,
 ) -> Result<()> {
+    let HealOptions { bad, other, trees } = *options;
     let mut ground = Ground::look(repo, None)?;
     let needs = crate::verify::needs(repo, &mut ground)?;
     let index = &ground.tables.index;

@@ -16,5 +16,5 @@ mod heal;
 mod index;
 
 pub use accept::{Accepted, REASON, accept, bury};
-pub use heal::{Healed, heal};
+pub use heal::{HealOptions, Healed, heal};
 pub use index::{IndexReport, index};

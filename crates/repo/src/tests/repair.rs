@@ -111,7 +111,8 @@ fn an_index_object_stays_while_a_pack_has_no_other_table() {
 
 fn heal(repo: &Repository, other: Option<&Repository>) -> repair::Healed {
     let report = look(repo);
-    repair::heal(repo, None, OpId::random(), MACHINE, &report.bad, other, &[], NOW).unwrap()
+    let options = repair::HealOptions { bad: &report.bad, other, trees: &[] };
+    repair::heal(repo, None, OpId::random(), MACHINE, &options, NOW).unwrap()
 }
 
 #[test]

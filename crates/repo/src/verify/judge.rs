@@ -151,13 +151,10 @@ impl Judge {
             report.findings.push(Finding { object, block, what, harm });
         };
         for (name, what) in &ground.closed {
-            let harm = match name.starts_with("snap/") {
-                true => Harm::Snapshot,
-                false => Harm::Hinders(
-                    "gc stops, and pushes store again what it named: agent-backup repair index"
-                        .into(),
-                ),
-            };
+            let hinders =
+                "gc stops, and pushes store again what it named: agent-backup repair index";
+            let is_snapshot = name.starts_with("snap/");
+            let harm = if is_snapshot { Harm::Snapshot } else { Harm::Hinders(hinders.to_owned()) };
             tell(name.clone(), None, what.clone(), harm);
         }
         for ((pack, block), what) in &self.bad {

@@ -39,13 +39,16 @@ pub(crate) struct Mark {
     pub(crate) what: Option<String>,
 }
 
+/// Blocks that an entry lacks, and what else is wrong with it.
+pub(crate) type Lack = (BTreeSet<BlockId>, Option<String>);
+
 /// Looks for what cannot be restored.
 pub(crate) struct Looker<'a, 'r> {
     reader: &'a Reader<'r>,
     lost: &'a BTreeMap<BlockId, String>,
     nodes: HashMap<BlockId, Rc<Vec<Mark>>>,
     /// What a map of several blocks lacks; its extents are not kept.
-    maps: HashMap<[u8; 16], Rc<(BTreeSet<BlockId>, Option<String>)>>,
+    maps: HashMap<[u8; 16], Lack>,
 }
 
 impl<'a, 'r> Looker<'a, 'r> {
@@ -95,7 +98,7 @@ impl<'a, 'r> Looker<'a, 'r> {
     }
 
     /// Blocks that an entry lacks; what else is wrong with it.
-    pub(crate) fn entry(&mut self, entry: &Entry) -> Result<(BTreeSet<BlockId>, Option<String>)> {
+    pub(crate) fn entry(&mut self, entry: &Entry) -> Result<Lack> {
         if entry.map.base.is_none() {
             let parsed = map::decode_extents(&entry.map.inline);
             let wrong = Some("its content map does not parse".to_owned());
@@ -105,7 +108,7 @@ impl<'a, 'r> Looker<'a, 'r> {
         }
         let key = map_key(&entry.map);
         if let Some(known) = self.maps.get(&key) {
-            return Ok((**known).clone());
+            return Ok(known.clone());
         }
         let own: BTreeSet<BlockId> =
             entry.map.own_blocks().filter(|id| self.lost.contains_key(*id)).copied().collect();
@@ -120,7 +123,7 @@ impl<'a, 'r> Looker<'a, 'r> {
         } else {
             (own, None)
         };
-        self.maps.insert(key, Rc::new(found.clone()));
+        self.maps.insert(key, found.clone());
         Ok(found)
     }
 
