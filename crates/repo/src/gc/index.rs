@@ -4,7 +4,7 @@
 //! entry of a pack that is gone does no harm, and an object is deleted only after all it says of packs
 //! that are there was written again and acknowledged. So any number of collectors may merge at once.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use crate::cache::Cache;
 use crate::error::Result;
@@ -112,12 +112,12 @@ pub(crate) fn rewrite(
 ) -> Result<(Vec<String>, u64)> {
     let level = old.iter().map(|info| info.level + 1).max().unwrap_or(1).min(LEVEL_MAX);
     let (mut part, mut part_bytes, mut written) = (Vec::new(), 0, 0);
-    let (mut known, mut names) = (HashMap::new(), Vec::new());
+    let (mut known, mut names) = (HashSet::new(), Vec::new());
     for info in old {
         // deleted since it was listed: whoever did that has written its rows anew
         let Some(object) = repo.index_object(cache, &info.name, info.bytes)? else { continue };
         for table in object.packs {
-            if !stays(&table.pack()) || known.insert(table.pack(), ()).is_some() {
+            if !stays(&table.pack()) || !known.insert(table.pack()) {
                 continue;
             }
             let bytes = table.coded_len_max();
