@@ -102,6 +102,11 @@ pub(super) fn packs(store: &MemoryStore) -> usize {
     store.list("packs/").unwrap().len()
 }
 
+/// True for `gc/<oid>.<form>`.
+pub(super) fn is_list(name: &str, form: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, of)| of == form)
+}
+
 pub(super) fn bytes_of(n: u8, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut out);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use store::{Error, Item, MemoryStore, Result, Store};
 
-use super::gc::{bytes_of, collect_with, op, options, packs, push};
+use super::gc::{bytes_of, collect_with, is_list, op, options, packs, push};
 use super::{Files, fresh, open, restore};
 use crate::gc::GcOptions;
 
@@ -165,7 +165,7 @@ fn pairs(step: usize) {
                     check();
                 }
                 let lists = disk.list("gc/").unwrap();
-                assert!(lists.iter().all(|item| item.name.ends_with(".s")), "{what}: {lists:?}");
+                assert!(lists.iter().all(|item| is_list(&item.name, "s")), "{what}: {lists:?}");
                 assert!(packs(&disk) <= 3, "{what}");
                 if !reached {
                     break;

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use store::{Listing, MemoryStore, Store};
 use testkit::{Failure, Fault, FaultStore, Verb};
 
-use super::gc::{Push, bytes_of, collect, collect_while, collect_with, op, options, packs, push};
+use super::gc::{
+    Push, bytes_of, collect, collect_while, collect_with, is_list, op, options, packs, push,
+};
 use super::{Blocks, MACHINE, REPO, create, fresh, open, restore};
 use crate::gc::{self, GcOptions};
 use crate::keys::BlockKind;
@@ -174,9 +176,7 @@ fn borg_4923_a_collector_that_lives_is_taken_for_dead() {
     let disk = store.clone();
     let mut done = false;
     let slow = FaultStore::new(Arc::new(store.clone()), move |call| {
-        if call.verb == Verb::Put
-            && call.name.ends_with(".d")
-            && !std::mem::replace(&mut done, true)
+        if call.verb == Verb::Put && is_list(&call.name, "d") && !std::mem::replace(&mut done, true)
         {
             let repo = open(Arc::new(disk.clone())).unwrap();
             end_stale(&repo, &op(0x60)).unwrap();

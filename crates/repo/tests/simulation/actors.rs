@@ -103,7 +103,7 @@ impl Actor {
         self.sim.lock().over()
     }
 
-    fn violation(&self, what: String) {
+    fn violation(&self, what: &str) {
         self.sim.lock().fail(format!("actor {}: {what}", self.me));
     }
 
@@ -119,8 +119,7 @@ impl Actor {
             Role::Push => (7, 60),
             Role::Collect => (8, 60),
             Role::Forget => (36, 30),
-            Role::Undelete => (4, 250),
-            Role::Read => (4, 250),
+            Role::Undelete | Role::Read => (4, 250),
         };
         let (mut pusher, mut unfinished) = (Pusher::default(), None);
         for _ in 0..lives {
@@ -158,7 +157,7 @@ impl Actor {
                 *self.sim.lock().truth.refused.entry(kind).or_default() += 1;
             }
             Error::Missing { .. } if !self.sim.hidden(self.me).is_empty() => {} // it was lied to
-            other => self.violation(format!("{role:?} says: {other}")),
+            other => self.violation(&format!("{role:?} says: {other}")),
         }
     }
 

@@ -179,6 +179,7 @@ impl Pusher {
 
     /// Stores what may not be reused: everything the snapshot reaches is looked up, also what the
     /// snapshot before had.
+    #[expect(clippy::unused_self, reason = "that it trusts nothing of its own is the point")]
     fn store(
         &self,
         actor: &Actor,

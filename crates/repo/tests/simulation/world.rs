@@ -526,7 +526,7 @@ impl World {
     /// Remembers which snapshots a collector wrote down.
     fn note_list(&mut self, me: usize, write: &Write) {
         let Write::Put(name, _) = write else { return };
-        if name.starts_with("gc/") && name.ends_with(".s") {
+        if name.starts_with("gc/") && name.rsplit_once('.').is_some_and(|(_, form)| form == "s") {
             let names = self.actors[me].snapshots_seen.clone().unwrap_or_default();
             self.seen.insert(name.clone(), names);
         }
