@@ -77,7 +77,8 @@ fn repository(dir: &Path, work: &Path) -> Result<Session> {
         home: dir.to_owned(),
         os: std::env::consts::OS.into(),
     };
-    let init = InitOptions { passphrase: None, label: "bench".into(), kdf: Kdf::DEFAULT, keys_of: None };
+    let init =
+        InitOptions { passphrase: None, label: "bench".into(), kdf: Kdf::DEFAULT, keys_of: None };
     let (session, _) = Session::init(store, &init, &dirs, machine, Arc::new(SystemClock))?;
     let scan = ScanRoot {
         label: "files".into(),

@@ -13,11 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 use repo::keys::BlockKind;
-use repo::limits::{PACK_MIXED_META_BYTES_MAX, PACKS_PER_INDEX};
 use repo::{
-    BlockId, ChunkId, Commit, Entry, Index, Map, OpId, OpKind, Operation, PackId, PackTable,
-    PackWriter, Reader, SealedBlock, Snapshot, TreeBuilder, blocks_named, rename_blocks,
-    seal_block,
+    BlockId, ChunkId, Commit, Entry, Index, Map, OpId, OpKind, Operation, Packs, Reader,
+    SealedBlock, Snapshot, TreeBuilder, blocks_named, rename_blocks, seal_block,
 };
 
 use crate::error::{Error, Result};
@@ -107,9 +105,11 @@ impl Copier<'_> {
             let now = to.clock.now_secs();
             let op = Operation::announce(&to.repo, id, OpKind::Push, to.machine_id, now)?;
             let known = op.survey(to.cache.as_ref())?.index;
-            let mut packs = Packs::new(to, &op, &known);
-            let tree = self.tree(snapshot, &mut packs)?;
-            let bytes_stored = packs.finish()?;
+            let now_secs = || to.clock.now_secs();
+            let packs = Packs::new(&to.repo, to.cache.as_ref(), &op, 0, &now_secs);
+            let mut target = Target { to, known: &known, packs };
+            let tree = self.tree(snapshot, &mut target)?;
+            let bytes_stored = target.packs.finish()?.0.bytes;
             let record = Snapshot { id, tree, previous, previous_hash: None, ..snapshot.clone() };
             let (commit, _) = op.commit(&record)?;
             state.unfinished = None;
@@ -134,7 +134,7 @@ impl Copier<'_> {
     }
 
     /// Brings a tree over: content first, then maps, then nodes.
-    fn tree(&mut self, snapshot: &Snapshot, packs: &mut Packs<'_>) -> Result<BlockId> {
+    fn tree(&mut self, snapshot: &Snapshot, target: &mut Target<'_>) -> Result<BlockId> {
         let mut entries: Vec<(Vec<u8>, Entry)> = Vec::new();
         let (mut blocks, mut seen) = (Vec::new(), HashSet::new());
         self.reader.walk(&snapshot.tree, &mut |path, entry| {
@@ -148,14 +148,14 @@ impl Copier<'_> {
                 }
             }
         }
-        self.data(&blocks, packs)?;
+        self.data(&blocks, target)?;
         let keys = self.to.repo.keys();
         let mut tree = TreeBuilder::new(keys.tree_key());
         for (path, mut entry) in entries {
-            entry.map = self.map(&entry.map, packs)?;
-            tree.push(&path, &entry, &mut |node| packs.meta(BlockKind::Node, &node))?;
+            entry.map = self.map(&entry.map, target)?;
+            tree.push(&path, &entry, &mut |node| target.meta(BlockKind::Node, &node))?;
         }
-        Ok(tree.finish(&mut |node| packs.meta(BlockKind::Node, &node))?.id)
+        Ok(tree.finish(&mut |node| target.meta(BlockKind::Node, &node))?.id)
     }
 
     /// Data blocks that a map names and that are there. A base names blocks that its patches replaced;
@@ -177,16 +177,16 @@ impl Copier<'_> {
     }
 
     /// Copies data blocks that the target does not have.
-    fn data(&mut self, blocks: &[BlockId], packs: &mut Packs<'_>) -> Result<()> {
+    fn data(&mut self, blocks: &[BlockId], target: &mut Target<'_>) -> Result<()> {
         let keys = self.to.repo.keys();
-        let missing = |id: &&BlockId| self.ids.get(*id).is_none_or(|theirs| !packs.has(theirs));
+        let missing = |id: &&BlockId| self.ids.get(*id).is_none_or(|theirs| !target.has(theirs));
         let wanted: Vec<BlockId> = blocks.iter().filter(missing).copied().collect();
         for some in wanted.chunks(BLOCKS_AT_ONCE) {
             if self.cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             let plains = self.reader.read_all(some)?;
-            let known = &*packs;
+            let known = &*target;
             let work = some.par_iter().zip(&plains).map(|(id, plain)| {
                 let theirs = keys.block_id(BlockKind::Data, plain);
                 if known.has(&theirs) {
@@ -201,7 +201,7 @@ impl Copier<'_> {
             for (id, theirs, block) in sealed {
                 self.ids.insert(id, theirs);
                 if let Some(block) = block {
-                    packs.put(block)?;
+                    target.packs.put(&block.row, &block.sealed)?;
                 }
             }
         }
@@ -236,20 +236,20 @@ impl Copier<'_> {
     }
 
     /// The same map over the target's blocks.
-    fn map(&mut self, map: &Map, packs: &mut Packs<'_>) -> Result<Map> {
+    fn map(&mut self, map: &Map, target: &mut Target<'_>) -> Result<Map> {
         if map.base.is_none() {
             let inline = self.renamed(BlockKind::Map, &map.inline, "content map")?;
             return Ok(Map { inline, ..Map::default() });
         }
         let mut ids = Vec::new();
         for (kind, id) in parts(map) {
-            if let Some(theirs) = self.ids.get(&id).filter(|theirs| packs.has(theirs)) {
+            if let Some(theirs) = self.ids.get(&id).filter(|theirs| target.has(theirs)) {
                 ids.push(*theirs);
                 continue;
             }
             let coded = self.reader.read(&id)?;
             let plain = self.renamed(kind, &coded, &format!("block {id}"))?;
-            let theirs = packs.meta(kind, &plain)?;
+            let theirs = target.meta(kind, &plain)?;
             self.ids.insert(id, theirs);
             ids.push(theirs);
         }
@@ -276,36 +276,16 @@ fn no_map(owner: &str) -> Error {
     repo::Error::Corrupt { object: owner.to_owned(), what }.into()
 }
 
-/// Packs of one operation on the target.
-struct Packs<'a> {
+/// What the target has, and the packs of one operation on it.
+struct Target<'a> {
     to: &'a Session,
-    op: &'a Operation<'a>,
     known: &'a Index,
-    data: Option<PackWriter>,
-    meta: Option<PackWriter>,
-    count: u32,
-    written: HashSet<BlockId>,
-    tables: Vec<PackTable>,
-    bytes_stored: u64,
+    packs: Packs<'a, 'a>,
 }
 
-impl<'a> Packs<'a> {
-    fn new(to: &'a Session, op: &'a Operation<'a>, known: &'a Index) -> Self {
-        Self {
-            to,
-            op,
-            known,
-            data: None,
-            meta: None,
-            count: 0,
-            written: HashSet::new(),
-            tables: Vec::new(),
-            bytes_stored: 0,
-        }
-    }
-
+impl Target<'_> {
     fn has(&self, id: &BlockId) -> bool {
-        self.known.get(id).is_some() || self.written.contains(id)
+        self.known.get(id).is_some() || self.packs.has(id)
     }
 
     /// Stores a node, map or patch unless it is there.
@@ -314,60 +294,9 @@ impl<'a> Packs<'a> {
         let id = to.keys().block_id(kind, plain);
         if !self.has(&id) {
             let level = to.config().params.zstd_level;
-            self.put(seal_block(to.keys(), to.id(), kind, plain, &[], level)?)?;
+            let block = seal_block(to.keys(), to.id(), kind, plain, &[], level)?;
+            self.packs.put(&block.row, &block.sealed)?;
         }
         Ok(id)
-    }
-
-    fn put(&mut self, block: SealedBlock) -> repo::Result<()> {
-        if !self.written.insert(block.row.id) {
-            return Ok(());
-        }
-        let (op, count) = (self.op.id(), &mut self.count);
-        let slot = if block.row.kind.is_meta() { &mut self.meta } else { &mut self.data };
-        let pack = slot.get_or_insert_with(|| {
-            *count += 1;
-            PackWriter::new(PackId { op, n: *count - 1 })
-        });
-        pack.push(block.row, &block.sealed);
-        if pack.is_full() {
-            let full = slot.take();
-            self.upload(full)?;
-        }
-        Ok(())
-    }
-
-    fn upload(&mut self, pack: Option<PackWriter>) -> repo::Result<()> {
-        let Some(pack) = pack else { return Ok(()) };
-        let to = &self.to.repo;
-        let (table, object) = pack.finish(to.keys(), to.id());
-        self.op.beat(self.to.clock.now_secs())?;
-        to.store().put(&table.pack().object_name(), vec![object])?;
-        self.bytes_stored += table.bytes;
-        self.tables.push(table);
-        if self.tables.len() >= PACKS_PER_INDEX { self.index() } else { Ok(()) }
-    }
-
-    fn index(&mut self) -> repo::Result<()> {
-        if !self.tables.is_empty() {
-            let tables = std::mem::take(&mut self.tables);
-            self.bytes_stored += self.op.put_index(tables, self.to.cache.as_ref())?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> repo::Result<u64> {
-        match (self.data.take(), self.meta.take()) {
-            (Some(mut data), Some(meta)) if meta.bytes() < PACK_MIXED_META_BYTES_MAX => {
-                data.absorb(meta);
-                self.upload(Some(data))?;
-            }
-            (data, meta) => {
-                self.upload(data)?;
-                self.upload(meta)?;
-            }
-        }
-        self.index()?;
-        Ok(self.bytes_stored)
     }
 }

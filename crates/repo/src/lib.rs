@@ -17,6 +17,7 @@ mod map;
 mod object;
 mod operation;
 mod pack;
+mod packs;
 mod padding;
 mod pages;
 mod pin;
@@ -47,6 +48,7 @@ pub use operation::{Commit, Ended, OpKind, Operation, Survey, end_stale};
 pub use pack::{
     BlockRow, PackTable, PackWriter, SealedBlock, chunk_lens, open_block, read_trailer, seal_block,
 };
+pub use packs::{Packs, Stored};
 pub use pages::PageFormat;
 pub use repository::Repository;
 pub use snapshot::{GroupRecord, PushStats, RootRecord, Snapshot};

@@ -122,6 +122,9 @@ pub struct Snapshot {
     /// Paths of the databases in it that were found damaged, sorted.
     #[cbor(n(18), with = "byte_strings", default, skip_if = "Vec::is_empty")]
     pub damaged: Vec<Vec<u8>>,
+    /// The snapshot in another repository that this is a copy of.
+    #[n(19)]
+    pub origin: Option<OpId>,
 }
 
 /// An array of byte strings.

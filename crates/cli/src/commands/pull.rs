@@ -264,6 +264,7 @@ mod tests {
             reason: None,
             groups: Vec::new(),
             damaged: Vec::new(),
+            origin: None,
         }
     }
 

@@ -264,7 +264,9 @@ impl Times {
         let own = nanos(snapshot.finished_nanos);
         let latest = modified.checked_add(LATE_MAX).and_then(|at| Timestamp::try_from(at).ok());
         // what an undelete or a copy wrote is as old as it says
-        let is_new = self.original && snapshot.reason.as_deref() != Some(repo::undelete::REASON);
+        let is_new = self.original
+            && snapshot.origin.is_none()
+            && snapshot.reason.as_deref() != Some(repo::undelete::REASON);
         let earliest = modified.checked_sub(EARLY_MAX).filter(|_| is_new);
         let earliest = earliest.and_then(|at| Timestamp::try_from(at).ok());
         let mut time = own;

@@ -148,7 +148,12 @@ impl FileReader<'_> {
     /// Tells what a check found; gives the flags that go with it.
     fn tell_health(&self, job: &Job, health: Option<Health>) -> u32 {
         match health {
-            None | Some(Health::Ok) => 0,
+            Some(Health::Ok) => 0,
+            // once found damaged it stays so until a check says something else
+            None => {
+                let before = job.old.as_deref().map_or(0, |row| row.entry.flags);
+                before & flag::SQLITE_DAMAGED
+            }
             Some(Health::Unknown) => {
                 let what =
                     "a database: the check was not over in its time, so its health is unknown";

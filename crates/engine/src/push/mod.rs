@@ -341,5 +341,6 @@ fn record(
         reason: options.reason.clone(),
         groups: run.groups.clone(),
         damaged: run.damaged.clone(),
+        origin: None,
     }
 }

@@ -193,5 +193,6 @@ pub fn snapshot(id: OpId, tree: BlockId) -> Snapshot {
         reason: None,
         groups: Vec::new(),
         damaged: Vec::new(),
+        origin: None,
     }
 }

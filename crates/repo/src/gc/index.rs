@@ -4,7 +4,7 @@
 //! entry of a pack that is gone does no harm, and an object is deleted only after all it says of packs
 //! that are there was written again and acknowledged. So any number of collectors may merge at once.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::cache::Cache;
 use crate::error::Result;

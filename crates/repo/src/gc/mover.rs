@@ -1,21 +1,19 @@
 //! Moves sealed blocks into new packs of a running operation, without opening them.
 //!
 //! In: tables of packs and which of their blocks are wanted. Out: packs and index objects in the
-//! store. The hash of every sealed block is compared with its row after it was read, and once more in
-//! the pack that is about to be written; a block that does not fit is not moved. Nodes, maps and patches
-//! have packs of their own, as those of a push.
+//! store ([`crate::packs`]). The hash of every sealed block is compared with its row after it was read;
+//! a block that does not fit is not moved.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::cache::Cache;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{BlockId, PackId};
-use crate::limits::PACKS_PER_INDEX;
 use crate::operation::Operation;
-use crate::pack::{self, BlockRow, PackTable, PackWriter};
+use crate::pack::{self, BlockRow, PackTable};
+use crate::packs::Packs;
 use crate::repository::Repository;
 
 /// Stored bytes between two wanted blocks that are read along rather than asked for apart.
@@ -41,14 +39,7 @@ pub struct Moved {
 /// Moves blocks.
 pub(crate) struct Mover<'a, 'r> {
     repo: &'r Repository,
-    cache: Option<&'a Cache>,
-    op: &'a Operation<'r>,
-    now_secs: &'a dyn Fn() -> i64,
-    data: Option<PackWriter>,
-    meta: Option<PackWriter>,
-    packs_count: u32,
-    tables: Vec<PackTable>,
-    done: HashSet<BlockId>,
+    packs: Packs<'a, 'r>,
     moved: Moved,
 }
 
@@ -61,23 +52,13 @@ impl<'a, 'r> Mover<'a, 'r> {
         first_pack: u32,
         now_secs: &'a dyn Fn() -> i64,
     ) -> Self {
-        Self {
-            repo,
-            cache,
-            op,
-            now_secs,
-            data: None,
-            meta: None,
-            packs_count: first_pack,
-            tables: Vec::new(),
-            done: HashSet::new(),
-            moved: Moved::default(),
-        }
+        let packs = Packs::new(repo, cache, op, first_pack, now_secs);
+        Self { repo, packs, moved: Moved::default() }
     }
 
     /// True if the block was moved by this.
     pub(crate) fn has(&self, id: &BlockId) -> bool {
-        self.done.contains(id)
+        self.packs.has(id)
     }
 
     /// Moves the wanted blocks of a pack, those not moved yet. What cannot be read or has other bytes
@@ -87,10 +68,8 @@ impl<'a, 'r> Mover<'a, 'r> {
         table: &PackTable,
         wanted: &dyn Fn(&BlockId) -> bool,
     ) -> Result<()> {
-        let rows: Vec<(u64, &BlockRow)> = table
-            .placed()
-            .filter(|(_, row)| !self.done.contains(&row.id) && wanted(&row.id))
-            .collect();
+        let rows: Vec<(u64, &BlockRow)> =
+            table.placed().filter(|(_, row)| !self.packs.has(&row.id) && wanted(&row.id)).collect();
         for run in runs(&rows) {
             let start = run[0].0;
             let end = run.last().map_or(start, |(at, row)| at + u64::from(row.stored_len));
@@ -117,61 +96,16 @@ impl<'a, 'r> Mover<'a, 'r> {
 
     /// Puts a sealed block into a pack.
     pub(crate) fn put(&mut self, row: &BlockRow, sealed: &[u8]) -> Result<()> {
-        let meta = row.kind.is_meta();
-        let slot = if meta { &mut self.meta } else { &mut self.data };
-        let writer = slot.get_or_insert_with(|| {
-            let n = self.packs_count;
-            self.packs_count += 1;
-            PackWriter::new(PackId { op: self.op.id(), n })
-        });
-        writer.push(row.clone(), sealed);
-        self.done.insert(row.id);
+        self.packs.put(row, sealed)?;
         self.moved.blocks += 1;
         self.moved.bytes += u64::from(row.stored_len);
-        if writer.is_full() {
-            let full = slot.take();
-            self.upload(full)?;
-        }
-        Ok(())
-    }
-
-    fn upload(&mut self, writer: Option<PackWriter>) -> Result<()> {
-        let Some(writer) = writer else { return Ok(()) };
-        let (table, object) = writer.finish(self.repo.keys(), self.repo.id());
-        for (at, row) in table.placed() {
-            let from = usize::try_from(at).expect("a pack is in memory");
-            let sealed = object.get(from..from + row.stored_len as usize);
-            if sealed.map(pack::sealed_hash) != Some(row.sealed_hash) {
-                let reason = format!(
-                    "block {} changed while it was copied; the memory of this machine may be faulty",
-                    row.id
-                );
-                return Err(Error::Refused { reason });
-            }
-        }
-        self.op.beat((self.now_secs)())?;
-        self.repo.store().put(&table.pack().object_name(), vec![object])?;
-        self.moved.packs += 1;
-        self.moved.bytes_stored += table.bytes;
-        self.tables.push(table);
-        if self.tables.len() >= PACKS_PER_INDEX { self.put_index() } else { Ok(()) }
-    }
-
-    fn put_index(&mut self) -> Result<()> {
-        if !self.tables.is_empty() {
-            let tables = std::mem::take(&mut self.tables);
-            self.moved.bytes_stored += self.op.put_index(tables, self.cache)?;
-        }
         Ok(())
     }
 
     /// Writes what is open. Returns what was moved, and the counter of the operation's next pack.
-    pub(crate) fn finish(mut self) -> Result<(Moved, u32)> {
-        let (data, meta) = (self.data.take(), self.meta.take());
-        self.upload(data)?;
-        self.upload(meta)?;
-        self.put_index()?;
-        Ok((self.moved, self.packs_count))
+    pub(crate) fn finish(self) -> Result<(Moved, u32)> {
+        let (stored, next) = self.packs.finish()?;
+        Ok((Moved { packs: stored.packs, bytes_stored: stored.bytes, ..self.moved }, next))
     }
 }
 

@@ -93,18 +93,13 @@ pub(super) fn push(repo: &Repository, n: u8, contents: &[&[u8]]) -> Files {
     files
 }
 
-/// Whether a name under `gc/` is a list of this form.
-fn is_list(name: &str, form: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, is)| is == form)
+/// True for `gc/<oid>.<form>`.
+pub(super) fn is_list(name: &str, form: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, of)| of == form)
 }
 
 pub(super) fn packs(store: &MemoryStore) -> usize {
     store.list("packs/").unwrap().len()
-}
-
-/// True for `gc/<oid>.<form>`.
-pub(super) fn is_list(name: &str, form: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, of)| of == form)
 }
 
 pub(super) fn bytes_of(n: u8, len: usize) -> Vec<u8> {

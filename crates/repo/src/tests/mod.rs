@@ -162,6 +162,7 @@ fn snapshot_of(id: OpId, tree: crate::BlockId) -> Snapshot {
         reason: None,
         groups: Vec::new(),
         damaged: Vec::new(),
+        origin: None,
     }
 }
 

@@ -240,6 +240,7 @@ impl Pusher {
             reason: None,
             groups: Vec::new(),
             damaged: Vec::new(),
+            origin: None,
         }
     }
 }
