@@ -186,23 +186,22 @@ impl Copier<'_> {
                 return Err(Error::Cancelled);
             }
             let plains = self.reader.read_all(some)?;
-            let known = &*target;
-            let work = some.par_iter().zip(&plains).map(|(id, plain)| {
-                let theirs = keys.block_id(BlockKind::Data, plain);
-                if known.has(&theirs) {
-                    return Ok((*id, theirs, None));
+            let theirs: Vec<BlockId> =
+                plains.par_iter().map(|plain| keys.block_id(BlockKind::Data, plain)).collect();
+            self.ids.extend(some.iter().copied().zip(theirs.iter().copied()));
+            let mut fresh = Vec::new();
+            for ((id, theirs), plain) in some.iter().zip(&theirs).zip(&plains) {
+                if !target.has(theirs) {
+                    fresh.push((id, plain));
                 }
-                let chunks = self.chunks(id, plain)?;
-                let block = self.seal(BlockKind::Data, plain, &chunks)?;
-                Ok((*id, theirs, Some(block)))
-            });
-            let sealed: Vec<(BlockId, BlockId, Option<SealedBlock>)> =
-                work.collect::<repo::Result<_>>()?;
-            for (id, theirs, block) in sealed {
-                self.ids.insert(id, theirs);
-                if let Some(block) = block {
-                    target.packs.put(&block.row, &block.sealed)?;
-                }
+            }
+            let seal = |(id, plain): &(&BlockId, &Vec<u8>)| {
+                self.seal(BlockKind::Data, plain, &self.chunks(id, plain)?)
+            };
+            let sealed: Vec<SealedBlock> =
+                fresh.par_iter().map(seal).collect::<repo::Result<_>>()?;
+            for block in sealed {
+                target.packs.put(&block.row, &block.sealed)?;
             }
         }
         Ok(())
