@@ -68,10 +68,8 @@ fn failing(specimen: &Specimen, store: &MemoryStore, taken: &Taken) -> BTreeSet<
 }
 
 fn covers(touched: &Touched, id: &OpId, path: &[u8]) -> bool {
-    let here = match touched.and_more {
-        true => repo::path_order(&touched.path, path).is_le() || touched.path.is_empty(),
-        false => touched.path == path,
-    };
+    let begins = repo::path_order(&touched.path, path).is_le() || touched.path.is_empty();
+    let here = if touched.and_more { begins } else { touched.path == path };
     here && touched.snapshots.contains(id)
 }
 

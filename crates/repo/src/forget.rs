@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::id::{OpId, PackId};
 use crate::object::{self, ObjectKind};
-use crate::operation::is_listed;
+use crate::operation::{is_listed, is_there};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 
@@ -89,6 +89,14 @@ impl Repository {
     /// Whether there is a record that this snapshot was forgotten.
     pub fn is_forgotten(&self, id: &OpId) -> Result<bool> {
         is_listed(self, &record_name(id))
+    }
+
+    /// Whether a snapshot that was there is lost: it is gone, nobody forgot it, and it was not declared
+    /// dead. Asked in this order: whoever forgets writes the record before the snapshot goes.
+    pub(crate) fn is_lost(&self, id: &OpId) -> Result<bool> {
+        Ok(!is_there(self, &Snapshot::object_name(id))?
+            && !is_there(self, &record_name(id))?
+            && !is_there(self, &format!("dead/{id}"))?)
     }
 
     /// Ids of the forgotten snapshots whose records are still there.

@@ -311,7 +311,7 @@ impl Repository {
 }
 
 /// Whether an object is there, asked for by its name.
-fn is_there(repo: &Repository, name: &str) -> Result<bool> {
+pub(crate) fn is_there(repo: &Repository, name: &str) -> Result<bool> {
     match repo.store().get(name) {
         Err(store::Error::NotFound { .. }) => Ok(false),
         Ok(_) => Ok(true),

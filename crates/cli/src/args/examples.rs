@@ -139,7 +139,7 @@ AGENT_BACKUP_OTHER_PASSWORD (.._FILE, .._COMMAND), .._KEY_ID, .._SECRET_KEY, .._
 say something else.
 
 Examples:
-  agent-backup -r /mnt/disk/agents init --same-keys-as b2:bucket/agents
+  agent-backup -r /mnt/disk/agents init --like b2:bucket/agents
   agent-backup -r b2:bucket/agents copy --to /mnt/disk/agents
   agent-backup copy latest --to s3://other-bucket/agents";
 

@@ -141,7 +141,7 @@ pub(crate) struct Init {
     pub(crate) no_passphrase: bool,
     /// Take the keys of another repository, so that each of the two can mend the other
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) same_keys_as: Option<String>,
+    pub(crate) like: Option<String>,
 }
 
 /// `push`

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
     let passphrase = passphrase(args, context)?;
     let has_passphrase = passphrase.is_some();
-    let other = match &args.same_keys_as {
+    let other = match &args.like {
         Some(address) => Some(context.open_other(&context.other(address)?, None)?),
         None => None,
     };

@@ -64,19 +64,25 @@ impl Survey {
         tables.index = reader.into_index();
         let lists = Lists::read(repo, cache, Wanted::All)?;
         let survey = Self { packs, operations, snapshots, live, lists, tables, ended };
-        survey.refuse_vanished(options)?;
+        survey.refuse_vanished(repo, options)?;
         Ok(survey)
     }
 
     /// Snapshots that an earlier collector saw do not vanish without a forget record.
-    fn refuse_vanished(&self, options: &GcOptions) -> Result<()> {
+    fn refuse_vanished(&self, repo: &Repository, options: &GcOptions) -> Result<()> {
         let seen = self.lists.seen.values().flat_map(|list| &list.snapshots);
         let known = |id: &&OpId| {
             self.operations.snapshots.contains(id)
                 || self.operations.forgotten.contains_key(id)
                 || self.operations.dead.contains(id)
         };
-        let gone: Vec<&OpId> = seen.filter(|id| !known(id)).collect();
+        let mut gone: Vec<&OpId> = Vec::new();
+        for id in seen.filter(|id| !known(id)) {
+            // the collector that saw it may have done so after this one listed the snapshots
+            if repo.is_lost(id)? {
+                gone.push(id);
+            }
+        }
         match gone.first() {
             Some(first) if !options.accept_vanished => Err(Error::Refused {
                 reason: format!(

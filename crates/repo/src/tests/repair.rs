@@ -170,7 +170,7 @@ fn a_loss_that_is_accepted_costs_the_named_files_and_nothing_else() {
         repair::accept(&repo, None, &old, &report.lost, op(9), MACHINE, NOW).unwrap();
     assert!(matches!(commit, Commit::Acknowledged(_)));
     let path = [b"agent/", blake3::hash(&lost).to_hex().as_bytes()].concat();
-    assert_eq!(accepted.lost, [path.clone()]);
+    assert_eq!(accepted.lost, std::slice::from_ref(&path));
     files.remove(&path).unwrap();
     assert_eq!(restore(&repo, None, &op(9)).unwrap(), files);
     assert_eq!(restore(&repo, None, &op(2)).unwrap(), whole, "the other one is untouched");

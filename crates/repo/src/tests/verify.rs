@@ -103,7 +103,10 @@ fn objects_that_do_not_open_are_named_and_no_record_hides_them() {
         for level in [Level::Structure, Level::Metadata, Level::Sample, Level::All] {
             let report = look(&open(Arc::new(copy.clone())).unwrap(), level);
             let found = report.findings.iter().find(|f| f.object == name);
-            assert!(found.is_some_and(|f| f.is_damage()), "{name} {level:?}: {report:?}");
+            assert!(
+                found.is_some_and(crate::verify::Finding::is_damage),
+                "{name} {level:?}: {report:?}"
+            );
         }
     }
     let record = store.list("verify/").unwrap()[0].name.clone();

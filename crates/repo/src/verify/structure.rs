@@ -87,7 +87,7 @@ fn lengths(ground: &Ground, judge: &mut Judge) {
     }
 }
 
-/// Snapshots that a collector saw, or that others build on, and that nobody forgot.
+/// Snapshots that a collector saw, that are gone, and that nobody forgot.
 fn vanished(repo: &Repository, ground: &Ground, report: &mut Report) -> Result<()> {
     let operations = &ground.operations;
     let known = |id: &crate::OpId| {
@@ -107,19 +107,11 @@ fn vanished(repo: &Repository, ground: &Ground, report: &mut Report) -> Result<(
     };
     let mut told = HashSet::new();
     for id in lists.seen.values().flat_map(|list| &list.snapshots) {
-        if !known(id) && told.insert(*id) {
+        // one that was made after this run listed the snapshots is not lost
+        if !known(id) && told.insert(*id) && repo.is_lost(id)? {
             let what = "the last collection saw it; it is gone, and nobody forgot it".to_owned();
             let object = Snapshot::object_name(id);
             report.findings.push(Finding { object, block: None, what, harm: Harm::Snapshot });
-        }
-    }
-    for id in ground.snapshots.iter().filter_map(|snapshot| snapshot.previous.as_ref()) {
-        if !known(id) && told.insert(*id) {
-            let what = "the snapshot after it names it; it is not there".to_owned();
-            // gc removes old records of what was forgotten
-            let why = "it may have been forgotten long ago".into();
-            let (object, harm) = (Snapshot::object_name(id), Harm::Harmless(why));
-            report.findings.push(Finding { object, block: None, what, harm });
         }
     }
     Ok(())
