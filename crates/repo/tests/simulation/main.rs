@@ -214,7 +214,7 @@ impl Sum {
         self.runs < 200
             || self.acknowledged as u64 > 5 * self.runs
                 && self.swept as u64 > self.runs
-                && self.moved > self.runs
+                && self.moved * 2 > self.runs
                 && self.emptied as u64 * 20 > self.runs
                 && self.undeleted as u64 * 10 > self.runs
                 && self.lies as u64 * 20 > self.runs
