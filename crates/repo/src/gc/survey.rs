@@ -69,7 +69,7 @@ impl Survey {
     }
 
     /// Snapshots that an earlier collector saw do not vanish without a forget record.
-    fn refuse_vanished(&self, options: &GcOptions) -> Result<()> {
+    pub(super) fn refuse_vanished(&self, options: &GcOptions) -> Result<()> {
         let seen = self.lists.seen.values().flat_map(|list| &list.snapshots);
         let known = |id: &&OpId| {
             self.operations.snapshots.contains(id)

@@ -53,7 +53,7 @@ fn open(store: Arc<dyn Store>) -> Repository {
 }
 
 /// See [`seeds_of_mended_bugs_lose_nothing`].
-const MENDED: [u64; 10] = [2, 4, 24, 49, 62, 155, 231, 391, 601, 659];
+const MENDED: [u64; 9] = [2, 99, 231, 391, 601, 659, 886, 1119, 7083];
 
 /// What a run came to.
 #[derive(Debug)]
