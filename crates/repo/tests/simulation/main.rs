@@ -53,7 +53,7 @@ fn open(store: Arc<dyn Store>) -> Repository {
 }
 
 /// See [`seeds_of_mended_bugs_lose_nothing`].
-const MENDED: [u64; 9] = [2, 13, 42, 231, 411, 659, 1018, 1119, 7083];
+const MENDED: [u64; 10] = [2, 13, 42, 231, 411, 659, 1018, 1119, 7083, 8908];
 
 /// What a run came to.
 #[derive(Debug)]
