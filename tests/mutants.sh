@@ -33,7 +33,8 @@ for patch in "$root"/crates/repo/tests/mutants/*.patch; do
       --ignored --exact many_seeds >"$out" 2>&1 || true
     found=$(grep -m1 '^seed [0-9]*: ' "$out" || true)
     printf '%-28s %s\n' "$name" "${found:-not found within $seeds seeds}"
-    [ -n "$found" ] || missed=$((missed + 1))
+    # why that one is margin stands in docs/decisions/0006-simulation.md
+    [ -n "$found" ] || [ "$name" = m08-own-lists-alone ] || missed=$((missed + 1))
   fi
   git checkout --quiet -- .
 done

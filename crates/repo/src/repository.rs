@@ -15,6 +15,9 @@ use crate::limits::OBJECT_BYTES_MAX;
 use crate::object::{self, ObjectKind};
 use crate::snapshot::Snapshot;
 
+/// The index is listed again this often when objects vanish while they are read.
+const INDEX_LOOKS_MAX: usize = 4;
+
 /// An index object as it was found.
 #[derive(Debug)]
 pub(crate) struct ListedIndex {
@@ -152,23 +155,40 @@ impl Repository {
         damaged: &mut Damaged<'_>,
         visit: &mut dyn FnMut(ListedIndex) -> Result<()>,
     ) -> Result<usize> {
-        let listed = self.store.list("index/")?;
-        for item in &listed {
-            let Some((level, _, _)) = index::parse_name(&item.name) else {
-                return Err(Error::corrupt(&item.name, "its name is not that of an index object"));
-            };
-            let object = match self.index_object(cache, &item.name, item.size) {
-                Ok(Some(object)) => object,
-                // compacted between LIST and GET: its successor holds the same rows
-                Ok(None) => continue,
-                Err(error @ Error::Corrupt { .. }) => {
-                    damaged(&item.name, error)?;
+        let (mut visited, mut looks) = (HashSet::new(), 0);
+        let listed = loop {
+            let listed = self.store.list("index/")?;
+            let mut vanished = false;
+            for item in &listed {
+                let Some((level, _, _)) = index::parse_name(&item.name) else {
+                    let what = "its name is not that of an index object";
+                    return Err(Error::corrupt(&item.name, what));
+                };
+                if visited.contains(&item.name) {
                     continue;
                 }
-                Err(error) => return Err(error),
-            };
-            visit(ListedIndex { name: item.name.clone(), level, bytes: item.size, object })?;
-        }
+                let object = match self.index_object(cache, &item.name, item.size) {
+                    Ok(Some(object)) => object,
+                    Ok(None) => {
+                        vanished = true;
+                        continue;
+                    }
+                    Err(error @ Error::Corrupt { .. }) => {
+                        visited.insert(item.name.clone());
+                        damaged(&item.name, error)?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                visited.insert(item.name.clone());
+                visit(ListedIndex { name: item.name.clone(), level, bytes: item.size, object })?;
+            }
+            looks += 1;
+            // merged between LIST and GET: its rows are in an object that another listing shows
+            if !vanished || looks >= INDEX_LOOKS_MAX {
+                break listed;
+            }
+        };
         if let Some(cache) = cache {
             let names: HashSet<&str> = listed.iter().map(|item| item.name.as_str()).collect();
             cache.retain_objects("index/", &names);

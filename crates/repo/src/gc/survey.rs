@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! G1  LIST everything                      packs: candidates; also: names of unknown form
+//!     LIST gc/                             snapshots that others saw, for the next step
 //! G2  LIST op/, snap/, end/, dead/, forgot/   which owners have ended
 //! G3  walk the trees of those snapshots    what lives
 //! G4  LIST gc/                             what is condemned already
@@ -51,7 +52,10 @@ impl Survey {
         own: Option<&OpId>,
     ) -> Result<Self> {
         let packs = everything(repo)?;
+        // what others saw is read before the snapshots are listed: all of it must then be there
+        let seen = Lists::read(repo, cache, Wanted::All)?;
         let mut operations = Operations::list(repo)?;
+        refuse_vanished(&seen, &operations, options)?;
         let ended = match own {
             Some(own) => operations.end_stale(repo, own, options.stale_after)?,
             None => Vec::new(),
@@ -63,36 +67,7 @@ impl Survey {
         walk(repo, cache, &reader, &snapshots, &mut live)?;
         tables.index = reader.into_index();
         let lists = Lists::read(repo, cache, Wanted::All)?;
-        let survey = Self { packs, operations, snapshots, live, lists, tables, ended };
-        survey.refuse_vanished(repo, options)?;
-        Ok(survey)
-    }
-
-    /// Snapshots that an earlier collector saw do not vanish without a forget record.
-    fn refuse_vanished(&self, repo: &Repository, options: &GcOptions) -> Result<()> {
-        let seen = self.lists.seen.values().flat_map(|list| &list.snapshots);
-        let known = |id: &&OpId| {
-            self.operations.snapshots.contains(id)
-                || self.operations.forgotten.contains_key(id)
-                || self.operations.dead.contains(id)
-        };
-        let mut gone: Vec<&OpId> = Vec::new();
-        for id in seen.filter(|id| !known(id)) {
-            // the collector that saw it may have done so after this one listed the snapshots
-            if repo.is_lost(id)? {
-                gone.push(id);
-            }
-        }
-        match gone.first() {
-            Some(first) if !options.accept_vanished => Err(Error::Refused {
-                reason: format!(
-                    "{} that the last collection saw, {first} among them, are gone and nobody forgot \
-                     them: the storage may have been rolled back, or its listing is not whole",
-                    count(gone.len(), "snapshot")
-                ),
-            }),
-            _ => Ok(()),
-        }
+        Ok(Self { packs, operations, snapshots, live, lists, tables, ended })
     }
 
     /// Is this place in a pack that is there, whole as far as a listing tells?
@@ -176,6 +151,32 @@ impl Survey {
             }
         }
         (all, lost)
+    }
+}
+
+/// Snapshots that a collector saw do not vanish without a forget record. `lists` was read before
+/// `operations`.
+pub(super) fn refuse_vanished(
+    lists: &Lists,
+    operations: &Operations,
+    options: &GcOptions,
+) -> Result<()> {
+    let seen = lists.seen.values().flat_map(|list| &list.snapshots);
+    let known = |id: &&OpId| {
+        operations.snapshots.contains(id)
+            || operations.forgotten.contains_key(id)
+            || operations.dead.contains(id)
+    };
+    let gone: Vec<&OpId> = seen.filter(|id| !known(id)).collect();
+    match gone.first() {
+        Some(first) if !options.accept_vanished => Err(Error::Refused {
+            reason: format!(
+                "{} that the last collection saw, {first} among them, are gone and nobody forgot \
+                 them: the storage may have been rolled back, or its listing is not whole",
+                count(gone.len(), "snapshot")
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -90,6 +90,7 @@ impl Collector<'_, '_> {
         survey.operations = Operations::list(self.repo)?;
         let ended = survey.operations.end_stale(self.repo, &own, self.options.stale_after)?;
         self.report.ended.extend(ended);
+        survey::refuse_vanished(&survey.lists, &survey.operations, self.options)?;
         let now = survey.operations.announced.get(&own).copied();
         let pending: Vec<Pending> = survey
             .lists

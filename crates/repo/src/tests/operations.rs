@@ -382,3 +382,22 @@ fn names_that_no_operation_makes_are_damage() {
         assert!(pushed.and(listed).is_err(), "{name}");
     }
 }
+
+#[test]
+fn rows_that_were_merged_between_listing_and_reading_are_found_at_their_new_place() {
+    let (store, repo) = fresh();
+    let (_, files) = push(&repo, OP).unwrap();
+    let disk = store.clone();
+    let merging = FaultStore::new(Arc::new(store), move |call| {
+        if call.verb == Verb::Get && call.name == format!("index/0-{OP}-0") {
+            // a collector writes the rows anew, then deletes the old object
+            let repo = open(Arc::new(disk.clone())).unwrap();
+            let merged = Operation::announce(&repo, OTHER, OpKind::Gc, MACHINE, NOW_SECS).unwrap();
+            merged.put_index_at(1, index_tables(&repo), None).unwrap();
+            disk.delete(&call.name).unwrap();
+        }
+        None
+    });
+    let repo = open(Arc::new(merging)).unwrap();
+    assert_eq!(restore(&repo, None, &OP).unwrap(), files);
+}
