@@ -172,7 +172,12 @@ pub enum GcStep {
 
 /// Finds out what a collection would do; writes nothing.
 pub fn plan(repo: &Repository, cache: Option<&Cache>, options: &GcOptions) -> Result<GcPlan> {
-    let survey = Survey::make(repo, cache, options, None)?;
+    let survey = (1..LOOKS_MAX)
+        .find_map(|_| match Survey::make(repo, cache, options, None) {
+            Err(Error::Missing { .. }) => None,
+            other => Some(other),
+        })
+        .unwrap_or_else(|| Survey::make(repo, cache, options, None))?;
     refuse_homeless(&survey.homeless())?;
     let choice = choose::choose(&survey.uses(), options.moved_bytes_max);
     let now = survey.operations.announced.values().max().copied();

@@ -67,6 +67,10 @@ impl Survey {
         walk(repo, cache, &reader, &snapshots, &mut live)?;
         tables.index = reader.into_index();
         let lists = Lists::read(repo, cache, Wanted::All)?;
+        // one that others saw meanwhile was made since the listing, or the listing was not whole
+        if let Some(id) = unknown(&lists, &operations).next().filter(|_| !options.accept_vanished) {
+            return Err(Error::Missing { object: format!("snapshot {id}, which another saw,") });
+        }
         Ok(Self { packs, operations, snapshots, live, lists, tables, ended })
     }
 
@@ -161,13 +165,7 @@ pub(super) fn refuse_vanished(
     operations: &Operations,
     options: &GcOptions,
 ) -> Result<()> {
-    let seen = lists.seen.values().flat_map(|list| &list.snapshots);
-    let known = |id: &&OpId| {
-        operations.snapshots.contains(id)
-            || operations.forgotten.contains_key(id)
-            || operations.dead.contains(id)
-    };
-    let gone: Vec<&OpId> = seen.filter(|id| !known(id)).collect();
+    let gone: Vec<&OpId> = unknown(lists, operations).collect();
     match gone.first() {
         Some(first) if !options.accept_vanished => Err(Error::Refused {
             reason: format!(
@@ -178,6 +176,16 @@ pub(super) fn refuse_vanished(
         }),
         _ => Ok(()),
     }
+}
+
+/// Snapshots that a collector saw and of which there is no trace.
+fn unknown<'l>(lists: &'l Lists, operations: &Operations) -> impl Iterator<Item = &'l OpId> {
+    let known = |id: &&OpId| {
+        operations.snapshots.contains(id)
+            || operations.forgotten.contains_key(id)
+            || operations.dead.contains(id)
+    };
+    lists.seen.values().flat_map(|list| &list.snapshots).filter(move |id| !known(id))
 }
 
 /// "1 snapshot", "2 snapshots".

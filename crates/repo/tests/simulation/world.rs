@@ -92,6 +92,9 @@ struct ActorState {
     hidden: Vec<String>,
     /// Names of the first whole listing of `snap/` in this life.
     snapshots_seen: Option<Vec<String>>,
+    /// It has listed everything, and lists the snapshots next. What a later listing of them does not
+    /// show was walked before: it may go on.
+    looks: bool,
 }
 
 /// What a listing leaves out.
@@ -237,6 +240,7 @@ impl Sim {
         actor.lie = None;
         actor.hidden.clear();
         actor.snapshots_seen = None;
+        actor.looks = false;
         let profile = world.profile.clone();
         if world.rng.chance(profile.jump, 300) {
             let years = *world.rng.pick(&[-10, 0, 10]);
@@ -376,9 +380,14 @@ impl Sim {
             world.trace.call(me, "list", prefix, outcome, false);
             if is_last {
                 items.retain(|item| !hides.contains(&item.name));
-                if prefix == "snap/" && world.actors[me].snapshots_seen.is_none() {
+                if prefix.is_empty() {
+                    // a look begins anew; what an earlier one did not show counts no more
+                    world.actors[me].looks = true;
+                    world.actors[me].hidden = hides.into_iter().collect();
+                } else if prefix == "snap/" && std::mem::take(&mut world.actors[me].looks) {
                     let names = items.iter().map(|item| item.name.clone()).collect();
                     world.actors[me].snapshots_seen = Some(names);
+                    world.actors[me].hidden.extend(hides);
                 }
                 return Ok(items);
             }
@@ -559,10 +568,6 @@ impl World {
             old.iter().filter(|_| all || self.rng.chance(1, 2)).cloned().collect();
         hides.insert(self.rng.pick(&old).clone());
         self.actors[me].lie = None;
-        // what a later look does not show was walked before: it may go on
-        if self.actors[me].snapshots_seen.is_none() {
-            self.actors[me].hidden = hides.iter().cloned().collect();
-        }
         hides
     }
 }
