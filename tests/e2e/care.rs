@@ -129,3 +129,26 @@ fn a_loss_is_accepted_only_where_somebody_says_so() {
     assert_eq!(fs::read(to.join("src/a.txt")).is_ok_and(|text| text == b"first"), !named);
     assert!(!to.join("src/large").exists());
 }
+
+#[test]
+fn a_copy_elsewhere_has_every_snapshot_and_mends_the_first_repository() {
+    let (desk, repo, source) = stored();
+    fs::write(source.join("a.txt"), "second").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    let mirror = desk.beside("mirror");
+    let (here, there) = (repo.to_str().unwrap(), mirror.to_str().unwrap());
+    let made = desk.ok(&["-r", there, "init", "--no-passphrase", "--like", here]);
+    recovery_code(&made);
+    let copied = desk.json(&["copy", "--to", there]);
+    assert_eq!(copied["snapshots"].as_array().unwrap().len(), 2, "{copied}");
+    let again = desk.json(&["copy", "--to", there]);
+    assert!(again["snapshots"].as_array().unwrap().iter().all(|one| one["was_there"] == true));
+    let out = desk.beside("out");
+    desk.ok(&["-r", there, "pull", "--to", out.to_str().unwrap()]);
+    assert_equal(&Tree::read(&source).unwrap(), &Tree::read(&out).unwrap());
+    spoil(&repo);
+    desk.ends(4, &["verify", "--read-data"]);
+    desk.ok(&["repair", "--from", there]);
+    assert!(desk.ok(&["verify", "--read-data"]).text().contains("no damage found"));
+    desk.ends(2, &["copy", "--to", here]);
+}

@@ -66,13 +66,12 @@ pub fn copy(
     snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
     let mut done: Vec<Copied> = Vec::new();
     for snapshot in &snapshots {
-        let copied = match there.get(&push_of(snapshot)) {
-            Some(id) => Copied { from: snapshot.id, to: *id, was_there: true, bytes_stored: 0 },
-            None => {
-                let known = |id: &OpId| done.iter().find(|one| one.from == *id).map(|one| one.to);
-                let previous = snapshot.previous.as_ref().and_then(known);
-                copier.snapshot(snapshot, previous)?
-            }
+        let copied = if let Some(id) = there.get(&push_of(snapshot)) {
+            Copied { from: snapshot.id, to: *id, was_there: true, bytes_stored: 0 }
+        } else {
+            let known = |id: &OpId| done.iter().find(|one| one.from == *id).map(|one| one.to);
+            let previous = snapshot.previous.as_ref().and_then(known);
+            copier.snapshot(snapshot, previous)?
         };
         told(&copied);
         done.push(copied);

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -53,7 +54,7 @@ fn three_pushes(bench: &Bench) -> Vec<(repo::OpId, testkit::Tree)> {
     (0..3_u32)
         .map(|round| {
             for n in 0..3_000 {
-                text.push_str(&format!("{{\"round\":{round},\"line\":{n}}}\n"));
+                writeln!(text, "{{\"round\":{round},\"line\":{n}}}").unwrap();
             }
             std::fs::write(source.join("talk.jsonl"), &text).unwrap();
             std::fs::write(source.join(format!("only-{round}")), vec![7; 3000]).unwrap();
