@@ -340,6 +340,8 @@ impl Sim {
             return Err(unavailable("get", name));
         }
         let found = world.objects.get(name).map(|object| object.bytes.clone());
+        // what was read by its name is hidden no more
+        world.actors[me].hidden.retain(|hidden| hidden != name);
         let outcome = if found.is_some() { Outcome::Done } else { Outcome::NotFound };
         world.trace.call(me, "get", name, outcome, false);
         found.ok_or_else(|| Error::NotFound { name: name.to_owned() })
