@@ -20,6 +20,8 @@ use crate::trace::{Outcome, Trace};
 const STEPS_MAX: u64 = 8_000;
 /// The store's clock at the beginning, in seconds since 1970.
 const START_SECS: u64 = 1_700_000_000;
+/// No request is under way for longer, the longest leap of the clock aside.
+const LATE_SECS_MAX: u64 = 5 * 24 * 3600;
 pub(crate) const YEAR_SECS: i64 = 365 * 24 * 3600;
 
 /// An object and when it was written, by the store's clock.
@@ -36,6 +38,16 @@ pub(crate) type Objects = BTreeMap<String, Object>;
 pub(crate) enum Write {
     Put(String, Bytes),
     Delete(String),
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+struct Late {
+    /// It lands at this step, or at this time if that comes first: forget records stay for a week,
+    /// and no request is under way for longer.
+    step: u64,
+    secs: u64,
+    write: Write,
 }
 
 /// What this run is like: chances are in ten thousand calls.
@@ -116,8 +128,8 @@ pub(crate) struct World {
     pub(crate) step: u64,
     turn: usize,
     actors: Vec<ActorState>,
-    /// Requests whose client knows nothing of them any more, and the step at which they land.
-    late: Vec<(u64, Write)>,
+    /// Requests whose client knows nothing of them any more.
+    late: Vec<Late>,
     storm_until: u64,
     /// Snapshots that collectors wrote down, by the name of their list.
     seen: BTreeMap<String, Vec<String>>,
@@ -279,7 +291,7 @@ impl Sim {
                 let len = world.late.len();
                 world.rng.index(len)
             };
-            let (_, write) = world.late.swap_remove(at);
+            let Late { write, .. } = world.late.swap_remove(at);
             world.apply(write);
         }
         for actor in &mut world.actors {
@@ -332,6 +344,8 @@ impl Sim {
             return Err(unavailable("get", name));
         }
         let found = world.objects.get(name).map(|object| object.bytes.clone());
+        // what was read by its name is hidden no more
+        world.actors[me].hidden.retain(|hidden| hidden != name);
         let outcome = if found.is_some() { Outcome::Done } else { Outcome::NotFound };
         world.trace.call(me, "get", name, outcome, false);
         found.ok_or_else(|| Error::NotFound { name: name.to_owned() })
@@ -437,11 +451,11 @@ impl World {
         }
         let mut i = 0;
         while i < self.late.len() {
-            if self.late[i].0 > self.step {
+            if self.late[i].step > self.step && self.late[i].secs > self.now_secs {
                 i += 1;
                 continue;
             }
-            let (_, write) = self.late.swap_remove(i);
+            let Late { write, .. } = self.late.swap_remove(i);
             let (verb, name) = match &write {
                 Write::Put(name, _) => ("put", name.clone()),
                 Write::Delete(name) => ("delete", name.clone()),
@@ -508,8 +522,9 @@ impl World {
 
     fn land_later(&mut self, write: Write) {
         let within = *self.rng.pick(&[10, 60, 60, 300, 1500]);
-        let at = self.step + 1 + self.rng.below(within);
-        self.late.push((at, write));
+        let step = self.step + 1 + self.rng.below(within);
+        let secs = self.now_secs + LATE_SECS_MAX;
+        self.late.push(Late { step, secs, write });
     }
 
     fn apply(&mut self, write: Write) {
