@@ -15,7 +15,7 @@ use crate::commands::snapshots::{SnapshotRecord, StatsRecord, contents, short_id
 use crate::commands::{Context, init, roots};
 use crate::connect::{self, Connection, Wanted};
 use crate::exit::{Exit, Stop};
-use crate::settings::Which;
+use crate::settings::{Settings, Which};
 use crate::ui::progress::{Meter, Told, records};
 use crate::ui::table::{Align, Table};
 use crate::ui::{count, json, sanitize, size, time};
@@ -49,18 +49,34 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
         meter.finish();
         return Err(chosen.nothing(settings).into());
     }
-    let defaults = &settings.push;
+    let mut options = options(settings);
+    options.tags.clone_from(&args.tags);
+    options.always = args.always;
+    options.reread = args.force_read;
+    options.accept_rollback = args.accept_rollback;
+    options.check_databases = args.check_databases;
+    let larger = &mut options.scan.exclude_larger_than;
+    *larger = args.exclude_larger_than.or(*larger);
+    options.scan.one_file_system |= args.one_file_system;
+    if args.dry_run {
+        return dry_run(&chosen.roots, &options.scan, meter, context);
+    }
+    let connection = open(args, context)?;
+    let cancel = context.signals.graceful();
+    let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
+    let held = meter.held_ms_max();
+    let told = meter.finish();
+    report(&pushed.context("the push failed")?, held, &told, context)
+}
+
+/// How the settings want a push.
+pub(crate) fn options(settings: &Settings) -> PushOptions {
     let remote = !matches!(settings.which.address(), Address::Local(_));
     let mut options = PushOptions {
         uploads: if remote { 2 } else { 1 },
-        tags: args.tags.clone(),
-        always: args.always,
-        reread: args.force_read,
-        accept_rollback: args.accept_rollback,
-        check_databases: args.check_databases,
         scan: scan::Options {
-            exclude_larger_than: args.exclude_larger_than.or(defaults.exclude_larger_than),
-            one_file_system: args.one_file_system || defaults.one_file_system,
+            exclude_larger_than: settings.push.exclude_larger_than,
+            one_file_system: settings.push.one_file_system,
             ..scan::Options::default()
         },
         ..PushOptions::default()
@@ -71,15 +87,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     if let Address::Local(repository) = settings.which.address() {
         options.scan.leave_out(&repository);
     }
-    if args.dry_run {
-        return dry_run(&chosen.roots, &options.scan, meter, context);
-    }
-    let connection = open(args, context)?;
-    let cancel = context.signals.graceful();
-    let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
-    let held = meter.held_ms_max();
-    let told = meter.finish();
-    report(&pushed.context("the push failed")?, held, &told, context)
+    options
 }
 
 /// Opens the repository; the embedded one is made on first use.

@@ -6,17 +6,15 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use engine::Session;
-use engine::push::{PushOptions, PushRoot, Pushed};
+use engine::push::{PushRoot, Pushed};
 use engine::repair::{self, Accepted, Healed, IndexReport, Repaired, Sources};
-use engine::scan;
 use engine::verify::{Level, Report, Touched};
 use serde::Serialize;
-use store::Address;
 
 use crate::args::{Part, Push, Repair};
 use crate::commands::snapshots::short_id;
 use crate::commands::verify::{ReportRecord, options, tell_touched};
-use crate::commands::{Context, roots};
+use crate::commands::{Context, push, roots};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Usage};
 use crate::settings::Settings;
@@ -46,7 +44,7 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     screen.set_place(&settings.which.address().to_string());
     let meter = Meter::new(screen);
     let live = if args.from_source {
-        Some((live_roots(args, session, settings, &meter)?, push_options(settings)))
+        Some((live_roots(args, session, settings, &meter)?, push::options(settings)))
     } else {
         None
     };
@@ -87,28 +85,6 @@ fn open_other(address: &str, context: &Context<'_>) -> Result<connect::Connectio
     }
     settings.no_cache = true;
     context.open_other(&settings, None).context("--from")
-}
-
-/// How the source is read again: as a push would.
-fn push_options(settings: &Settings) -> PushOptions {
-    let defaults = &settings.push;
-    let remote = !matches!(settings.which.address(), Address::Local(_));
-    let mut options = PushOptions {
-        uploads: if remote { 2 } else { 1 },
-        scan: scan::Options {
-            exclude_larger_than: defaults.exclude_larger_than,
-            one_file_system: defaults.one_file_system,
-            ..scan::Options::default()
-        },
-        ..PushOptions::default()
-    };
-    for dir in [&settings.state_dir, &settings.cache_dir] {
-        options.scan.leave_out(dir);
-    }
-    if let Address::Local(repository) = settings.which.address() {
-        options.scan.leave_out(&repository);
-    }
-    options
 }
 
 /// The roots that are read again: those that were named, or those of this machine's newest snapshots.
