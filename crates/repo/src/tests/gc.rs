@@ -42,7 +42,11 @@ pub(super) struct Push<'r> {
 
 impl<'r> Push<'r> {
     pub(super) fn begin(repo: &'r Repository, n: u8) -> Self {
-        let op = Operation::announce(repo, op(n), OpKind::Push, MACHINE, 1_700_000_000).unwrap();
+        Self::begin_as(repo, op(n))
+    }
+
+    pub(super) fn begin_as(repo: &'r Repository, id: OpId) -> Self {
+        let op = Operation::announce(repo, id, OpKind::Push, MACHINE, 1_700_000_000).unwrap();
         let known = op.survey(None).unwrap().index;
         Self { repo, op, known }
     }

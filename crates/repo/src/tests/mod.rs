@@ -7,6 +7,7 @@ mod caches;
 mod damage;
 mod gc;
 mod gc_pairs;
+mod gc_year;
 mod golden;
 mod hostile;
 mod operations;
