@@ -6,7 +6,8 @@
 //! deduplicate against them where the chunkers agree. With the same keyring in both repositories ids stay
 //! what they are.
 //!
-//! Each block is read once per run; memory is bounded by [`BLOCKS_AT_ONCE`] blocks and an id for each.
+//! Each block is read once per run; memory is bounded by a few blocks and an id for
+//! each.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
