@@ -34,8 +34,8 @@ fn a_year_of_hourly_pushes_leaves_few_packs_and_index_objects() {
         let (commit, files) = Push::begin_as(&repo, id(1, n)).end(&pieces).unwrap();
         assert!(matches!(commit, Commit::Acknowledged(_)));
         kept.push((n, files));
-        if n % WEEK == 0 || n == PUSHES {
-            let is_kept = |made: u32| made + KEPT > n || made % WEEK == 0;
+        if n.is_multiple_of(WEEK) || n == PUSHES {
+            let is_kept = |made: u32| made + KEPT > n || made.is_multiple_of(WEEK);
             for (made, _) in kept.iter().filter(|(made, _)| !is_kept(*made)) {
                 assert!(repo.forget(&id(1, *made)).unwrap());
             }
