@@ -63,6 +63,7 @@ impl FileReader<'_> {
             let request = Request {
                 twice: known.is_some(),
                 edit: edit.clone(),
+                check: self.check(job),
                 ..self.cx.request(&path, how, turn)
             };
             let read = self.image(seen, request, known);
@@ -145,20 +146,23 @@ impl FileReader<'_> {
         Some(seen)
     }
 
+    /// For how long its health is checked. One that was found damaged is checked whenever it is read:
+    /// it counts as damaged until it is found sound.
+    fn check(&self, job: &Job) -> Option<Duration> {
+        let is_due = damaged_before(job) != 0;
+        self.cx.check_databases.or_else(|| is_due.then_some(self.cx.check_wait))
+    }
+
     /// Tells what a check found; gives the flags that go with it.
     fn tell_health(&self, job: &Job, health: Option<Health>) -> u32 {
         match health {
             Some(Health::Ok) => 0,
-            // once found damaged it stays so until a check says something else
-            None => {
-                let before = job.old.as_deref().map_or(0, |row| row.entry.flags);
-                before & flag::SQLITE_DAMAGED
-            }
+            None => damaged_before(job),
             Some(Health::Unknown) => {
                 let what =
                     "a database: the check was not over in its time, so its health is unknown";
                 self.problem(&job.path, what.into(), true);
-                0
+                damaged_before(job)
             }
             Some(Health::Damaged(messages)) => {
                 let first = messages.first().map(String::as_str).unwrap_or_default();
@@ -168,6 +172,11 @@ impl FileReader<'_> {
             }
         }
     }
+}
+
+/// The flag of a database that was found damaged in the snapshot before.
+fn damaged_before(job: &Job) -> u32 {
+    job.old.as_deref().map_or(0, |row| row.entry.flags) & flag::SQLITE_DAMAGED
 }
 
 impl Context<'_> {

@@ -82,6 +82,8 @@ pub(super) struct Context<'a> {
     pub(super) database_wait: Duration,
     /// For how long the health of a database is checked, if at all.
     pub(super) check_databases: Option<Duration>,
+    /// For how long that of one that was found damaged before is checked.
+    pub(super) check_wait: Duration,
     /// Our private directory for captures.
     pub(super) scratch: &'a Path,
     pub(super) out: Sender<Message>,

@@ -267,6 +267,7 @@ pub(super) fn run(
         clock: session.clock.clone(),
         database_wait: options.database_wait,
         check_databases: options.check_databases.then_some(options.check_wait),
+        check_wait: options.check_wait,
         scratch: scratch.path(),
         out: out.clone(),
         stop: &stop,
