@@ -34,9 +34,8 @@ class Soak:
         self.acknowledged, self.forgotten, self.counts, self.wrong = {}, set(), {}, []
 
     def serve(self):
-        bodies = os.path.join(self.top, "bodies")
-        os.makedirs(bodies)
-        self.server = subprocess.Popen([self.args.server, bodies], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+        # bodies stay in its memory: in files, each version would take a descriptor
+        self.server = subprocess.Popen([self.args.server], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
         said = {}
         for _ in range(3):
             said.update(word.split("=", 1) for word in self.server.stdout.readline().split()[1:])
