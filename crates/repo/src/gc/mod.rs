@@ -172,13 +172,8 @@ pub enum GcStep {
 
 /// Finds out what a collection would do; writes nothing.
 pub fn plan(repo: &Repository, cache: Option<&Cache>, options: &GcOptions) -> Result<GcPlan> {
-    let survey = (1..LOOKS_MAX)
-        .find_map(|_| match Survey::make(repo, cache, options, None) {
-            Err(Error::Missing { .. }) => None,
-            other => Some(other),
-        })
-        .unwrap_or_else(|| Survey::make(repo, cache, options, None))?;
-    refuse_homeless(&survey.homeless())?;
+    let (survey, homeless) = look(repo, cache, options, None)?;
+    refuse_homeless(&homeless)?;
     let choice = choose::choose(&survey.uses(), options.moved_bytes_max);
     let now = survey.operations.announced.values().max().copied();
     let pending = |list| sweep::pending(list, &survey, options, now, None);
@@ -253,6 +248,34 @@ fn plan_of(survey: &Survey, choice: &Choice) -> GcPlan {
     }
 }
 
+/// Looks until what it sees fits together: another collector may move blocks between two of the
+/// listings, or sweep what was forgotten while its tree is walked. Also the live blocks that are
+/// nowhere, however often it looks.
+fn look(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    options: &GcOptions,
+    own: Option<&OpId>,
+) -> Result<(Survey, Vec<BlockId>)> {
+    for look in 1.. {
+        let survey = match Survey::make(repo, cache, options, own) {
+            Err(Error::Missing { .. }) if look < LOOKS_MAX => continue,
+            Ok(None) if look < LOOKS_MAX => continue,
+            Ok(None) => break,
+            Ok(Some(survey)) => survey,
+            Err(error) => return Err(error),
+        };
+        let homeless = survey.homeless(repo, cache)?;
+        if homeless.is_empty() || look >= LOOKS_MAX {
+            return Ok((survey, homeless));
+        }
+    }
+    let reason = "others change the repository faster than its listings can be read, or those are \
+                  not whole; nothing was removed: run it again"
+        .to_owned();
+    Err(Error::Refused { reason })
+}
+
 /// A live block that is nowhere: the index is not whole, or packs were lost. What is nobody's then
 /// cannot be told from what is somebody's.
 fn refuse_homeless(homeless: &[BlockId]) -> Result<()> {
@@ -297,22 +320,9 @@ impl<'r> Collector<'_, 'r> {
     /// Mark: decides which packs go, moves what lives in them, publishes the list, and who ran then.
     fn mark(&mut self, step: &dyn Fn(GcStep)) -> Result<Survey> {
         let own = self.op.id();
-        for look in 1.. {
-            // another collector may move blocks between two of the listings, or sweep what was
-            // forgotten while its tree is walked
-            match Survey::make(self.repo, self.cache, self.options, Some(&own)) {
-                Err(Error::Missing { .. }) if look < LOOKS_MAX => {}
-                Err(error) => return Err(error),
-                Ok(survey) => {
-                    let homeless = survey.homeless();
-                    if homeless.is_empty() || look >= LOOKS_MAX {
-                        refuse_homeless(&homeless)?;
-                        return self.condemn(survey, step);
-                    }
-                }
-            }
-        }
-        unreachable!("the last look returns")
+        let (survey, homeless) = look(self.repo, self.cache, self.options, Some(&own))?;
+        refuse_homeless(&homeless)?;
+        self.condemn(survey, step)
     }
 
     fn condemn(&mut self, survey: Survey, step: &dyn Fn(GcStep)) -> Result<Survey> {

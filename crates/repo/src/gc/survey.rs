@@ -45,12 +45,14 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
+    /// `None`: somebody saw a snapshot that the listing did not show, so it was made since, or the
+    /// listing was not whole. To be done again.
     pub(crate) fn make(
         repo: &Repository,
         cache: Option<&Cache>,
         options: &GcOptions,
         own: Option<&OpId>,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let packs = everything(repo)?;
         // what others saw is read before the snapshots are listed: all of it must then be there
         let seen = Lists::read(repo, cache, Wanted::All)?;
@@ -67,11 +69,10 @@ impl Survey {
         walk(repo, cache, &reader, &snapshots, &mut live)?;
         tables.index = reader.into_index();
         let lists = Lists::read(repo, cache, Wanted::All)?;
-        // one that others saw meanwhile was made since the listing, or the listing was not whole
-        if let Some(id) = unknown(&lists, &operations).next().filter(|_| !options.accept_vanished) {
-            return Err(Error::Missing { object: format!("snapshot {id}, which another saw,") });
+        if !options.accept_vanished && unknown(&lists, &operations).next().is_some() {
+            return Ok(None);
         }
-        Ok(Self { packs, operations, snapshots, live, lists, tables, ended })
+        Ok(Some(Self { packs, operations, snapshots, live, lists, tables, ended }))
     }
 
     /// Is this place in a pack that is there, whole as far as a listing tells?
@@ -79,10 +80,22 @@ impl Survey {
         is_there(&self.packs, at)
     }
 
-    /// Live blocks that no table places in a pack that is there.
-    pub(crate) fn homeless(&self) -> Vec<BlockId> {
+    /// Live blocks that no table places in a pack that is there. The packs were listed before the
+    /// snapshots: those of a push that committed in between are listed now.
+    pub(crate) fn homeless(
+        &self,
+        repo: &Repository,
+        cache: Option<&Cache>,
+    ) -> Result<Vec<BlockId>> {
         let has_place = |id: &&BlockId| self.tables.index.places(id).any(|at| self.is_there(at));
-        self.live.iter().filter(|id| !has_place(id)).copied().collect()
+        let mut left: Vec<BlockId> =
+            self.live.iter().filter(|id| !has_place(id)).copied().collect();
+        if !left.is_empty() {
+            let tables = Tables::read(repo, cache)?;
+            let packs = repo.packs_listed()?;
+            left.retain(|id| !tables.index.places(id).any(|at| is_there(&packs, at)));
+        }
+        Ok(left)
     }
 
     /// What each pack that is there is good for. A live block counts in one pack only: one that
