@@ -259,8 +259,7 @@ fn look(
 ) -> Result<(Survey, Vec<BlockId>)> {
     for look in 1.. {
         let survey = match Survey::make(repo, cache, options, own) {
-            Err(Error::Missing { .. }) if look < LOOKS_MAX => continue,
-            Ok(None) if look < LOOKS_MAX => continue,
+            Err(Error::Missing { .. }) | Ok(None) if look < LOOKS_MAX => continue,
             Ok(None) => break,
             Ok(Some(survey)) => survey,
             Err(error) => return Err(error),
