@@ -60,6 +60,9 @@ struct Args {
     /// At least so many later pushes
     #[arg(long, default_value_t = 3)]
     pushes: usize,
+    /// Where the repository is. On the same disk its fsyncs are in the writer's way
+    #[arg(long, value_enum, default_value_t = Place::Local)]
+    place: Place,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -276,7 +279,7 @@ fn measure(args: &Args, base: &Path, work: &Path) -> Result<Report> {
     let cache = base.join("databases");
     drop(Database::copy_of(Kind::Mixed, args.size, args.seed, &cache, &path)?);
     ledger::prepare(&mut ledger::open(&path)?)?;
-    let ours = Ours::init(&args.binary, work, Place::Local)?;
+    let ours = Ours::init(&args.binary, work, args.place)?;
     let stretch = Duration::from_secs(args.seconds);
 
     let (before, ()) = written_while(&path, args.pace, "alone", || {

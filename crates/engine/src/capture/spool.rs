@@ -2,7 +2,8 @@
 //!
 //! In: pieces, in order. Out: the same. As long as the producer is patient it waits for a slow
 //! reader, with at most [`MEMORY_BYTES_MAX`] between them; then it goes on into a file without a
-//! name in our own directory. Invariant: what is in the file is sealed with AES-256-GCM-SIV under a
+//! name in our own directory, and from then on the reader waits in its turn: while the database is
+//! held, both cores are the producer's. Invariant: what is in the file is sealed with AES-256-GCM-SIV under a
 //! key that is only in memory and only of this spool, one nonce per piece; plaintext never gets
 //! there, whatever becomes of the disk.
 
@@ -41,6 +42,8 @@ struct State {
     memory_bytes: usize,
     /// Nobody reads on.
     closed: bool,
+    /// The producer goes into the file; the reader waits until it is through.
+    hurries: bool,
     /// What the reader wants once more; nothing yet, or an empty list for nothing at all.
     asked: Option<Vec<Range<u64>>>,
     /// How it ended, until the reader is told.
@@ -96,11 +99,15 @@ impl Spool {
                 match sealed {
                     Ok(sealed) => {
                         state.pieces.push_back(sealed);
+                        state.hurries = true;
                         break;
                     }
                     Err(e) => {
                         tracing::warn!("no room for a database's pages: {e}");
                         can_seal = false;
+                        // only the reader can make room now
+                        state.hurries = false;
+                        self.moved.notify_all();
                         continue;
                     }
                 }
@@ -124,7 +131,10 @@ impl Spool {
 
     /// The end, or an error after the pieces that were put. What was told first stays.
     pub(super) fn end(&self, how: io::Result<()>) {
-        self.lock().ended.get_or_insert(how);
+        let mut state = self.lock();
+        state.ended.get_or_insert(how);
+        state.hurries = false;
+        drop(state);
         self.moved.notify_all();
     }
 
@@ -133,6 +143,7 @@ impl Spool {
     pub(super) fn asked(&self) -> Option<Vec<Range<u64>>> {
         let mut state = self.lock();
         state.pieces.push_back(Piece::Plain(Vec::new()));
+        state.hurries = false;
         self.moved.notify_all();
         loop {
             if state.closed {
@@ -155,6 +166,10 @@ impl Spool {
     pub(super) fn take(&self) -> io::Result<Vec<u8>> {
         let mut state = self.lock();
         loop {
+            if state.hurries {
+                state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             match state.pieces.pop_front() {
                 Some(Piece::Plain(piece)) => {
                     state.memory_bytes -= piece.len();
