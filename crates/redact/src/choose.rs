@@ -155,7 +155,8 @@ fn refuse(
         if tree.nodes[id].merged {
             let merged = tree.resolve(id);
             let gone = |id: &Id| chosen.contains(&tree.resolve(*id));
-            if gone(&merged) || tree.children(merged).iter().any(gone) {
+            let several = matches!(tree.value(merged), Value::List(_));
+            if gone(&merged) || (several && tree.children(merged).iter().any(gone)) {
                 let reason = "what is merged here is to be left out as a whole; \
                               name the values in it instead";
                 return Err(refused(text, at(id), reason));

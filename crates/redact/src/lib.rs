@@ -28,8 +28,8 @@
 //! Read as: JSON with all that JSON5 adds, and without missing commas; TOML 1.1; YAML 1.2; `.env` as
 //! the dotenv libraries agree on it, where what they read differently is refused.
 //!
-//! Memory is bounded by [`Format::bytes_max`], depth by the parsers (512 in JSON, 255 in YAML, 80 in
-//! TOML); more is an [`Error`]. Nothing here does any I/O, starts a thread or reads a clock.
+//! Memory is bounded by [`Format::bytes_max`], depth by the parsers (256 objects in JSON, 255 lists or
+//! maps in YAML, 80 in TOML); more is an [`Error`]. Nothing here does any I/O, starts a thread or reads a clock.
 
 mod choose;
 mod edit;

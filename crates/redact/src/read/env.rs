@@ -61,16 +61,19 @@ fn bare_line(text: &str, line: Range<usize>) -> Result<Range<usize>, Error> {
 /// The key of a line, and where its value begins; none if the line has no value.
 fn assignment(text: &str, line: Range<usize>) -> Result<Option<(&str, usize)>, Error> {
     let whole = &text[line.clone()];
-    let bare = whole.trim_start_matches([' ', '\t']);
+    let spaces = [' ', '\t'];
+    let bare = whole.trim_start_matches(spaces);
     if bare.is_empty() || bare.starts_with('#') {
         return Ok(None);
     }
-    let exported = bare.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
-    let from_key = exported.unwrap_or(bare).trim_start_matches([' ', '\t']);
+    let exported = bare.strip_prefix("export").filter(|rest| rest.starts_with(spaces));
+    // a key can have that name
+    let exported = exported.filter(|rest| !rest.trim_start_matches(spaces).starts_with('='));
+    let from_key = exported.unwrap_or(bare).trim_start_matches(spaces);
     let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     let rest = from_key.trim_start_matches(is_key);
     let key = &from_key[..from_key.len() - rest.len()];
-    let behind = rest.trim_start_matches([' ', '\t']);
+    let behind = rest.trim_start_matches(spaces);
     if key.is_empty() {
         return Err(syntax(Format::Env, text, line.end - from_key.len()));
     }

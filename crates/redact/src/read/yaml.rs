@@ -49,7 +49,7 @@ struct Reader<'t> {
     /// The collections that are not closed yet.
     open: Vec<Open>,
     documents: usize,
-    /// Where the last scalar, alias or flow collection ended.
+    /// Where the last node or key that is written down ended.
     content_end: usize,
 }
 
@@ -77,7 +77,7 @@ impl Reader<'_> {
         }
         match event {
             Event::Scalar(value, style, anchor, tag) => {
-                let range = self.scalar_range(range, style);
+                let range = self.scalar_range(range, style)?;
                 let tag = tag_of(tag.as_deref());
                 let value = match style {
                     ScalarStyle::Plain if tag != Tag::Text && NULLS.contains(&value.as_ref()) => {
@@ -100,6 +100,12 @@ impl Reader<'_> {
                 self.add(Value::Alias(target), range, 0, Tag::None);
             }
             Event::SequenceStart(style, anchor, tag) => {
+                let mut range = range;
+                let in_map = self.open.last().is_some_and(|open| open.is_map);
+                if style == StructureStyle::Block && in_map {
+                    // one that is no deeper than its key is told to begin behind its first dash
+                    range.start = self.find(&['-'], range.end)?;
+                }
                 self.enter(range, style, anchor, tag_of(tag.as_deref()), false);
             }
             Event::MappingStart(style, anchor, tag) => {
@@ -123,7 +129,7 @@ impl Reader<'_> {
             let reason = "a key that is a list, a map or an alias";
             return Err(refused(self.text, range.start, reason));
         };
-        let range = self.scalar_range(range, style);
+        let range = self.scalar_range(range, style)?;
         self.pass(&range);
         if anchor != 0 {
             self.anchors.insert(anchor, None);
@@ -135,17 +141,39 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A block scalar's bytes go up to the next token: what is behind its text is not its own.
-    fn scalar_range(&self, range: Range<usize>, style: ScalarStyle) -> Range<usize> {
+    /// A block scalar's range is its text alone, and all up to the next token. It begins with the bar
+    /// or angle of its header, which stands behind the content before.
+    fn scalar_range(&self, range: Range<usize>, style: ScalarStyle) -> Result<Range<usize>, Error> {
         match style {
             ScalarStyle::Literal | ScalarStyle::Folded => {
-                range.start..range.start + trimmed_end(&self.text[range.clone()])
+                let start = self.find(&['|', '>'], range.start)?;
+                Ok(start..start + trimmed_end(&self.text[start..range.end]))
             }
-            ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => range,
+            ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Ok(range),
         }
     }
 
-    /// Content that is no collection goes up to the end of `range`. What is not written down, as a
+    /// Where one of `signs` stands first behind the content before, at `to` at the latest. What is
+    /// between them is space, comments, tags, anchors, directives, and indicators, each one character.
+    fn find(&self, signs: &[char], to: usize) -> Result<usize, Error> {
+        let mut at = self.content_end;
+        while let Some(c) = self.text[at..].chars().next().filter(|_| at <= to) {
+            let rest = &self.text[at..];
+            let behind_space = at == 0 || self.text[..at].ends_with([' ', '\t', '\n', '\r']);
+            let word = rest.find([' ', '\t', '\n', '\r']).unwrap_or(rest.len());
+            let line = rest.find(['\n', '\r']).unwrap_or(rest.len());
+            let is_sign = signs.contains(&c) && (c != '-' || word == 1);
+            match c {
+                _ if is_sign => return Ok(at),
+                '#' | '%' if behind_space => at += line,
+                '!' | '&' => at += word,
+                _ => at += c.len_utf8(),
+            }
+        }
+        Err(placeless(Format::Yaml, self.text))
+    }
+
+    /// Content goes up to the end of `range`. What is not written down, as a
     /// value that is left away, has an empty range, and that may lie anywhere up to the next token.
     fn pass(&mut self, range: &Range<usize>) {
         if !range.is_empty() {
@@ -192,12 +220,12 @@ impl Reader<'_> {
         let is_flow = open.style == StructureStyle::Flow;
         let has_brackets = self.text[open.start..].starts_with(['[', '{']) && is_flow;
         let slot = if has_brackets {
-            self.pass(end);
             open.start..end.end
         } else {
             let from = self.content_end.max(open.start);
             open.start..content_end(self.text, from, end.start)
         };
+        self.pass(&slot);
         let node = &mut self.tree.nodes[open.id];
         node.value = if open.is_map { Value::Map(open.members) } else { Value::List(open.members) };
         node.slot = Some(slot.clone());

@@ -34,7 +34,7 @@ fn what_nests_a_hundred_thousand_deep_is_an_error_and_no_overflow() {
     too_deep(Format::Yaml, &nest("[", "]"));
     too_deep(Format::Yaml, &"[".repeat(DEEP));
     too_deep(Format::Yaml, &"- ".repeat(DEEP));
-    too_deep(Format::Yaml, &"? ".repeat(DEEP));
+    assert!(run(Format::Yaml, &"? ".repeat(DEEP)).is_err());
 }
 
 /// Dotted keys and headers nest tables without a bracket.
@@ -52,7 +52,7 @@ fn toml_keys_of_many_parts_are_an_error_or_read() {
 #[test]
 fn the_deepest_files_that_are_read_are_redacted() {
     for (format, open, close, depth) in [
-        (Format::Json, "{\"a\": ", "}", 500),
+        (Format::Json, "{\"a\": ", "}", 250),
         (Format::Yaml, "{a: ", "}", 250),
         (Format::Toml, "{a = ", "}", 70),
     ] {

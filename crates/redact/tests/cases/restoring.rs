@@ -127,7 +127,7 @@ fn yaml_values_come_back_under_another_indent() {
 #[test]
 fn yaml_collections_come_back_where_they_fit() {
     let yaml = |stored, live, wanted| gives(Format::Yaml, stored, live, wanted);
-    yaml("a:\n  @\nb: 1\n", "a:\n  k: 1\n  l:\n  - x # c\nb: 2\n", "a:\n  k: 1\n  l:\n  - x # c\nb: 1\n");
+    yaml("a:\n  @\nb: 1\n", "a:\n  k: 1 # c\n  l:\n  - x # d\nb: 2\n", "a:\n  k: 1 # c\n  l:\n  - x\nb: 1\n");
     yaml("a:\n @\nb: 1\n", "a:\n- k\n- l\n", "a:\n- k\n- l\nb: 1\n");
     yaml("a: @\nb: 1\n", "a:\n- k\n- l\n", "a: @\nb: 1\n");
     yaml("a: @\nb: 1\n", "a: [k,\n  l]\n", "a: [k,\n  l]\nb: 1\n");

@@ -25,7 +25,7 @@ pub(crate) fn file(mut rng: Rng) -> File {
         let equals = writer.rng.pick(&["=", "=", " =", "= ", " = "]);
         writer.put(equals);
         writer.below(key, |w| w.noting(value, |w| put(w, value)));
-        let behind = writer.rng.pick(&["", "", " ", " # keep", "\t # keep apiKey=\"1"]);
+        let behind = writer.rng.pick(&["", "", " ", " # keep", "\t # keep apiKey=1"]);
         writer.put(behind);
         writer.end_line();
     }

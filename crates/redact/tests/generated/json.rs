@@ -121,6 +121,8 @@ fn put_key(w: &mut Writer, key: &str, strict: bool) {
         && key.chars().all(|c| c.is_alphanumeric() || c == '_');
     if !strict && is_word && w.rng.one_in(2) {
         w.put(key);
+        // a comment right behind a word is more than the crate reads
+        w.put(" ");
     } else {
         string(w, key, strict);
     }

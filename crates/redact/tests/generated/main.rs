@@ -36,7 +36,7 @@ fn second_opinion(format: Format, text: &str, strict: bool) -> Result<Value, Str
         Format::Json => json5::from_str(text).map_err(|e| e.to_string()),
         Format::JsonLines => {
             let lines = text.lines().filter(|line| !line.trim().is_empty());
-            lines.map(|line| serde_json::from_str(line).map_err(|e| e.to_string())).collect()
+            lines.map(|line| serde_json::from_str::<Value>(line).map_err(|e| e.to_string())).collect()
         }
         Format::Toml => basic_toml::from_str(text).map_err(|e| e.to_string()),
         Format::Yaml => serde_yaml_ng::from_str(text).map_err(|e| e.to_string()),

@@ -261,9 +261,10 @@ pub(crate) fn path_text(path: &[String]) -> String {
     path.iter().map(escape).collect::<Vec<_>>().join(".")
 }
 
-/// The canaries in a piece of a file.
+/// The canaries in a piece of a file, but for those with an escape in them.
 pub(crate) fn canaries(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices("Sq").filter_map(|(at, _)| text.get(at..at + 10))
+    let all = text.match_indices("Sq").filter_map(|(at, _)| text.get(at..at + 10));
+    all.filter(|canary| canary[2..].bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A file in the making.

@@ -238,7 +238,7 @@ fn string(w: &mut Writer, text: &str) {
 
 fn basic(w: &mut Writer, text: &str, quotes: &str) {
     w.put(quotes);
-    if quotes.len() == 3 && w.rng.one_in(2) {
+    if quotes.len() == 3 && (text.starts_with('\n') || w.rng.one_in(2)) {
         w.end_line();
     }
     for c in text.chars() {

@@ -203,7 +203,7 @@ fn gap(w: &mut Writer, indent: usize) {
 
 /// The end of a line, with a comment or not.
 fn end(w: &mut Writer) {
-    let comment = w.rng.pick(&["", "", "", " ", " # keep apiKey: x \"", "\t# keep"]);
+    let comment = w.rng.pick(&["", "", "", " ", " # keep apiKey: x \"", "  # keep"]);
     w.put(comment);
     w.end_line();
 }
