@@ -25,7 +25,8 @@ pub(crate) fn choose(tree: &Tree, text: &str, paths: &[Path]) -> Result<Vec<Id>,
 /// The nodes at which a rule ends, aliases resolved.
 fn named(tree: &Tree, paths: &[Path]) -> Vec<Id> {
     let start: Vec<State> = (0..paths.len()).map(|rule| (rule, 0)).collect();
-    let mut open: Vec<(Id, Vec<State>)> = tree.roots.iter().map(|id| (*id, start.clone())).collect();
+    let mut open: Vec<(Id, Vec<State>)> =
+        tree.roots.iter().map(|id| (*id, start.clone())).collect();
     // states with which a node was entered other than from its parent
     let mut entered: BTreeMap<Id, BTreeSet<State>> = BTreeMap::new();
     let mut named = Vec::new();
@@ -54,7 +55,9 @@ fn named(tree: &Tree, paths: &[Path]) -> Vec<Id> {
                 let merged = tree.resolve(*child);
                 enter(merged, &states);
                 if let Value::List(several) = tree.value(merged) {
-                    several.iter().for_each(|one| enter(tree.resolve(*one), &states));
+                    for one in several {
+                        enter(tree.resolve(*one), &states);
+                    }
                 }
             }
             let next = match &node.step {

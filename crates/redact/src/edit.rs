@@ -67,8 +67,7 @@ pub(crate) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
 fn prove(tree: &Tree, out: &str, chosen: &[Id], paths: &[Path]) -> Result<(), Error> {
     let unproven = Error::Unproven { format: tree.format };
     let again = read(tree.format, out).map_err(|_| unproven.clone())?;
-    let swaps: BTreeMap<Id, Swap<'_>> =
-        chosen.iter().map(|id| (*id, Swap::Text(MARKER))).collect();
+    let swaps: BTreeMap<Id, Swap<'_>> = chosen.iter().map(|id| (*id, Swap::Text(MARKER))).collect();
     let left = choose(&again, out, paths).map_err(|_| unproven.clone())?;
     if left.is_empty() && agree(tree, &again, &swaps) { Ok(()) } else { Err(unproven) }
 }

@@ -9,7 +9,9 @@ use crate::format::Format;
 #[non_exhaustive]
 pub enum Error {
     /// The file is longer than is read, or holds more values.
-    #[error("larger than is redacted: {format} of at most {bytes_max} bytes and {values_max} values")]
+    #[error(
+        "larger than is redacted: {format} of at most {bytes_max} bytes and {values_max} values"
+    )]
     TooLarge {
         /// The format it was read as.
         format: Format,

@@ -76,7 +76,9 @@ impl Path {
                         [only] if only.is_empty() => return wrong(PathError::Empty),
                         [only] => Segment::Exact(only.clone()),
                         [left, right] if left.is_empty() && right.is_empty() => Segment::Any,
-                        [a, b, c] if [a, b, c].iter().all(|piece| piece.is_empty()) => Segment::Deep,
+                        [a, b, c] if [a, b, c].iter().all(|piece| piece.is_empty()) => {
+                            Segment::Deep
+                        }
                         [_, middle @ .., _] if middle.iter().any(String::is_empty) => {
                             return wrong(PathError::Deep);
                         }

@@ -148,7 +148,9 @@ fn elements(stored: &Tree, some: &[Id], live: &Tree, others: &[Id]) -> Vec<(Id, 
     let mut pairs = Vec::new();
     for (index, s) in some.iter().enumerate() {
         if let Some(identity) = identity(stored, *s) {
-            if let (Some(Some(_)), Some(Some(l))) = (by_some.get(&identity), by_others.get(&identity)) {
+            if let (Some(Some(_)), Some(Some(l))) =
+                (by_some.get(&identity), by_others.get(&identity))
+            {
                 pairs.push((*s, *l));
             }
         } else if some.len() == others.len() && alike(stored, *s, live, others[index]) {
@@ -173,10 +175,7 @@ fn identity(tree: &Tree, id: Id) -> Option<(&'static str, &str)> {
 }
 
 /// Elements by identity; none for an identity that more than one has.
-fn by_identity<'t>(
-    tree: &'t Tree,
-    ids: &[Id],
-) -> HashMap<(&'static str, &'t str), Option<Id>> {
+fn by_identity<'t>(tree: &'t Tree, ids: &[Id]) -> HashMap<(&'static str, &'t str), Option<Id>> {
     let mut map = HashMap::new();
     for id in ids {
         if let Some(identity) = identity(tree, *id) {
@@ -237,11 +236,11 @@ fn fills<'t>(stored: &Side<'_>, marker: Id, live: &Side<'t>, value: Id) -> Vec<F
     if old.tag == new.tag {
         let raw = live.text[new_slot].to_owned();
         let swap = Swap::Node(live.tree, value);
-        let line = stored.text[..old_slot.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let before = stored.text[..old_slot.start].trim_end_matches(' ');
         if new.lead.is_none() {
             ways.push(Fill { marker, edit: (old_slot.clone(), raw), swap });
-        } else if stored.text[line..old_slot.start].bytes().all(|byte| byte == b' ') {
-            ways.push(Fill { marker, edit: (line..old_slot.end, raw), swap });
+        } else if before.is_empty() || before.ends_with(['\n', '\r']) {
+            ways.push(Fill { marker, edit: (before.len()..old_slot.end, raw), swap });
         }
     }
     if let Some(text) = yaml_string(live.tree, value) {
@@ -300,11 +299,18 @@ fn quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' => {
+            ' '..='~'
+            | '\u{a0}'..='\u{2027}'
+            | '\u{202a}'..='\u{d7ff}'
+            | '\u{e000}'..='\u{fefe}' => {
                 out.push(c);
             }
             '\u{10000}'.. => out.push(c),
-            _ => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => {
+                out.push_str("\\u");
+                let digit = |shift: u32| char::from_digit((u32::from(c) >> shift) & 0xf, 16);
+                out.extend([12, 8, 4, 0].into_iter().filter_map(digit));
+            }
         }
     }
     out.push('"');

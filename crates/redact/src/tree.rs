@@ -170,7 +170,10 @@ impl Tree {
                     path.push('.');
                     escape(key, &mut path);
                 }
-                Step::Index(index) => path.push_str(&format!(".{index}")),
+                Step::Index(index) => {
+                    path.push('.');
+                    path.push_str(&index.to_string());
+                }
             }
         }
         let path = path.strip_prefix('.').unwrap_or("(the whole value)");

@@ -109,7 +109,11 @@ fn value(text: &str, at: usize, line_end: usize) -> Result<(Value, Range<usize>)
     let behind = &text[behind];
     let comment = behind.trim_start_matches([' ', '\t']);
     if !comment.is_empty() && (!comment.starts_with('#') || comment.len() == behind.len()) {
-        return Err(refused(text, end, "text behind a closing quote: programs differ in what it is"));
+        return Err(refused(
+            text,
+            end,
+            "text behind a closing quote: programs differ in what it is",
+        ));
     }
     let value = text[start + 1..end - 1].to_owned();
     if value.ends_with('\\') && quote != '"' {

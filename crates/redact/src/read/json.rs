@@ -41,7 +41,8 @@ fn add_document(
     let collect = CollectOptions { comments: CommentCollectionStrategy::Separate, tokens: false };
     let parsed = parse_to_ast(part, &collect, &options)
         .map_err(|error| syntax(tree.format, text, offset + error.range().start))?;
-    for comment in parsed.comments.iter().flat_map(|map| map.values()).flat_map(|list| list.iter()) {
+    for comment in parsed.comments.iter().flat_map(|map| map.values()).flat_map(|list| list.iter())
+    {
         if comment.text().contains(['\u{2028}', '\u{2029}']) {
             let reason = "a comment with a Unicode line end in it: JSON5 ends the comment there, \
                           and others do not";
@@ -60,9 +61,7 @@ fn add(tree: &mut Tree, offset: usize, parent: Option<Id>, step: Step, value: Re
     let slot = Some(offset + value.start()..offset + value.end());
     match value {
         Read::NullKeyword(_) => tree.add(parent, step, Value::Null, slot),
-        Read::StringLit(text) => {
-            tree.add(parent, step, Value::Text(text.value.into_owned()), slot)
-        }
+        Read::StringLit(text) => tree.add(parent, step, Value::Text(text.value.into_owned()), slot),
         Read::NumberLit(number) => {
             tree.add(parent, step, Value::Bare(number.value.to_owned()), slot)
         }

@@ -25,7 +25,7 @@ pub(crate) fn decode(format: Format, bytes: &[u8]) -> Result<(&[u8], &str), Erro
         Ok(text) => Ok((mark, text)),
         Err(error) => {
             let before = &rest[..error.valid_up_to()];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = before.split(|byte| *byte == b'\n').count();
             Err(Error::Encoding { format, line })
         }
     }

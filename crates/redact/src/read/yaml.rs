@@ -134,7 +134,8 @@ impl Reader<'_> {
         if anchor != 0 {
             self.anchors.insert(anchor, None);
         }
-        let merge = key == "<<" && style == ScalarStyle::Plain && tag_of(tag.as_deref()) != Tag::Text;
+        let merge =
+            key == "<<" && style == ScalarStyle::Plain && tag_of(tag.as_deref()) != Tag::Text;
         if let Some(open) = self.open.last_mut() {
             open.key = Some((key.into(), merge));
         }

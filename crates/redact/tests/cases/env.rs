@@ -30,7 +30,11 @@ fn quoted_values_go_over_lines() {
 
 #[test]
 fn a_hash_begins_a_comment_only_behind_a_space() {
-    env(&["*"], "A=SEC#RET\nB=#SECRET\nC=a #b#c\nD= # c\nE=\t#c\n", "A=@\nB=@\nC=@ #b#c\nD= # c\nE=\t#c\n");
+    env(
+        &["*"],
+        "A=SEC#RET\nB=#SECRET\nC=a #b#c\nD= # c\nE=\t#c\n",
+        "A=@\nB=@\nC=@ #b#c\nD= # c\nE=\t#c\n",
+    );
     // with quotes in it nobody knows: all of it goes
     env(&["*"], "A={\"a\": \"SECRET #1\"}\nB=a\"b #SECRET\"\n", "A=@\nB=@\n");
 }

@@ -4,8 +4,12 @@ use redact::{Error, Format, Path, redact, restore};
 
 use crate::paths;
 
-const ALL: [Format; 5] =
-    [Format::Json, Format::JsonLines, Format::Toml, Format::Yaml, Format::Env];
+const ALL: [Format; 5] = [Format::Json, Format::JsonLines, Format::Toml, Format::Yaml, Format::Env];
+
+/// What `each` makes of the numbers below `count`, in a row.
+fn many(count: usize, each: impl Fn(usize) -> String) -> String {
+    (0..count).map(each).collect::<Vec<_>>().concat()
+}
 
 fn run(format: Format, text: &str) -> Result<(), Error> {
     let rules: Vec<Path> = paths(&["**.k", "**.*token*", "a.*.**.b.*"]);
@@ -94,12 +98,8 @@ fn what_is_no_utf8_is_an_error_that_names_the_line() {
 /// Ten aliases of ten aliases of ...: followed one by one that would take years.
 #[test]
 fn aliases_of_aliases_take_no_more_time_than_they_are_long() {
-    let mut text = String::from("a0: &a0 {k: SECRET}\n");
-    for n in 1..60 {
-        let before = format!("*a{}, ", n - 1).repeat(10);
-        text.push_str(&format!("a{n}: &a{n} [{before}]\n"));
-    }
-    text.push_str("top: *a59\n");
+    let line = |n: usize| format!("a{}: &a{} [{}]\n", n + 1, n + 1, format!("*a{n}, ").repeat(10));
+    let text = format!("a0: &a0 {{k: SECRET}}\n{}top: *a59\n", many(59, line));
     for rule in ["top.**.k", "**.k", "top", "**.0.**.1.**.k"] {
         let redacted = redact(Format::Yaml, text.as_bytes(), &paths(&[rule])).unwrap();
         let out = String::from_utf8(redacted.bytes).unwrap();
@@ -109,10 +109,8 @@ fn aliases_of_aliases_take_no_more_time_than_they_are_long() {
 
 #[test]
 fn long_chains_of_aliases_do_not_overflow() {
-    let mut text = String::from("a0: &a0 {k: SECRET}\n");
-    for n in 1..30_000 {
-        text.push_str(&format!("a{n}: &a{n} {{x: *a{}}}\n", n - 1));
-    }
+    let line = |n: usize| format!("a{}: &a{} {{x: *a{n}}}\n", n + 1, n + 1);
+    let text = format!("a0: &a0 {{k: SECRET}}\n{}", many(29_999, line));
     for rule in ["a29999.**.k", "a29999"] {
         let redacted = redact(Format::Yaml, text.as_bytes(), &paths(&[rule])).unwrap();
         assert!(!String::from_utf8(redacted.bytes).unwrap().contains("SECRET"), "{rule}");
@@ -122,11 +120,11 @@ fn long_chains_of_aliases_do_not_overflow() {
 #[test]
 fn wide_files_are_redacted_in_time() {
     let items = 50_000;
-    let json: String = (0..items).map(|n| format!("{{\"id\":{n},\"token\":\"s{n}\"}},")).collect();
+    let json = many(items, |n| format!("{{\"id\":{n},\"token\":\"s{n}\"}},"));
     let json = format!("[{json}]");
-    let yaml: String = (0..items).map(|n| format!("- id: {n}\n  token: s{n} # c\n")).collect();
-    let toml: String = (0..items / 5).map(|n| format!("[[a]]\nid = {n}\ntoken = 's{n}'\n")).collect();
-    let env: String = (0..items).map(|n| format!("A{n}_TOKEN=s{n}\n")).collect();
+    let yaml = many(items, |n| format!("- id: {n}\n  token: s{n} # c\n"));
+    let toml = many(items / 5, |n| format!("[[a]]\nid = {n}\ntoken = 's{n}'\n"));
+    let env = many(items, |n| format!("A{n}_TOKEN=s{n}\n"));
     for (format, text) in
         [(Format::Json, json), (Format::Yaml, yaml), (Format::Toml, toml), (Format::Env, env)]
     {
@@ -141,9 +139,18 @@ fn wide_files_are_redacted_in_time() {
 #[test]
 fn damaged_files_are_refused_or_redacted() {
     let files = [
-        (Format::Json, "{\"a\": [{\"k\": \"SECRET\", b: 'x\\'y'}], // c\n \"k\": {\"c\": -1.5e3},}"),
-        (Format::Toml, "k = \"SECRET\"\n[a.\"b\"]\nk = ['SECRET', 1]\n[[c]]\nd.k = \"\"\"SECRET\"\"\"\n"),
-        (Format::Yaml, "k: SECRET\na: &x {k: \"SECRET\", b: [1]}\nl:\n- k: |\n    SECRET\n- *x # c\n"),
+        (
+            Format::Json,
+            "{\"a\": [{\"k\": \"SECRET\", b: 'x\\'y'}], // c\n \"k\": {\"c\": -1.5e3},}",
+        ),
+        (
+            Format::Toml,
+            "k = \"SECRET\"\n[a.\"b\"]\nk = ['SECRET', 1]\n[[c]]\nd.k = \"\"\"SECRET\"\"\"\n",
+        ),
+        (
+            Format::Yaml,
+            "k: SECRET\na: &x {k: \"SECRET\", b: [1]}\nl:\n- k: |\n    SECRET\n- *x # c\n",
+        ),
         (Format::Env, "k=SECRET\nexport A='x # y' # z\nk=\"SECRET \\\" x\"\n# c\nB=1 # 2\n"),
     ];
     for (format, text) in files {

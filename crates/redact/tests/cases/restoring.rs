@@ -34,7 +34,12 @@ fn a_live_value_goes_to_its_place_and_the_rest_is_as_stored() {
         "a.t = '''x\ny'''\na.n = {b = [1, 2]}\nk = 0x10\n",
         "# stored\nk = 0x10 # c\n[a]\nt = '''x\ny'''\nn = {b = [1, 2]}\n",
     );
-    gives(Format::Env, "A=@ # c\nB = @\nC=@\n", "B='x\ny'\nA=z # d\n", "A=z # c\nB = 'x\ny'\nC=@\n");
+    gives(
+        Format::Env,
+        "A=@ # c\nB = @\nC=@\n",
+        "B='x\ny'\nA=z # d\n",
+        "A=z # c\nB = 'x\ny'\nC=@\n",
+    );
     gives(
         Format::JsonLines,
         "{\"id\":1,\"k\":@}\n{\"id\":2,\"k\":@}\n",
@@ -45,7 +50,9 @@ fn a_live_value_goes_to_its_place_and_the_rest_is_as_stored() {
 
 #[test]
 fn what_is_no_value_is_not_kept() {
-    for live in ["{k: @}", "{k: null}", "{k: ''}", "{k: {}}", "{k: [@]}", "{}", "{j: 1}", "[1]", "", "1"] {
+    for live in
+        ["{k: @}", "{k: null}", "{k: ''}", "{k: {}}", "{k: [@]}", "{}", "{j: 1}", "[1]", "", "1"]
+    {
         gives(Format::Json, "{\"k\": @}", live, "{\"k\": @}");
     }
     // a table has no place of its own to copy
@@ -61,7 +68,11 @@ fn one_account_never_gets_the_token_of_another() {
         r#"[{"id": "b", "t": "TB"}, {"id": "c", "t": "TC"}, {"id": "a", "t": "TA"}]"#,
         r#"[{"id": "a", "t": "TA"}, {"id": "b", "t": "TB"}]"#,
     );
-    json(r#"[{"name": "a", "t": @}]"#, r#"[{"name": "b", "t": "TB"}]"#, r#"[{"name": "a", "t": @}]"#);
+    json(
+        r#"[{"name": "a", "t": @}]"#,
+        r#"[{"name": "b", "t": "TB"}]"#,
+        r#"[{"name": "a", "t": @}]"#,
+    );
     // an identity that two have is none
     json(
         r#"[{"id": 1, "t": @}, {"id": 1, "t": @}]"#,
@@ -74,8 +85,16 @@ fn one_account_never_gets_the_token_of_another() {
         r#"[{"id": 1, "t": @}]"#,
     );
     // with no identity all else must be the same
-    json(r#"[{"mail": "a", "t": @}]"#, r#"[{"mail": "a", "t": "TA"}]"#, r#"[{"mail": "a", "t": "TA"}]"#);
-    json(r#"[{"mail": "a", "t": @}]"#, r#"[{"mail": "b", "t": "TB"}]"#, r#"[{"mail": "a", "t": @}]"#);
+    json(
+        r#"[{"mail": "a", "t": @}]"#,
+        r#"[{"mail": "a", "t": "TA"}]"#,
+        r#"[{"mail": "a", "t": "TA"}]"#,
+    );
+    json(
+        r#"[{"mail": "a", "t": @}]"#,
+        r#"[{"mail": "b", "t": "TB"}]"#,
+        r#"[{"mail": "a", "t": @}]"#,
+    );
     json(
         r#"[{"who": {"mail": "a"}, "t": @}]"#,
         r#"[{"who": {"mail": "b"}, "t": "TB"}]"#,
@@ -127,13 +146,21 @@ fn yaml_values_come_back_under_another_indent() {
 #[test]
 fn yaml_collections_come_back_where_they_fit() {
     let yaml = |stored, live, wanted| gives(Format::Yaml, stored, live, wanted);
-    yaml("a:\n  @\nb: 1\n", "a:\n  k: 1 # c\n  l:\n  - x # d\nb: 2\n", "a:\n  k: 1 # c\n  l:\n  - x\nb: 1\n");
+    yaml(
+        "a:\n  @\nb: 1\n",
+        "a:\n  k: 1 # c\n  l:\n  - x # d\nb: 2\n",
+        "a:\n  k: 1 # c\n  l:\n  - x\nb: 1\n",
+    );
     yaml("a:\n @\nb: 1\n", "a:\n- k\n- l\n", "a:\n- k\n- l\nb: 1\n");
     yaml("a: @\nb: 1\n", "a:\n- k\n- l\n", "a: @\nb: 1\n");
     yaml("a: @\nb: 1\n", "a: [k,\n  l]\n", "a: [k,\n  l]\nb: 1\n");
     yaml("- @\n", "- a: 1\n  b: 2\n", "- a: 1\n  b: 2\n");
     yaml("-   @\n", "- a: 1\n  b: 2\n", "-   @\n");
-    yaml("x:\n    a:\n      @\n    b: 1\n", "x:\n  a:\n    k: 1\n", "x:\n    a:\n      @\n    b: 1\n");
+    yaml(
+        "x:\n    a:\n      @\n    b: 1\n",
+        "x:\n  a:\n    k: 1\n",
+        "x:\n    a:\n      @\n    b: 1\n",
+    );
 }
 
 /// One that does not fit must not take the others with it.

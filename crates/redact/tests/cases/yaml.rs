@@ -26,7 +26,11 @@ fn block_scalars_go_whole_and_the_comments_behind_them_stay() {
         "a: |\n  SECRET\n    more\n\n# c\nb: >-  # h\n  SECRET\n\n  more\n  # text\nc: |2+\n   SECRET\n\n\nd: |\n e\n",
         "a: @\n\n# c\nb: @\nc: @\n\n\nd: @\n",
     );
-    yaml(&["a.*"], "a:\n  - |\n    SECRET\n  - >+\n\n    x\n\n  # c\n  - y", "a:\n  - @\n  - @\n\n  # c\n  - @");
+    yaml(
+        &["a.*"],
+        "a:\n  - |\n    SECRET\n  - >+\n\n    x\n\n  # c\n  - y",
+        "a:\n  - @\n  - @\n\n  # c\n  - @",
+    );
     yaml(&["a"], "a: |\n  \u{e4}\u{1f600} SECRET\nb: 1\n", "a: @\nb: 1\n");
 }
 
@@ -56,7 +60,11 @@ fn what_hides_nothing_stays() {
 #[test]
 fn flow_collections_and_pairs_in_them() {
     yaml(&["a"], "a: { b: SECRET,\n  c: [1] } # c\nd: 1\n", "a: @ # c\nd: 1\n");
-    yaml(&["*.k"], "[k: SECRET, {k: 2}, ? k : SECRET, \"k\":3, k]", "[k: @, {k: @}, ? k : @, \"k\":@, k]");
+    yaml(
+        &["*.k"],
+        "[k: SECRET, {k: 2}, ? k : SECRET, \"k\":3, k]",
+        "[k: @, {k: @}, ? k : @, \"k\":@, k]",
+    );
     yaml(&["0"], "[k: SECRET, 2]", "[@, 2]");
     yaml(&["k"], "{\"k\":SECRET,l: 1}", "{\"k\":@,l: 1}");
     yaml(&["**.k"], "{\"a\": {\"k\": \"SECRET\"}}", "{\"a\": {\"k\": @}}");
@@ -113,7 +121,11 @@ fn what_would_not_load_any_more_is_refused() {
         assert!(matches!(error, Error::Refused { .. }), "{error}");
     }
     // a tag that says text fits the marker, and elsewhere any tag stays
-    yaml(&["a", "b"], "a: !!str SECRET\nb: ! SECRET\nc: !!int 5\n", "a: !!str @\nb: ! @\nc: !!int 5\n");
+    yaml(
+        &["a", "b"],
+        "a: !!str SECRET\nb: ! SECRET\nc: !!int 5\n",
+        "a: !!str @\nb: ! @\nc: !!int 5\n",
+    );
     yaml(&["a", "b"], "a: &x !!str SECRET\nb: !!str &y 'S'\n", "a: &x !!str @\nb: !!str &y @\n");
 }
 

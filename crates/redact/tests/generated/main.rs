@@ -11,7 +11,7 @@ mod model;
 mod toml;
 mod yaml;
 
-use model::{Doc, File, RULES, Rng, rules};
+use model::{Doc, File, RULES, Rng, WHOLE, paths};
 use redact::{Format, MARKER, redact, restore};
 use serde_json::Value;
 
@@ -36,7 +36,9 @@ fn second_opinion(format: Format, text: &str, strict: bool) -> Result<Value, Str
         Format::Json => json5::from_str(text).map_err(|e| e.to_string()),
         Format::JsonLines => {
             let lines = text.lines().filter(|line| !line.trim().is_empty());
-            lines.map(|line| serde_json::from_str::<Value>(line).map_err(|e| e.to_string())).collect()
+            lines
+                .map(|line| serde_json::from_str::<Value>(line).map_err(|e| e.to_string()))
+                .collect()
         }
         Format::Toml => basic_toml::from_str(text).map_err(|e| e.to_string()),
         Format::Yaml => serde_yaml_ng::from_str(text).map_err(|e| e.to_string()),
@@ -90,7 +92,7 @@ fn check(format: Format) {
         let read = second_opinion(format, &file.text, file.strict);
         assert_eq!(read.as_ref(), Ok(&as_value(format, &file.doc)), "the generator: {}", told());
 
-        let redacted = redact(format, file.text.as_bytes(), &rules());
+        let redacted = redact(format, file.text.as_bytes(), &paths(&RULES));
         let redacted = redacted.unwrap_or_else(|error| panic!("{error}: {}", told()));
         let out = String::from_utf8(redacted.bytes.clone()).unwrap();
         if let Err(why) = judge(format, &file, &out) {
@@ -100,7 +102,7 @@ fn check(format: Format) {
         assert_eq!(redacted.fields.iter().collect::<Vec<_>>(), fields, "{}", told());
         hidden += fields.len();
 
-        let again = redact(format, out.as_bytes(), &rules()).unwrap();
+        let again = redact(format, out.as_bytes(), &paths(&RULES)).unwrap();
         assert_eq!(again.bytes, redacted.bytes, "{}", told());
         let back = restore(format, &redacted.bytes, Some(file.text.as_bytes())).unwrap();
         assert_eq!(String::from_utf8(back.bytes).unwrap(), file.text, "{}", told());
@@ -136,6 +138,30 @@ fn a_thousand_env_files() {
     check(Format::Env);
 }
 
+/// Lists and maps that are named as a whole, wherever a writer put them: in YAML, in blocks of any
+/// indent, with comments behind them.
+#[test]
+fn whole_lists_and_maps() {
+    let mut hidden = 0;
+    for format in [Format::Json, Format::Yaml] {
+        for seed in 0..FILES {
+            let file = generate(format, seed);
+            let told = || format!("{format}, seed {seed}:\n{}", file.text);
+            let redacted = redact(format, file.text.as_bytes(), &paths(&WHOLE));
+            let redacted = redacted.unwrap_or_else(|error| panic!("{error}: {}", told()));
+            let out = String::from_utf8(redacted.bytes.clone()).unwrap();
+            let read = second_opinion(format, &out, file.strict);
+            let wanted = file.doc.redacted(&WHOLE, &mut Vec::new()).value();
+            assert_eq!(read, Ok(wanted), "{}\nbecame\n{out}", told());
+            let back = restore(format, &redacted.bytes, Some(file.text.as_bytes())).unwrap();
+            assert_eq!(String::from_utf8(back.bytes).unwrap(), file.text, "{}", told());
+            assert_eq!(back.kept, redacted.fields);
+            hidden += back.kept.len();
+        }
+    }
+    assert!(hidden > 2000, "{hidden}");
+}
+
 /// What a program might do that is nearly right. None of it may pass.
 #[test]
 fn what_is_nearly_right_is_found_out() {
@@ -143,7 +169,7 @@ fn what_is_nearly_right_is_found_out() {
         let mut tried = 0;
         for seed in 0..50 {
             let file = generate(format, seed);
-            let out = redact(format, file.text.as_bytes(), &rules()).unwrap();
+            let out = redact(format, file.text.as_bytes(), &paths(&RULES)).unwrap();
             let out = String::from_utf8(out.bytes).unwrap();
             if file.secrets.is_empty() {
                 continue;
@@ -151,7 +177,7 @@ fn what_is_nearly_right_is_found_out() {
             assert_eq!(judge(format, &file, &out), Ok(()));
             let quoted = format!("\"{MARKER}\"");
             let (first, _) = &file.secrets[0];
-            let fewer: Vec<_> = rules().into_iter().skip(1).collect();
+            let fewer: Vec<_> = paths(&RULES).into_iter().skip(1).collect();
             let fewer = redact(format, file.text.as_bytes(), &fewer).unwrap().bytes;
             let mut wrong = vec![
                 ("nothing done", file.text.clone()),

@@ -17,19 +17,76 @@ pub(crate) const RULES: [&[&str]; 8] = [
     &["list", "**", "k"],
 ];
 
+/// Rules for lists and maps as a whole.
+pub(crate) const WHOLE: [&[&str]; 5] =
+    [&["mcpServers", "*"], &["profiles"], &["**", "env"], &["list", "0"], &["**", "headers"]];
+
 /// Keys: those that rules name, others that look like them, and some that are hard to write.
 const KEYS: [&str; 28] = [
-    "mcpServers", "oauth", "accessToken", "accessTokenAt", "apiKey", "ApiKey", "apiKeyName",
-    "profiles", "password", "client_SECRET", "secrets", "whole", "a.b", "key", "list", "k", "env",
-    "url", "headers", "\u{e4}\u{f6}", "with space", "#hash", "-dash", "true", "1", "quo\"te'", "x:y",
+    "mcpServers",
+    "oauth",
+    "accessToken",
+    "accessTokenAt",
+    "apiKey",
+    "ApiKey",
+    "apiKeyName",
+    "profiles",
+    "password",
+    "client_SECRET",
+    "secrets",
+    "whole",
+    "a.b",
+    "key",
+    "list",
+    "k",
+    "env",
+    "url",
+    "headers",
+    "\u{e4}\u{f6}",
+    "with space",
+    "#hash",
+    "-dash",
+    "true",
+    "1",
+    "quo\"te'",
+    "x:y",
     "api",
 ];
 
 /// Pieces of values, of which many look like syntax.
 const PIECES: [&str; 32] = [
-    "keep", " ", "\"", "'", "\\", " # no comment", ": ", ", ", "//", "/* */", "{", "}", "[", "]", "=",
-    "&a", "*a", "- ", "!", "%", "@", "|", ">", "\u{e4}", "\u{1f600}", "\u{4e2d}\u{6587}", "\n", "\t",
-    "? ", "---", "~", "\\u0041",
+    "keep",
+    " ",
+    "\"",
+    "'",
+    "\\",
+    " # no comment",
+    ": ",
+    ", ",
+    "//",
+    "/* */",
+    "{",
+    "}",
+    "[",
+    "]",
+    "=",
+    "&a",
+    "*a",
+    "- ",
+    "!",
+    "%",
+    "@",
+    "|",
+    ">",
+    "\u{e4}",
+    "\u{1f600}",
+    "\u{4e2d}\u{6587}",
+    "\n",
+    "\t",
+    "? ",
+    "---",
+    "~",
+    "\\u0041",
 ];
 
 /// A document.
@@ -61,9 +118,9 @@ impl File {
     pub(crate) fn redacted(&self) -> Doc {
         match &self.doc {
             Doc::List(docs) if self.lines => {
-                Doc::List(docs.iter().map(|doc| doc.redacted(&mut Vec::new())).collect())
+                Doc::List(docs.iter().map(|doc| doc.redacted(&RULES, &mut Vec::new())).collect())
             }
-            doc => doc.redacted(&mut Vec::new()),
+            doc => doc.redacted(&RULES, &mut Vec::new()),
         }
     }
 }
@@ -150,7 +207,10 @@ impl Rng {
         ]);
         let others = [
             pair("mcpServers", Doc::Map(vec![pair("one", server), pair("two", self.map(2))])),
-            pair("oauth", Doc::Map(vec![pair("accessToken", self.value(1)), pair("at", Doc::Int(1))])),
+            pair(
+                "oauth",
+                Doc::Map(vec![pair("accessToken", self.value(1)), pair("at", Doc::Int(1))]),
+            ),
             pair("profiles", Doc::List(vec![Doc::Map(vec![pair("password", text(self))])])),
             pair("whole", self.value(2)),
             pair("list", self.value(3)),
@@ -190,17 +250,21 @@ impl Doc {
 
     /// Is this value, at this place, one that is replaced?
     pub(crate) fn is_secret(&self, path: &[String]) -> bool {
-        !self.is_empty() && RULES.iter().any(|rule| names(rule, path))
+        self.is_named(&RULES, path)
     }
 
-    /// The document with markers for the secrets, if it stands at `path`.
-    fn redacted(&self, path: &mut Vec<String>) -> Self {
-        if self.is_secret(path) {
+    fn is_named(&self, rules: &[&[&str]], path: &[String]) -> bool {
+        !self.is_empty() && rules.iter().any(|rule| names(rule, path))
+    }
+
+    /// The document with markers for what the rules name, if it stands at `path`.
+    pub(crate) fn redacted(&self, rules: &[&[&str]], path: &mut Vec<String>) -> Self {
+        if self.is_named(rules, path) {
             return Self::Text(MARKER.into());
         }
         let mut below = |step: String, value: &Self| {
             path.push(step);
-            let value = value.redacted(path);
+            let value = value.redacted(rules, path);
             path.pop();
             value
         };
@@ -244,15 +308,17 @@ fn names(rule: &[&str], path: &[String]) -> bool {
 
 /// Does only the first rule name what has this path (as [`path_text`] writes it)?
 pub(crate) fn named_first(path: &str) -> bool {
-    path.starts_with("mcpServers.") && path.ends_with(".env.TOKEN") && path.matches('.').count() == 3
+    path.starts_with("mcpServers.")
+        && path.ends_with(".env.TOKEN")
+        && path.matches('.').count() == 3
 }
 
-/// The rules as the crate takes them.
-pub(crate) fn rules() -> Vec<Path> {
+/// Rules as the crate takes them.
+pub(crate) fn paths(rules: &[&[&str]]) -> Vec<Path> {
     let text = |rule: &&[&str]| {
         rule.iter().map(|part| part.replace('.', r"\.")).collect::<Vec<_>>().join(".")
     };
-    RULES.iter().map(|rule| Path::parse(&text(rule)).unwrap()).collect()
+    rules.iter().map(|rule| Path::parse(&text(rule)).unwrap()).collect()
 }
 
 /// A path as a person reads it.

@@ -92,7 +92,9 @@ fn dotted(w: &mut Writer, keys: &mut Vec<String>, members: &[(String, Doc)]) {
         keys.push(key.clone());
         w.path.push(key.clone());
         match value {
-            Doc::Map(below) if !below.is_empty() && !value.is_secret(&w.path) && w.rng.one_in(2) => {
+            Doc::Map(below)
+                if !below.is_empty() && !value.is_secret(&w.path) && w.rng.one_in(2) =>
+            {
                 dotted(w, keys, below);
             }
             value => {
@@ -213,8 +215,8 @@ fn put_keys(w: &mut Writer, keys: &[String]) {
 }
 
 fn put_key(w: &mut Writer, key: &str) {
-    let bare = !key.is_empty()
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let bare =
+        !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if bare && !w.rng.one_in(3) {
         w.put(key);
     } else if !key.contains('\'') && w.rng.one_in(2) {
