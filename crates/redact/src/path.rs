@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_path_with_a_slip_in_it_is_no_path() {
-        let wrong: [(&str, fn(String) -> PathError); 10] = [
+        type Kind = fn(String) -> PathError;
+        let wrong: [(&str, Kind); 10] = [
             ("", PathError::Empty),
             (".", PathError::Empty),
             ("a..b", PathError::Empty),

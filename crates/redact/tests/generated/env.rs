@@ -50,7 +50,7 @@ fn put(w: &mut Writer, value: &Doc) {
     match w.rng.below(3) {
         0 if plain => w.put(text),
         1 if newlines && !text.contains('\'') && !text.ends_with('\\') => {
-            w.put(&format!("'{text}'"))
+            w.put(&format!("'{text}'"));
         }
         _ => {
             w.put("\"");

@@ -15,7 +15,7 @@ pub(crate) fn file(mut rng: Rng) -> File {
 
 /// JSON documents, a line each.
 pub(crate) fn lines(mut rng: Rng) -> File {
-    let docs: Vec<Doc> = (0..1 + rng.below(4)).map(|_| rng.document()).collect();
+    let docs: Vec<Doc> = (0..=rng.below(4)).map(|_| rng.document()).collect();
     let mut writer = Writer::new(rng);
     let mut secrets = Vec::new();
     let mut n = 1;

@@ -60,6 +60,11 @@ fn as_value(format: Format, doc: &Doc) -> Value {
     }
 }
 
+/// The marker as it stands in a file.
+fn quoted() -> String {
+    format!("\"{MARKER}\"")
+}
+
 /// Is `out` the file with its named values left out, and else as it was?
 fn judge(format: Format, file: &File, out: &str) -> Result<(), String> {
     let read = second_opinion(format, out, file.strict)?;
@@ -77,7 +82,7 @@ fn judge(format: Format, file: &File, out: &str) -> Result<(), String> {
     let mut at = 0;
     for (range, _) in &file.secrets {
         wanted.push_str(&file.text[at..range.start]);
-        wanted.push_str(&format!("\"{MARKER}\""));
+        wanted.push_str(&quoted());
         at = range.end;
     }
     wanted.push_str(&file.text[at..]);
@@ -175,7 +180,7 @@ fn what_is_nearly_right_is_found_out() {
                 continue;
             }
             assert_eq!(judge(format, &file, &out), Ok(()));
-            let quoted = format!("\"{MARKER}\"");
+            let quoted = quoted();
             let (first, _) = &file.secrets[0];
             let fewer: Vec<_> = paths(&RULES).into_iter().skip(1).collect();
             let fewer = redact(format, file.text.as_bytes(), &fewer).unwrap().bytes;

@@ -156,6 +156,10 @@ impl Rng {
         of[self.below(of.len())]
     }
 
+    fn canary(&mut self) -> String {
+        format!("Sq{:08x}", self.next() as u32)
+    }
+
     /// A text with a canary in it, or seldom an empty one.
     pub(crate) fn text(&mut self) -> String {
         if self.one_in(20) {
@@ -165,7 +169,7 @@ impl Rng {
         for _ in 0..self.below(3) {
             text.push_str(self.pick(&PIECES));
         }
-        text.push_str(&format!("Sq{:08x}", self.next() as u32));
+        text.push_str(&self.canary());
         if self.one_in(2) {
             for _ in 0..self.below(4) {
                 text.push_str(self.pick(&PIECES));
@@ -199,7 +203,7 @@ impl Rng {
     /// A map in which rules find something.
     pub(crate) fn document(&mut self) -> Doc {
         let Doc::Map(mut members) = self.map(3) else { unreachable!("map() makes maps") };
-        let text = |rng: &mut Self| Doc::Text(format!("Sq{:08x}", rng.next() as u32));
+        let text = |rng: &mut Self| Doc::Text(rng.canary());
         let pair = |key: &str, value: Doc| (key.to_owned(), value);
         let server = Doc::Map(vec![
             pair("command", Doc::Text("keep".into())),
