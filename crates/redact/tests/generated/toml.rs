@@ -41,7 +41,7 @@ fn table(writer: &mut Writer, keys: &mut Vec<String>, members: &[(String, Doc)])
     }
     for (key, value) in late {
         writer.path.push(key.clone());
-        let secret = value.is_secret(&writer.path);
+        let secret = value.is_secret(&writer.path) || has_secrets(value, &mut writer.path);
         match value {
             // with a header or dotted keys, a secret table would lose its values one by one
             _ if secret => entry_here(writer, key, value),
@@ -75,6 +75,17 @@ fn table(writer: &mut Writer, keys: &mut Vec<String>, members: &[(String, Doc)])
         writer.path.pop();
         keys.pop();
     }
+}
+
+/// Is it a list, and an element of it a secret as a whole?
+fn has_secrets(value: &Doc, path: &mut Vec<String>) -> bool {
+    let Doc::List(list) = value else { return false };
+    (0..list.len()).any(|n| {
+        path.push(n.to_string());
+        let secret = list[n].is_secret(path);
+        path.pop();
+        secret
+    })
 }
 
 fn header(w: &mut Writer, keys: &[String], open: &str, close: &str) {
