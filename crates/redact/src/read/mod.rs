@@ -1,0 +1,72 @@
+//! Readers: the text of a file in, a [`Tree`] out, with the bytes that hold each value.
+
+mod env;
+mod json;
+mod toml;
+mod yaml;
+
+use crate::error::{Error, syntax};
+use crate::format::Format;
+use crate::tree::Tree;
+
+/// More values than this in one file are refused; each takes some 200 bytes of memory.
+const VALUES_MAX: usize = 2_000_000;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A file's byte order mark, or nothing, and its text.
+pub(crate) fn decode(format: Format, bytes: &[u8]) -> Result<(&[u8], &str), Error> {
+    if bytes.len() > format.bytes_max() {
+        return Err(too_large(format));
+    }
+    let mark = if bytes.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let (mark, rest) = bytes.split_at(mark);
+    match std::str::from_utf8(rest) {
+        Ok(text) => Ok((mark, text)),
+        Err(error) => {
+            let before = &rest[..error.valid_up_to()];
+            let line = before.split(|byte| *byte == b'\n').count();
+            Err(Error::Encoding { format, line })
+        }
+    }
+}
+
+/// The values of a text.
+pub(crate) fn read(format: Format, text: &str) -> Result<Tree, Error> {
+    match format {
+        Format::Json | Format::Toml => {
+            // before these parsers build their own trees: every value but the first stands behind one
+            let between = |byte: &u8| matches!(byte, b'[' | b'{' | b',' | b'=' | b':');
+            if text.as_bytes().iter().filter(|byte| between(byte)).count() >= VALUES_MAX {
+                return Err(too_large(format));
+            }
+        }
+        Format::JsonLines | Format::Yaml | Format::Env => {}
+    }
+    match format {
+        Format::Json => json::read(text),
+        Format::JsonLines => json::read_lines(text),
+        Format::Toml => toml::read(text),
+        Format::Yaml => yaml::read(text),
+        Format::Env => env::read(text),
+    }
+}
+
+/// For readers that count as they go.
+fn check_count(tree: &Tree) -> Result<(), Error> {
+    if tree.nodes.len() > VALUES_MAX { Err(too_large(tree.format)) } else { Ok(()) }
+}
+
+fn too_large(format: Format) -> Error {
+    Error::TooLarge { format, bytes_max: format.bytes_max(), values_max: VALUES_MAX }
+}
+
+/// The end of `text` less the white space it ends with.
+fn trimmed_end(text: &str) -> usize {
+    text.trim_end_matches([' ', '\t', '\r', '\n']).len()
+}
+
+/// A parser that gives no place for what it read has a mistake: that is no file to go on with.
+fn placeless(format: Format, text: &str) -> Error {
+    syntax(format, text, 0)
+}

@@ -1,0 +1,318 @@
+//! The way back: a redacted file and the live one in, the redacted one with the live values out.
+//!
+//! A marker is matched with what the live file has at the same place. In lists a place is no more than
+//! an index, and one account's token must not come to another: an element with an `id`, `uuid` or
+//! `name` is matched with the one element that has the same, wherever it stands; any other with the
+//! one at its index, if both lists are as long and the two elements differ in nothing but markers.
+//!
+//! What is put in is the live value as it is written there. The result is parsed again and compared:
+//! where the text does not fit its new place (a YAML block under another indent), a quoted string of
+//! the same value is tried, and else the marker stays. So the result holds live values or markers, and
+//! everything around them as stored.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::edit::{Edit, apply};
+use crate::error::Error;
+use crate::format::Format;
+use crate::read::{decode, read};
+use crate::tree::{Id, Swap, Tag, Tree, Value, agree};
+
+/// Members that tell which element of a list is meant, the first that is there.
+const IDENTITIES: [&str; 3] = ["id", "uuid", "name"];
+
+/// So many places at most are tried one by one where the live values do not fit all at once; each try
+/// parses the file. Above, the markers stay.
+const TRIES_MAX: usize = 200;
+
+/// A file with live values in the places of markers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Where a live value was put in, in the order of the file; places as in [`crate::Redacted`].
+    pub kept: Vec<String>,
+    /// Where the marker is still: what a person has to fill in.
+    pub missing: Vec<String>,
+    /// Why the live file could not be used, if there was one; then all is missing.
+    pub live_error: Option<Error>,
+}
+
+/// Puts the values that `live` has into the places of the markers in `stored`.
+///
+/// Errors only if `stored` cannot be read; it is what is to be restored then, markers and all. Null, an
+/// empty string, list or map, and anything with a marker in it is no value to keep.
+pub fn restore(format: Format, stored: &[u8], live: Option<&[u8]>) -> Result<Restored, Error> {
+    let (mark, text) = decode(format, stored)?;
+    let tree = read(format, text)?;
+    let markers = tree.in_order((0..tree.nodes.len()).filter(|id| tree.is_marker(*id)));
+    if markers.is_empty() {
+        let (bytes, kept, missing) = (stored.to_vec(), Vec::new(), Vec::new());
+        return Ok(Restored { bytes, kept, missing, live_error: None });
+    }
+    let live = match live.map(|bytes| decode(format, bytes)).transpose() {
+        Ok(None) => Ok(None),
+        Ok(Some((_, text))) => read(format, text).map(|tree| Some((tree, text))),
+        Err(error) => Err(error),
+    };
+    let (live, live_error) = match live {
+        Ok(live) => (live, None),
+        Err(error) => (None, Some(error)),
+    };
+    let Some((live, live_text)) = live else {
+        let missing = markers.iter().map(|id| tree.path(*id)).collect();
+        return Ok(Restored { bytes: stored.to_vec(), kept: Vec::new(), missing, live_error });
+    };
+    let pairs = pair(&tree, &live);
+    let stored = Side { tree: &tree, text };
+    let live = Side { tree: &live, text: live_text };
+    let wishes: Vec<Vec<Fill<'_>>> =
+        pairs.iter().map(|(marker, value)| fills(&stored, *marker, &live, *value)).collect();
+    let placed = place(&stored, &wishes);
+    let edits = placed.iter().map(|fill| fill.edit.clone()).collect();
+    let done: BTreeSet<Id> = placed.iter().map(|fill| fill.marker).collect();
+    let (kept, missing): (Vec<Id>, Vec<Id>) = markers.iter().partition(|id| done.contains(id));
+    Ok(Restored {
+        bytes: [mark, apply(text, edits).as_bytes()].concat(),
+        kept: kept.into_iter().map(|id| tree.path(id)).collect(),
+        missing: missing.into_iter().map(|id| tree.path(id)).collect(),
+        live_error,
+    })
+}
+
+/// A file and what was read from it.
+struct Side<'t> {
+    tree: &'t Tree,
+    text: &'t str,
+}
+
+/// One way to put a live value in the place of a marker.
+struct Fill<'t> {
+    marker: Id,
+    edit: Edit,
+    /// What has to stand there then.
+    swap: Swap<'t>,
+}
+
+/// Markers of `stored`, each with the value of `live` at its place.
+fn pair(stored: &Tree, live: &Tree) -> Vec<(Id, Id)> {
+    let mut pairs = Vec::new();
+    let mut open = match (stored.roots.as_slice(), live.roots.as_slice()) {
+        ([one], [other]) => vec![(*one, *other)],
+        (some, others) => elements(stored, some, live, others),
+    };
+    while let Some((s, l)) = open.pop() {
+        let l = live.resolve(l);
+        if stored.is_marker(s) {
+            pairs.push((s, l));
+            continue;
+        }
+        match (stored.value(s), live.value(l)) {
+            (Value::Map(some), Value::Map(others)) => {
+                open.extend(members(stored, some, live, others));
+            }
+            (Value::List(some), Value::List(others)) => {
+                open.extend(elements(stored, some, live, others));
+            }
+            _ => {}
+        }
+    }
+    pairs
+}
+
+/// Members of two maps with the same key. A key that stands more than once stands as often in both.
+fn members(stored: &Tree, some: &[Id], live: &Tree, others: &[Id]) -> Vec<(Id, Id)> {
+    let others = by_key(live, others);
+    let mut pairs = Vec::new();
+    for (key, some) in by_key(stored, some) {
+        if let Some(others) = others.get(key)
+            && others.len() == some.len()
+        {
+            pairs.extend(some.into_iter().zip(others.iter().copied()));
+        }
+    }
+    pairs
+}
+
+fn by_key<'t>(tree: &'t Tree, ids: &[Id]) -> BTreeMap<&'t str, Vec<Id>> {
+    let mut map: BTreeMap<&str, Vec<Id>> = BTreeMap::new();
+    for id in ids {
+        map.entry(tree.key(*id)).or_default().push(*id);
+    }
+    map
+}
+
+/// Elements of two lists that are the same one, whatever markers hide.
+fn elements(stored: &Tree, some: &[Id], live: &Tree, others: &[Id]) -> Vec<(Id, Id)> {
+    let (by_some, by_others) = (by_identity(stored, some), by_identity(live, others));
+    let mut pairs = Vec::new();
+    for (index, s) in some.iter().enumerate() {
+        if let Some(identity) = identity(stored, *s) {
+            if let (Some(Some(_)), Some(Some(l))) =
+                (by_some.get(&identity), by_others.get(&identity))
+            {
+                pairs.push((*s, *l));
+            }
+        } else if some.len() == others.len() && alike(stored, *s, live, others[index]) {
+            pairs.push((*s, others[index]));
+        }
+    }
+    pairs
+}
+
+/// What tells an element from others: one of [`IDENTITIES`], and its value.
+fn identity(tree: &Tree, id: Id) -> Option<(&'static str, &str)> {
+    let members = tree.children(tree.resolve(id));
+    IDENTITIES.iter().find_map(|name| {
+        let member = members.iter().find(|member| tree.key(**member) == *name)?;
+        match tree.value(tree.resolve(*member)) {
+            Value::Text(text) | Value::Bare(text) if !tree.is_marker(*member) => {
+                Some((*name, text.as_str()))
+            }
+            _ => None,
+        }
+    })
+}
+
+/// Elements by identity; none for an identity that more than one has.
+fn by_identity<'t>(tree: &'t Tree, ids: &[Id]) -> HashMap<(&'static str, &'t str), Option<Id>> {
+    let mut map = HashMap::new();
+    for id in ids {
+        if let Some(identity) = identity(tree, *id) {
+            map.entry(identity).and_modify(|found| *found = None).or_insert(Some(*id));
+        }
+    }
+    map
+}
+
+/// Do two values differ in nothing but what markers stand for?
+fn alike(stored: &Tree, s: Id, live: &Tree, l: Id) -> bool {
+    let mut open = vec![(s, l)];
+    while let Some((s, l)) = open.pop() {
+        if stored.is_marker(s) {
+            continue;
+        }
+        match (stored.value(s), live.value(l)) {
+            (Value::Map(some), Value::Map(others)) => {
+                let pairs = members(stored, some, live, others);
+                if pairs.len() != some.len() || pairs.len() != others.len() {
+                    return false;
+                }
+                open.extend(pairs);
+            }
+            (Value::List(some), Value::List(others)) => {
+                if some.len() != others.len() {
+                    return false;
+                }
+                open.extend(some.iter().copied().zip(others.iter().copied()));
+            }
+            (Value::Alias(x), Value::Alias(y)) => {
+                if stored.path(*x) != live.path(*y) {
+                    return false;
+                }
+            }
+            (x, y) => {
+                if x != y {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+/// The ways to put a live value in the place of a marker, the best first; none if it is none to keep.
+fn fills<'t>(stored: &Side<'_>, marker: Id, live: &Side<'t>, value: Id) -> Vec<Fill<'t>> {
+    let (old, new) = (&stored.tree.nodes[marker], &live.tree.nodes[value]);
+    let hidden = live.tree.below(value).any(|id| live.tree.is_marker(id));
+    let (Some(old_slot), Some(new_slot)) = (old.slot.clone(), new.slot.clone()) else {
+        return Vec::new();
+    };
+    if live.tree.hides_nothing(value) || hidden || new.tag == Tag::Other {
+        return Vec::new();
+    }
+    let mut ways = Vec::new();
+    // a tag stands before the slot, so it would not come along
+    if old.tag == new.tag {
+        let raw = live.text[new_slot].to_owned();
+        let swap = Swap::Node(live.tree, value);
+        let before = stored.text[..old_slot.start].trim_end_matches(' ');
+        if new.lead.is_none() {
+            ways.push(Fill { marker, edit: (old_slot.clone(), raw), swap });
+        } else if before.is_empty() || before.ends_with(['\n', '\r']) {
+            ways.push(Fill { marker, edit: (before.len()..old_slot.end, raw), swap });
+        }
+    }
+    if let Some(text) = yaml_string(live.tree, value) {
+        let edit = (old_slot, quote(text));
+        ways.push(Fill { marker, edit, swap: Swap::Text(text) });
+    }
+    ways
+}
+
+/// The fills that can be made together, at most one for a marker.
+fn place<'f, 't>(stored: &Side<'_>, wishes: &'f [Vec<Fill<'t>>]) -> Vec<&'f Fill<'t>> {
+    let best: Vec<&Fill<'_>> = wishes.iter().filter_map(|ways| ways.first()).collect();
+    if best.is_empty() || holds(stored, &best) {
+        return best;
+    }
+    if wishes.len() > TRIES_MAX {
+        return Vec::new();
+    }
+    let alone = wishes.iter().filter_map(|ways| ways.iter().find(|way| holds(stored, &[*way])));
+    let alone: Vec<&Fill<'_>> = alone.collect();
+    if holds(stored, &alone) { alone } else { Vec::new() }
+}
+
+/// With these fills, does the file hold what it held, but for the live values?
+fn holds(stored: &Side<'_>, fills: &[&Fill<'_>]) -> bool {
+    let edits = fills.iter().map(|fill| fill.edit.clone()).collect();
+    let swaps: BTreeMap<Id, Swap<'_>> = fills.iter().map(|fill| (fill.marker, fill.swap)).collect();
+    let out = apply(stored.text, edits);
+    read(stored.tree.format, &out).is_ok_and(|found| agree(stored.tree, &found, &swaps))
+}
+
+/// The text of a YAML scalar that is a string under every version and schema.
+fn yaml_string(tree: &Tree, id: Id) -> Option<&str> {
+    const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];
+    if tree.format != Format::Yaml {
+        return None;
+    }
+    match (tree.value(id), tree.nodes[id].tag) {
+        (Value::Text(text), _) | (Value::Bare(text), Tag::Text) => Some(text),
+        (Value::Bare(text), Tag::None) => {
+            let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic())
+                && !WORDS.contains(&text.to_ascii_lowercase().as_str());
+            is_word.then_some(text)
+        }
+        _ => None,
+    }
+}
+
+/// `text` as a YAML string on one line.
+fn quote(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            ' '..='~'
+            | '\u{a0}'..='\u{2027}'
+            | '\u{202a}'..='\u{d7ff}'
+            | '\u{e000}'..='\u{fefe}' => {
+                out.push(c);
+            }
+            '\u{10000}'.. => out.push(c),
+            _ => {
+                out.push_str("\\u");
+                let digit = |shift: u32| char::from_digit((u32::from(c) >> shift) & 0xf, 16);
+                out.extend([12, 8, 4, 0].into_iter().filter_map(digit));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
