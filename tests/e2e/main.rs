@@ -6,6 +6,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what a test stands on must be there")]
 
+mod agents;
 mod care;
 mod desk;
 mod exits;

@@ -77,6 +77,8 @@ pub struct Adapter {
     pub(crate) name: String,
     pub(crate) homepage: Option<String>,
     pub(crate) notes: Vec<String>,
+    pub(crate) portability: Vec<String>,
+    pub(crate) running: Vec<String>,
     pub(crate) hint: Option<String>,
     pub(crate) source: Source,
     pub(crate) text: String,
@@ -150,6 +152,27 @@ impl Adapter {
     /// What a user should know about backing up or restoring this agent.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What of this agent is bound to the machine it is on, for one who restores elsewhere.
+    pub fn portability(&self) -> &[String] {
+        &self.portability
+    }
+
+    /// Names of programs; a process with one of them means that the agent runs. Empty if it cannot be
+    /// told by a name.
+    pub fn running(&self) -> &[String] {
+        &self.running
+    }
+
+    /// The rules of the root with this label, whether it is here or not; none for a label that this
+    /// adapter does not give. Other roots inside it are not carved out of them, and groups have no full
+    /// names.
+    pub fn rules(&self, label: &str) -> Option<Arc<Rules>> {
+        let own = label.strip_prefix(&self.id)?.strip_prefix('/')?;
+        let (name, end) = own.split_once('/').map_or((own, None), |(name, end)| (name, Some(end)));
+        let spec = self.roots.iter().find(|spec| spec.label == name)?;
+        (spec.several || end.is_none()).then(|| spec.rules())
     }
 
     /// What to do if nothing of this agent was found though it is there.

@@ -12,9 +12,11 @@
 //! nobody's home is walked by accident.
 
 mod adapter;
+mod binds;
 mod builtin;
 mod carve;
 mod error;
+mod fields;
 mod parse;
 mod pattern;
 mod place;
@@ -23,8 +25,10 @@ mod rows;
 mod rules;
 
 pub use adapter::{Adapter, Env, Os, Source};
+pub use binds::{Bind, BindFormat, Encoding, FileBind};
 pub use builtin::{builtin, load};
 pub use error::AdapterError;
+pub use fields::{FieldFormat, FieldRules};
 pub use resolve::{Refused, Root, Survey};
 pub use rows::{RowAction, RowMatch, RowRule, RowValues};
 pub use rules::{Decision, Rules};

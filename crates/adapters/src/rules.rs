@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use globset::{Candidate, GlobSet};
 
+use crate::binds::{Bind, BindTable, Binds};
 use crate::carve::Carved;
 use crate::error::AdapterError;
+use crate::fields::{FieldRules, FieldTable, Fields};
 use crate::pattern::{self, Case, Cover};
 use crate::rows::{RowRule, RowRules, RowTable};
 
@@ -57,6 +59,8 @@ pub(crate) struct Lists {
     pub(crate) secret_exclude: Vec<String>,
     pub(crate) sqlite: Vec<String>,
     pub(crate) rows: Vec<RowTable>,
+    pub(crate) fields: Vec<FieldTable>,
+    pub(crate) binds: Vec<BindTable>,
     pub(crate) volatile: Vec<String>,
     /// If there are any, the root is these files directly in its directory and nothing else.
     pub(crate) files: Vec<String>,
@@ -75,6 +79,8 @@ pub struct Rules {
     secret: Cover,
     sqlite: GlobSet,
     rows: RowRules,
+    fields: Fields,
+    binds: Binds,
     volatile: Cover,
     groups: Vec<Group>,
     carved: Vec<Carved>,
@@ -155,6 +161,8 @@ impl Rules {
             secret: Cover::compile(&lists.secret_exclude, Case::Ignored)?,
             sqlite: sqlite.build()?,
             rows: RowRules::compile(&lists.rows)?,
+            fields: Fields::compile(&lists.fields)?,
+            binds: Binds::compile(&lists.binds)?,
             volatile: Cover::compile(&lists.volatile, Case::Exact)?,
             groups: Group::compile(&lists)?,
             carved: Vec::new(),
@@ -167,7 +175,7 @@ impl Rules {
     }
 
     /// Whether this root is single files and nothing else.
-    pub(crate) fn is_files(&self) -> bool {
+    pub fn is_files(&self) -> bool {
         !self.lists.files.is_empty()
     }
 
@@ -251,6 +259,17 @@ impl Rules {
     /// only be stored after they were carried out.
     pub fn rows(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
         self.rows.of(rel)
+    }
+
+    /// What of the fields of a text file is left out, if anything is. A file that has such rules may
+    /// only be stored after they were carried out.
+    pub fn fields(&self, rel: &[u8]) -> Option<FieldRules> {
+        self.fields.of(rel)
+    }
+
+    /// Where absolute paths stand in this file, or in the name of this directory.
+    pub fn binds(&self, rel: &[u8], is_dir: bool) -> Vec<Arc<Bind>> {
+        self.binds.of(rel, is_dir)
     }
 
     /// The size guard in bytes: larger files are left out and named.

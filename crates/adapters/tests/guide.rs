@@ -100,4 +100,9 @@ fn the_key_reference_is_complete() {
     assert_eq!(documented("In a `[[roots]]` table."), known(root));
     let group = format!("{}\nlabel = 'a'\nall = '~/x'\n[[groups]]\nx = 1", &root[..root.len() - 6]);
     assert_eq!(documented("In a `[[groups]]` table:"), known(&group));
+    let below = |table: &str| {
+        format!("{}\nlabel = 'a'\nall = '~/x'\n[[roots.{table}]]\nx = 1", &root[..root.len() - 6])
+    };
+    assert_eq!(documented("In a `[[roots.fields]]` table:"), known(&below("fields")));
+    assert_eq!(documented("In a `[[roots.binds]]` table:"), known(&below("binds")));
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use adapters::{Adapter, Source, load};
+use adapters::{Adapter, Source, builtin, load};
 
 /// A valid file whose sixth and last line is the one under test.
 fn with_line(line: &str) -> String {
@@ -19,7 +19,7 @@ const IN_ROOTS: &[(&str, &str)] = &[
         "all = '~/x'\ninclud = ['a']",
         "my.toml:7: roots.includ: unknown key; known here: label, env, env_file, all, linux, \
              macos, windows, several, marker, files, like, include, exclude, secret_exclude, \
-             sqlite, rows, volatile, max_file_size",
+             sqlite, rows, fields, binds, volatile, max_file_size",
     ),
     (
         "all = '~/x'\ninclude = [\n 'fine',\n '/etc',\n]",
@@ -325,11 +325,19 @@ fn mistakes_above_the_roots_are_named_too() {
         ),
         (
             "version = 1\nid = 'x'\nname = 'X'\nroot = 1\nredact = 2\n",
-            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, hint, roots, groups",
+            "my.toml:4: root: unknown key; known here: version, id, name, homepage, notes, portability, running, hint, roots, groups",
         ),
         (
             "version = 1\nid = 'x'\nname = 'X'\nnotes = 1\n",
             "my.toml:4: notes: must be a string or a list of strings",
+        ),
+        (
+            "version = 1\nid = 'x'\nname = 'X'\nportability = ['a', ' ']\n",
+            "my.toml:4: portability: is empty",
+        ),
+        (
+            "version = 1\nid = 'x'\nname = 'X'\nrunning = '/usr/bin/x'\n",
+            "my.toml:4: running: '/usr/bin/x' must be the name of a program, without its directory",
         ),
     ] {
         assert_eq!(error(&format!("{head}{root}")), expected, "{head}");
@@ -355,7 +363,7 @@ fn a_users_file_takes_the_place_of_an_embedded_one_and_others_join() {
     fs::write(dir.path().join("new.toml"), mine.replace("'codex'", "'abc'")).expect("file");
     fs::write(dir.path().join("notes.txt"), "not an adapter").expect("file");
     let all = load(Some(dir.path())).expect("valid");
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), builtin().len() + 1);
     assert!(all.is_sorted_by_key(Adapter::id));
     assert_eq!(all[0].id(), "abc");
     let codex = all.iter().find(|adapter| adapter.id() == "codex").expect("codex");
@@ -378,8 +386,8 @@ fn a_users_file_takes_the_place_of_an_embedded_one_and_others_join() {
 #[test]
 fn a_directory_of_adapters_that_is_not_there_is_empty() {
     let dir = tempfile::tempdir().expect("tempdir");
-    assert_eq!(load(Some(&dir.path().join("none"))).expect("fine").len(), 8);
-    assert_eq!(load(None).expect("fine").len(), 8);
+    assert_eq!(load(Some(&dir.path().join("none"))).expect("fine").len(), builtin().len());
+    assert_eq!(load(None).expect("fine").len(), builtin().len());
     fs::write(dir.path().join("file"), "x").expect("file");
     let error = load(Some(&dir.path().join("file"))).expect_err("a file").to_string();
     assert!(error.starts_with("cannot read "), "{error}");

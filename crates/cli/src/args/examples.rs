@@ -149,7 +149,9 @@ Adapter files of your own go to the directory `agents` beside config.toml.
 Examples:
   agent-backup agents
   agent-backup agents codex
-  agent-backup agents codex --show > ~/.config/agent-backup/agents/codex.toml";
+  agent-backup agents --all
+  agent-backup agents show codex > ~/.config/agent-backup/agents/codex.toml
+  agent-backup agents check quill.toml";
 
 pub(super) const KEY: &str = "\
 Examples:

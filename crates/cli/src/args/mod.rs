@@ -116,7 +116,7 @@ pub(crate) enum Command {
     /// Copy snapshots to another repository
     #[command(after_help = examples::COPY)]
     Copy(Copy),
-    /// List the agents that are known and what of them is on this machine
+    /// List the agents on this machine, what of them is backed up and what is left out
     #[command(after_help = examples::AGENTS)]
     Agents(Agents),
     /// List, add and remove the keys that open the repository
@@ -327,12 +327,32 @@ pub(crate) struct Copy {
 /// `agents`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Agents {
-    /// Only these
+    /// Show an adapter file, or check one
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentsCommand>,
+    /// Only these, also if they are not here
     #[arg(value_name = "AGENT")]
     pub(crate) agents: Vec<String>,
-    /// Print the adapter file of the agent: the start of one of your own
-    #[arg(long, requires = "agents")]
-    pub(crate) show: bool,
+    /// Also list agents that are known and not here
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// What `agents` does besides listing.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsCommand {
+    /// Print the adapter file of an agent: the start of one of your own
+    Show {
+        /// The agent
+        #[arg(value_name = "AGENT")]
+        id: String,
+    },
+    /// Check an adapter file of your own, and say what it would take here
+    Check {
+        /// The file
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
 }
 
 /// `key`

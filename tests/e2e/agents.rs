@@ -1,0 +1,133 @@
+//! What `agents` says of a machine, and of an adapter that somebody wrote.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::desk::Desk;
+
+#[path = "../../crates/adapters/tests/fixture/mod.rs"]
+mod fixture;
+
+/// The home of an agent from `testdata/homes`, on a desk.
+fn home_of(id: &str) -> (Desk, fixture::Home) {
+    let mut desk = Desk::new();
+    let (_, list) = fixture::lists().into_iter().find(|(of, _)| of == id).unwrap();
+    let home = fixture::build(id, &list, &desk.home());
+    for (name, value) in &home.env.vars {
+        desk.set(name, value.to_str().unwrap());
+    }
+    (desk, home)
+}
+
+/// Root and path of everything under a key of the roots, as far as `why` says so.
+fn listed(agent: &Value, key: &str, why: &[&str]) -> BTreeSet<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut all = BTreeSet::new();
+    for root in agent["roots"].as_array().unwrap() {
+        for one in root[key].as_array().unwrap() {
+            if why.contains(&one["why"].as_str().unwrap()) {
+                all.insert((text(&root["label"]), text(&one["path"])));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn agents_says_what_is_taken_in_part_what_is_left_out_and_why() {
+    for id in ["claude-code", "cursor", "openclaw"] {
+        let (desk, home) = home_of(id);
+        let document = desk.json(&["agents", id]);
+        let agent = &document["agents"][0];
+        assert_eq!((&agent["id"], &agent["found"]), (&id.into(), &true.into()), "{document}");
+        let marked = |mark: char| -> BTreeSet<(String, String)> {
+            let of = home.listed.iter().filter(|one| one.mark == mark);
+            of.map(|one| (one.label.clone(), one.rel.clone())).collect()
+        };
+        assert_eq!(listed(agent, "in_part", &["fields"]), marked('F'), "{id}");
+        assert_eq!(listed(agent, "in_part", &["rows"]), marked('R'), "{id}");
+        let secrets = listed(agent, "left_out", &["secret"]);
+        for canary in home.canaries.iter().filter(|canary| canary.kind == fixture::Kind::Whole) {
+            let one =
+                home.listed.iter().find(|one| canary.path.ends_with(&one.rel) && one.mark == 'S');
+            let one = one.unwrap();
+            // the directory is named that hides it
+            let named = secrets.iter().any(|(label, path)| {
+                *label == one.label
+                    && (*path == one.rel || path.ends_with('/') && one.rel.starts_with(&**path))
+            });
+            assert!(named, "{id}: {} is not named", one.rel);
+        }
+        let counted: u64 = agent["roots"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|root| root["files"].as_u64().unwrap())
+            .sum();
+        let taken = home.listed.iter().filter(|one| "+FDR".contains(one.mark)).count();
+        assert_eq!(counted, taken as u64, "{id}");
+
+        let ran = desk.ok(&["agents"]);
+        assert!(
+            ran.text().contains(id) && ran.text().contains("secrets left out: "),
+            "{}",
+            ran.text()
+        );
+        let quiet = home.canaries.iter().all(|canary| !ran.text().contains(&canary.text));
+        assert!(quiet && !document.to_string().contains("CANARY"), "values are never shown");
+        assert_eq!(
+            desk.json(&["agents"])["agents"].as_array().unwrap().len(),
+            1,
+            "only what is here"
+        );
+        assert!(desk.json(&["agents", "--all"])["agents"].as_array().unwrap().len() >= 30);
+    }
+}
+
+#[test]
+fn an_adapter_of_ones_own_is_checked_before_it_is_relied_on() {
+    let desk = Desk::new();
+    fs::create_dir_all(desk.home().join(".quill/cache")).unwrap();
+    fs::write(desk.home().join(".quill/notes.md"), "x").unwrap();
+    fs::write(desk.home().join(".quill/settings.json"), "{}").unwrap();
+    fs::write(desk.home().join(".quill/auth.json"), "x").unwrap();
+    let file = desk.beside("quill.toml");
+    let path = file.to_str().unwrap();
+    let good = "version = 1\nid = \"quill\"\nname = \"Quill\"\n[[roots]]\nlabel = \"home\"\nall = \"~/.quill\"\n\
+                exclude = [\"cache\"]\nsecret_exclude = [\"auth.json\"]\n\
+                [[roots.fields]]\nfile = \"settings.json\"\nredact = [\"env.*\"]\n";
+    fs::write(&file, good).unwrap();
+    let ran = desk.ok(&["agents", "check", path]);
+    for words in [
+        "is a valid adapter",
+        "2 files",
+        "left out: auth.json",
+        "left out: cache/",
+        "in it: settings.json",
+    ] {
+        assert!(ran.text().contains(words), "no '{words}' in\n{}", ran.text());
+    }
+    let document = desk.json(&["agents", "check", path]);
+    assert_eq!((&document["file"], &document["agents"][0]["id"]), (&path.into(), &"quill".into()));
+
+    fs::write(&file, good.replace("redact", "redcat")).unwrap();
+    desk.fails(
+        19,
+        "configuration",
+        &["agents", "check", path],
+        &["quill.toml:11", "roots.fields.redcat"],
+    );
+    fs::write(&file, good.replace("env.*", "env..x")).unwrap();
+    desk.fails(
+        19,
+        "configuration",
+        &["agents", "check", path],
+        &["quill.toml:11", "empty segment"],
+    );
+    let none = desk.beside("none.toml");
+    desk.fails(19, "configuration", &["agents", "check", none.to_str().unwrap()], &["none.toml"]);
+    desk.fails(2, "usage", &["agents", "show", "nobody"], &["nobody"]);
+    desk.fails(2, "usage", &["agents", "--all", "show", "codex"], &["agents show ID"]);
+}
