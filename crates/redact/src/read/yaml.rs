@@ -44,8 +44,8 @@ pub(super) fn read(text: &str) -> Result<Tree, Error> {
 struct Reader<'t> {
     text: &'t str,
     tree: Tree,
-    /// What an anchor stands before; none for a key.
-    anchors: HashMap<usize, Option<Id>>,
+    /// What each anchor stands before, keys aside.
+    anchors: HashMap<usize, Id>,
     /// The collections that are not closed yet.
     open: Vec<Open>,
     documents: usize,
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 self.add(value, range, anchor, tag);
             }
             Event::Alias(anchor) => {
-                let Some(Some(target)) = self.anchors.get(&anchor).copied() else {
+                let Some(target) = self.anchors.get(&anchor).copied() else {
                     return Err(refused(self.text, range.start, "an alias to a key"));
                 };
                 self.pass(&range);
@@ -125,15 +125,12 @@ impl Reader<'_> {
 
     /// A key: any scalar, by its text.
     fn take_key(&mut self, event: Event<'_>, range: Range<usize>) -> Result<(), Error> {
-        let Event::Scalar(key, style, anchor, tag) = event else {
+        let Event::Scalar(key, style, _, tag) = event else {
             let reason = "a key that is a list, a map or an alias";
             return Err(refused(self.text, range.start, reason));
         };
         let range = self.scalar_range(range, style)?;
         self.pass(&range);
-        if anchor != 0 {
-            self.anchors.insert(anchor, None);
-        }
         let merge =
             key == "<<" && style == ScalarStyle::Plain && tag_of(tag.as_deref()) != Tag::Text;
         if let Some(open) = self.open.last_mut() {
@@ -198,7 +195,7 @@ impl Reader<'_> {
             Some(open) => open.members.push(id),
         }
         if anchor != 0 {
-            self.anchors.insert(anchor, Some(id));
+            self.anchors.insert(anchor, id);
         }
         id
     }

@@ -77,6 +77,7 @@ fn an_alias_leads_to_what_it_stands_for() {
     yaml(&["t"], "s: &a SECRET\nt: {x: *a}\n", "s: &a @\nt: @\n");
     yaml(&["t"], "r: &b SECRET\ns: &a [*b]\nt: {x: *a}\n", "r: &b @\ns: &a @\nt: @\n");
     yaml(&["t.*.k"], "s: &a {k: SECRET}\nt: [*a, *a]\n", "s: &a {k: @}\nt: [*a, *a]\n");
+    yaml(&["x", "w"], "x: {y: &q {k: SECRET}}\nw: {z: *q}\n", "x: @\nw: @\n");
     yaml(&["t"], "t: &a SECRET\nu: *a\n", "t: &a @\nu: *a\n");
     // the name is used again: each alias is the last one before it
     yaml(&["t"], "r: &a SECRET\nt: *a\ns: &a keep\nu: *a\n", "r: &a @\nt: *a\ns: &a keep\nu: *a\n");
