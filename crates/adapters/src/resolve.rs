@@ -181,8 +181,8 @@ impl RootSpec {
             })
         };
         let dir = |path: PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let suffix = if self.several { format!("/{}", slug(&name)) } else { String::new() };
+            let suffix =
+                if self.several { format!("/{}", slug(&name_of(&path))) } else { String::new() };
             Site { path, suffix, file: None }
         };
         for variable in &self.env_file {
@@ -203,7 +203,12 @@ impl RootSpec {
     /// The places that the file lists for this system.
     fn standing(&self, env: &Env) -> Vec<Site> {
         let site = |spot: Spot| Site {
-            suffix: spot.wild.iter().flat_map(|name| ["/".to_owned(), slug(name)]).collect(),
+            // one segment whatever matched: no label may lie below another
+            suffix: match spot.wild.as_slice() {
+                [] if self.several => format!("/{}", slug(&name_of(&spot.path))),
+                [] => String::new(),
+                wild => format!("/{}", wild.iter().map(|n| slug(n)).collect::<Vec<_>>().join(".")),
+            },
             path: spot.path,
             file: None,
         };
@@ -313,6 +318,10 @@ fn pieces(claims: &[Claim], outer: usize) -> Vec<Carved> {
         }
     }
     pieces
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A relative path as rules see it: bytes, `/` between segments.

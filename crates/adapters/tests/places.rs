@@ -60,7 +60,7 @@ const MOVED: &[Case] = &[
         ],
         // What is in the usual place is kept too: another shell may use it.
         roots: &[
-            "claude-code/accounts=.claude",
+            "claude-code/accounts/claude=.claude",
             "claude-code/dot=elsewhere",
             "claude-code/home=elsewhere",
         ],

@@ -52,4 +52,4 @@ pub use packs::{Packs, Stored};
 pub use pages::PageFormat;
 pub use repository::Repository;
 pub use snapshot::{GroupRecord, PushStats, RootRecord, Snapshot};
-pub use tree::{Entry, Kind, Pages, TreeBuilder, TreeRoot, Xattr, flag, path_order};
+pub use tree::{Entry, Kind, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, path_order};

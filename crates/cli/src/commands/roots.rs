@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adapters::{Adapter, Decision, Refused, RowRule, Rules};
+use adapters::{Adapter, Decision, FieldRules, Refused, RowRule, Rules};
 use anyhow::Result;
 use engine::push::PushRoot;
 use engine::scan::{Filter, ScanRoot, Verdict};
@@ -60,6 +60,10 @@ impl Filter for RulesFilter {
 
     fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
         self.0.rows(rel)
+    }
+
+    fn field_rules(&self, rel: &[u8]) -> Option<FieldRules> {
+        self.0.fields(rel)
     }
 }
 

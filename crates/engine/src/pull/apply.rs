@@ -12,6 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::error::{Error, Result, explain, is_full, show};
 use super::fetch::{Budget, Fetcher};
+use super::fields::Written;
 use super::plan::{Action, Base, Item, Plan, guard};
 use super::source::Content;
 use super::target::{Dir, Facts, Guard, Rules, Target};
@@ -39,6 +40,8 @@ pub(super) struct Run<'a> {
     pub(super) written_bytes: AtomicU64,
     pub(super) kept_bytes: AtomicU64,
     done: Vec<AtomicBool>,
+    /// Files whose content is not what is stored, by item.
+    written: Mutex<HashMap<usize, Written>>,
     report: Mutex<Report>,
     touched: Mutex<Touched>,
     stopped: AtomicBool,
@@ -77,6 +80,7 @@ pub fn apply(
         written_bytes: AtomicU64::new(0),
         kept_bytes: AtomicU64::new(0),
         done: plan.items.iter().map(|_| AtomicBool::new(false)).collect(),
+        written: Mutex::default(),
         report: Mutex::default(),
         touched: Mutex::default(),
         stopped: AtomicBool::new(false),
@@ -169,6 +173,14 @@ impl Run<'_> {
 
     pub(super) fn is_done(&self, index: usize) -> bool {
         self.done[index].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_written(&self, index: usize, written: Written) {
+        lock(&self.written).insert(index, written);
+    }
+
+    pub(super) fn written(&self, index: usize) -> Option<Written> {
+        lock(&self.written).get(&index).copied()
     }
 
     /// An entry is not restored.

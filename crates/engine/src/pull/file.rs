@@ -18,7 +18,7 @@ use super::commit::Finished;
 use super::layout::Layout;
 use super::plan::{Action, Keep, Place};
 use super::target::{self, Facts, Temp};
-use super::{Event, check};
+use super::{Event, check, fields};
 
 /// A hole is worth a hole from this length on: a page of most file systems.
 const HOLE_BYTES: usize = 4096;
@@ -269,6 +269,9 @@ impl<'r> Writing<'r> {
                 "its content does not fit its hash: damage in the repository"
             };
             return Err(Failed::Content(what.into()));
+        }
+        if let Some(format) = self.entry.redacted {
+            fields::keep_live(run, self.index, &self.file, format)?;
         }
         check::check(run, item, &self.temp)?;
         target::set(&self.file, self.entry, &run.rules, &mut |text| run.notice(item, text))?;

@@ -9,12 +9,12 @@ use rayon::prelude::*;
 use repo::{Entry, Kind};
 use rustix::fs::Mode;
 
-use super::Overwrite;
 use super::apply::Run;
 use super::commit::give_name;
-use super::inspect::hash_file;
+use super::file::Failed;
 use super::plan::{Action, Base, Item, Place};
 use super::target::{self, Dir, Facts, Found, Target, Temp, remove_tree};
+use super::{Overwrite, fields};
 
 /// Makes directories from the top down, and removes what a killed pull left in those that were
 /// there.
@@ -159,29 +159,34 @@ fn make_hard_link(run: &Run<'_>, item: &Item, first: usize, place: &Place) -> io
     };
     let (of_dir, of_name) = run.targets[of.base].place(&of.rel)?;
     let (dir, _) = run.targets[place.base].place(&place.rel)?;
+    let size = run.written(first).map(|written| written.size);
+    let size = size.or(carrier.entry.as_ref().map(|entry| entry.size));
     let linked = Temp::hard_link(&dir, &of_dir, of_name).and_then(|temp| {
         let facts = temp.facts()?;
-        let fits = facts.found == Found::File
-            && carrier.entry.as_ref().is_some_and(|entry| entry.size == facts.size);
+        // one that was left with values of its own has a size of its own
+        let left = carrier.entry.as_ref().is_some_and(|entry| entry.redacted.is_some())
+            && !carrier.action.writes();
+        let fits = facts.found == Found::File && (left || size == Some(facts.size));
         if fits { Ok(temp) } else { Err(io::Error::other("the file it is a link to changed")) }
     });
     let temp = match linked {
         Ok(temp) => temp,
         Err(error) if super::error::is_full(&error) => return Err(error),
-        Err(_) => copy(run, item, carrier, of, &dir)?,
+        Err(_) => copy(run, item, first, of, &dir)?,
     };
     give_name(run, item, temp)
 }
 
 /// A copy of a restored file, verified, under a temporary name.
-fn copy(run: &Run<'_>, item: &Item, carrier: &Item, of: &Place, dir: &Dir) -> io::Result<Temp> {
+fn copy(run: &Run<'_>, item: &Item, first: usize, of: &Place, dir: &Dir) -> io::Result<Temp> {
     let mut from = run.targets[of.base].open_file(&of.rel)?;
     let (temp, mut to) = Temp::file(dir)?;
     io::copy(&mut from, &mut to)?;
-    let entry = carrier.entry.as_deref().ok_or(io::ErrorKind::NotFound)?;
-    let hash = hash_file(&to, run.cancel).map_err(io::Error::other)??;
-    if hash != entry.hash {
-        return Err(io::Error::other("the file it is a link to changed"));
+    let entry = run.items[first].entry.as_deref().ok_or(io::ErrorKind::NotFound)?;
+    match fields::is_right(run, first, &to) {
+        Ok(true) => {}
+        Err(Failed::Local(error)) => return Err(error),
+        _ => return Err(io::Error::other("the file it is a link to changed")),
     }
     target::set(&to, entry, &run.rules, &mut |text| run.notice(item, text))?;
     to.sync_all()?;
@@ -196,24 +201,17 @@ pub(super) fn verify(run: &Run<'_>) {
     }
     run.pool.install(|| {
         run.items.par_iter().enumerate().filter(|(index, _)| run.is_done(*index)).for_each(
-            |(_, item)| {
+            |(index, item)| {
                 let Some((entry, place)) = item.target() else { return };
-                let entry = match item.link {
-                    Some(first) => run.items[first].entry.as_deref().unwrap_or(entry),
-                    None => entry,
-                };
                 if entry.kind != Kind::File || run.is_over() {
                     return;
                 }
-                let file = run.targets[place.base].open_file(&place.rel);
-                let Ok(hash) = file.map_or_else(|e| Ok(Err(e)), |f| hash_file(&f, run.cancel))
-                else {
-                    return; // cancelled
-                };
-                match hash {
-                    Ok(hash) if hash == entry.hash => run.count_verified(),
-                    Ok(_) => run.problem(item, "read again, its content is not right".into()),
-                    Err(error) => run.local(item, error),
+                let file = run.targets[place.base].open_file(&place.rel).map_err(Failed::Local);
+                let carrier = item.link.unwrap_or(index);
+                match file.and_then(|file| fields::is_right(run, carrier, &file)) {
+                    Ok(true) => run.count_verified(),
+                    Ok(false) => run.problem(item, "read again, its content is not right".into()),
+                    Err(failed) => failed.tell(run, index),
                 }
             },
         );

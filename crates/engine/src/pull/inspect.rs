@@ -19,7 +19,7 @@ use super::plan::{Action, Base, Entries, Item, Keep, Place, deletion, find, go_o
 use super::select::{Select, strip_path};
 use super::source::Content;
 use super::target::{Facts, Found, Rel, Rules, SQLITE_SIDES, Target, differs, is_temp_name};
-use super::{Options, Overwrite, check, holders, keep, swap};
+use super::{Options, Overwrite, check, fields, holders, keep, swap};
 
 /// Bytes read at once when a local file is hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -159,15 +159,23 @@ impl Inspector<'_> {
     ) -> Result<()> {
         let Ok(file) = target.open_file(&place.rel) else { return Ok(()) };
         let stale_sides = entry.flags & flag::SQLITE != 0 && has_sides(target, &place.rel);
-        let same = facts.size == entry.size
-            && hash_file(&file, self.cancel)?.is_ok_and(|hash| hash == entry.hash);
+        let same = match entry.redacted {
+            Some(format) => fields::fits(self.content, entry, format, &file)?,
+            None => {
+                facts.size == entry.size
+                    && hash_file(&file, self.cancel)?.is_ok_and(|hash| hash == entry.hash)
+            }
+        };
         if same {
             let differs = differs(facts, Some(file.as_fd()), entry, &self.rules);
             // Another name of this file may lie outside the target: a changed mode would show
             // there. And a log beside a database would change it when it is opened.
             if stale_sides || (differs && facts.nlink > 1) {
-                item.keep = Keep::All;
-                item.fetch = 0;
+                // one with values of its own is not what is stored
+                if entry.redacted.is_none() {
+                    item.keep = Keep::All;
+                    item.fetch = 0;
+                }
             } else {
                 item.action = if differs { Action::Metadata } else { Action::Leave };
             }

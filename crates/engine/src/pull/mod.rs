@@ -19,6 +19,7 @@ mod check;
 mod commit;
 mod error;
 mod fetch;
+mod fields;
 mod file;
 mod finish;
 mod holders;

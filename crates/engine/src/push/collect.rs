@@ -64,6 +64,8 @@ pub(super) struct ReadFile {
     pub(super) log: Option<Stat>,
     /// How rows were left out of it.
     pub(super) edit: Option<Box<EditSeen>>,
+    /// Fingerprint of the field rules that it was read under.
+    pub(super) fields: Option<[u8; 32]>,
     pub(super) seen_nanos: i64,
 }
 
@@ -263,7 +265,7 @@ impl<'a> Collector<'a> {
             Item::Ready(path, entry) => self.push_entry(&path, &entry),
             Item::Read(file) => {
                 let ReadFile { path, mut entry, pieces, groups, old, .. } = file;
-                let ReadFile { look, log, edit, seen_nanos, .. } = file;
+                let ReadFile { look, log, edit, fields, seen_nanos, .. } = file;
                 let mut extents = Vec::with_capacity(pieces.len());
                 for Piece { block, offset, len, pages } in pieces {
                     let block = self.id_of(block).expect("the head is ready");
@@ -273,7 +275,7 @@ impl<'a> Collector<'a> {
                 self.push_entry(&path, &entry)?;
                 let extents = Row::extents_of(&entry, &extents);
                 let log = log.as_ref().map(Look::of_log);
-                let row = Row { look, log, seen_nanos, entry, extents, patch_bytes, edit };
+                let row = Row { look, log, seen_nanos, entry, extents, patch_bytes, edit, fields };
                 self.rows.push(&path, &row);
                 self.rows.spill(self.session);
                 if let (Some(cache), Some(groups)) = (&self.session.cache, groups) {

@@ -119,6 +119,10 @@ impl Filter for OnlyMembers {
     fn row_rules(&self, rel: &[u8]) -> Vec<Arc<adapters::RowRule>> {
         self.0.row_rules(rel)
     }
+
+    fn field_rules(&self, rel: &[u8]) -> Option<adapters::FieldRules> {
+        self.0.field_rules(rel)
+    }
 }
 
 /// Where the scan and the readers of groups meet.

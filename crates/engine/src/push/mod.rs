@@ -14,6 +14,7 @@ mod blocks;
 mod collect;
 mod database;
 mod fates;
+pub(crate) mod fields;
 mod groups;
 mod members;
 mod pages;

@@ -10,6 +10,7 @@ use adapters::RowRule;
 use minicbor::{Decode, Encode};
 use repo::{BlockId, Entry, Extent, FileRow, decode_extents, encode_extents, key_of_path};
 
+use super::fields::Fields;
 use crate::capture::edit::fingerprint;
 use crate::scan::Stat;
 use crate::session::Session;
@@ -84,6 +85,9 @@ pub(super) struct Row {
     /// A database from which rows were left out.
     #[n(6)]
     pub(super) edit: Option<Box<EditSeen>>,
+    /// A text file that has field rules: their fingerprint.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub(super) fields: Option<[u8; 32]>,
 }
 
 /// How rows were left out of a database.
@@ -125,6 +129,11 @@ impl Row {
     /// True if it was made under these row rules. A file of no bytes has no rows.
     pub(super) fn has_rules(&self, rules: &[Arc<RowRule>]) -> bool {
         self.entry.size == 0 || self.edit.as_ref().map(|edit| edit.rules) == fingerprint(rules)
+    }
+
+    /// True if it was made under these field rules. A file of no bytes has no fields.
+    pub(super) fn has_fields(&self, fields: Option<&Fields>) -> bool {
+        self.entry.size == 0 || self.fields == fields.map(Fields::fingerprint)
     }
 
     /// Every block the entry needs.

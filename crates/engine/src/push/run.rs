@@ -17,6 +17,7 @@ use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
 use super::database::{SHARED_MEMORY, Sniffed, is_shared_memory, sniff};
 use super::fates::{Bond, Fates};
+use super::fields::Fields;
 use super::members::{self, Meeting, Members};
 use super::reader::{Context, FileReader, Job, Work, os_path};
 use super::rows::{NewRows, Row, Rows};
@@ -71,7 +72,8 @@ pub(super) fn decide(
     match row {
         Some(row)
             if row.is_current(&found.stat, log.as_ref())
-                && row.has_rules(&row_rules(found, roots)) =>
+                && row.has_rules(&row_rules(found, roots))
+                && row.has_fields(field_rules(found, roots).as_ref()) =>
         {
             Decide::Same(Box::new(row))
         }
@@ -85,6 +87,14 @@ fn row_rules(found: &Found, roots: &[ScanRoot]) -> Vec<Arc<RowRule>> {
     if found.kind == Kind::File { root.filter.row_rules(found.rel(root)) } else { Vec::new() }
 }
 
+/// What of a file's fields is left out.
+fn field_rules(found: &Found, roots: &[ScanRoot]) -> Option<Fields> {
+    let root = &roots[found.root];
+    let rules =
+        if found.kind == Kind::File { root.filter.field_rules(found.rel(root)) } else { None };
+    rules.map(|rules| Fields::of(&rules))
+}
+
 /// A side file has rows too: none is stored beside a database with row rules, whatever becomes of
 /// that.
 pub(super) fn has_ruled_rows(found: &Found, roots: &[ScanRoot]) -> bool {
@@ -96,10 +106,10 @@ pub(super) fn has_ruled_rows(found: &Found, roots: &[ScanRoot]) -> bool {
     })
 }
 
-/// A further name with row rules is no link: what the first name has was stored under its own
-/// rules.
+/// A further name with rules is no link: what the first name has was stored under its own rules.
 pub(super) fn part_names(found: &mut Found, roots: &[ScanRoot]) {
-    if found.link.is_some() && !row_rules(found, roots).is_empty() {
+    let ruled = || !row_rules(found, roots).is_empty() || field_rules(found, roots).is_some();
+    if found.link.is_some() && ruled() {
         found.link = None;
     }
 }
@@ -487,7 +497,8 @@ impl<'a> Scanning<'a> {
                 let sqlite = if same {
                     flags & flag::SQLITE != 0
                 } else {
-                    self.is_database(&found, row_rules(&found, self.roots).is_empty())
+                    field_rules(&found, self.roots).is_none()
+                        && self.is_database(&found, row_rules(&found, self.roots).is_empty())
                 };
                 if same {
                     companions.note(&found.path, flags);
@@ -578,7 +589,9 @@ impl<'a> Scanning<'a> {
         };
         self.counts.changed.fetch_add(1, Ordering::Relaxed);
         let ruled = !row_rules(&found, self.roots).is_empty();
-        let sqlite = bond.is_none() && self.is_database(&found, !ruled);
+        // a file with field rules is text or not stored
+        let is_text = field_rules(&found, self.roots).is_some();
+        let sqlite = bond.is_none() && !is_text && self.is_database(&found, !ruled);
         if sqlite {
             companions.pending(&found.path);
             self.fates.announce(Bond::Database, &found.path);
@@ -606,6 +619,7 @@ impl<'a> Scanning<'a> {
             stat: found.stat,
             entry: scan::entry_metadata(&found, owners),
             rules: row_rules(&found, self.roots),
+            fields: field_rules(&found, self.roots),
             path: found.path,
             old,
             sqlite,

@@ -84,6 +84,12 @@ pub trait Filter: Send + Sync {
     fn row_rules(&self, _rel: &[u8]) -> Vec<Arc<RowRule>> {
         Vec::new()
     }
+
+    /// Which values inside a text file stay on this machine. A file that has such rules is stored only
+    /// with markers in their place, or not at all.
+    fn field_rules(&self, _rel: &[u8]) -> Option<adapters::FieldRules> {
+        None
+    }
 }
 
 /// One labelled source directory.

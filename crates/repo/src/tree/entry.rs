@@ -112,6 +112,31 @@ pub struct Entry {
     /// File: how its pages are laid out, if extents of its map are normalised pages.
     #[n(15)]
     pub pages: Option<Pages>,
+    /// File: it is text in which markers stand in the place of values that do not leave their
+    /// machine; how it is written.
+    #[n(16)]
+    pub redacted: Option<TextFormat>,
+}
+
+/// How a text file is written in which values can have been left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum TextFormat {
+    /// JSON, with what JSON5 adds.
+    #[n(0)]
+    Json,
+    /// One JSON value a line.
+    #[n(1)]
+    JsonLines,
+    /// TOML.
+    #[n(2)]
+    Toml,
+    /// YAML.
+    #[n(3)]
+    Yaml,
+    /// Lines of `NAME=value`.
+    #[n(4)]
+    Env,
 }
 
 /// The pages of a SQLite database. Every normalised extent begins and ends at a page of the file.
@@ -184,6 +209,7 @@ impl Entry {
             target: None,
             link: None,
             pages: None,
+            redacted: None,
         }
     }
 }

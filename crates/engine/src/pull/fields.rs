@@ -1,0 +1,106 @@
+//! Values that never left their machine: a restored text file gets them back from the live one.
+//!
+//! In: a file as it is stored, with markers in the place of such values, and what is at its place now.
+//! Out: the file with the values that are there. Where there is none the marker stays, and the report
+//! names the field: a person has to fill it in.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+
+use redact::Format;
+use repo::{Entry, TextFormat};
+
+use super::apply::Run;
+use super::error::show;
+use super::file::Failed;
+use super::inspect::hash_file;
+use super::source::Content;
+use crate::push::fields::format_of;
+
+/// Puts the live values into a whole and verified file.
+pub(super) fn keep_live(
+    run: &Run<'_>,
+    index: usize,
+    file: &File,
+    format: TextFormat,
+) -> Result<(), Failed> {
+    let (item, format) = (&run.items[index], format_of(format));
+    let (entry, place) = item.target().ok_or(Failed::Over)?;
+    let too_long = || Failed::Content(format!("{format} of {} bytes is not parsed", entry.size));
+    let len = usize::try_from(entry.size).ok().filter(|len| *len <= format.bytes_max());
+    let mut stored = vec![0; len.ok_or_else(too_long)?];
+    file.read_exact_at(&mut stored, 0)?;
+    let live = match run.targets[place.base].open_file(&place.rel) {
+        Ok(live) => Some(read_live(&live, format)?),
+        Err(_) => None, // nothing is there, or no file
+    };
+    let restored = redact::restore(format, &stored, live.flatten().as_deref()).map_err(|e| {
+        Failed::Content(format!("values were left out of it, and it is damaged: {e}"))
+    })?;
+    if let Some(error) = &restored.live_error {
+        run.notice(item, format!("what is there has no values to keep: {error}"));
+    }
+    if !restored.missing.is_empty() {
+        let names: Vec<String> = restored.missing.iter().map(|m| show(m.as_bytes())).collect();
+        run.notice(item, format!("to be filled in by hand: {}", names.join(", ")));
+    }
+    file.write_all_at(&restored.bytes, 0)?;
+    file.set_len(restored.bytes.len() as u64)?;
+    let hash = *blake3::hash(&restored.bytes).as_bytes();
+    run.set_written(index, Written { size: restored.bytes.len() as u64, hash });
+    Ok(())
+}
+
+/// What was written, where that is not what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) size: u64,
+    pub(super) hash: [u8; 32],
+}
+
+/// Has a restored file the content that it should have?
+pub(super) fn is_right(run: &Run<'_>, index: usize, file: &File) -> Result<bool, Failed> {
+    let (entry, _) = run.items[index].target().ok_or(Failed::Over)?;
+    if let (Some(format), None) = (entry.redacted, run.written(index)) {
+        // it was left as it was
+        return fits(run.content, entry, format, file).map_err(|e| Failed::Content(e.to_string()));
+    }
+    let hash = run.written(index).map_or(entry.hash, |written| written.hash);
+    Ok(hash_file(file, run.cancel).map_err(|_| Failed::Over)?? == hash)
+}
+
+/// Is what is there the stored file with values of its own?
+pub(super) fn fits(
+    content: &dyn Content,
+    entry: &Entry,
+    format: TextFormat,
+    there: &File,
+) -> repo::Result<bool> {
+    let format = format_of(format);
+    let Ok(Some(live)) = read_live(there, format) else { return Ok(false) };
+    if entry.size > format.bytes_max() as u64 {
+        return Ok(false);
+    }
+    let mut stored = Vec::new();
+    for extent in content.extents(entry)? {
+        let block = content.read_run(&[extent.block])?;
+        let start = extent.offset as usize;
+        let part = block.first().and_then(|plain| plain.get(start..start + extent.len as usize));
+        // what is wrong with its map, writing it will say
+        let Some(part) = part else { return Ok(false) };
+        if extent.pages || stored.len() as u64 + u64::from(extent.len) > entry.size {
+            return Ok(false);
+        }
+        stored.extend_from_slice(part);
+    }
+    let restored = redact::restore(format, &stored, Some(&live));
+    Ok(restored.is_ok_and(|restored| restored.bytes == live))
+}
+
+/// A live file, if it is not too long to be one that can be parsed.
+fn read_live(file: &File, format: Format) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let read = file.take(format.bytes_max() as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((read <= format.bytes_max()).then_some(bytes))
+}

@@ -1,0 +1,82 @@
+//! Field rules carried out: of a text file, what may leave the machine.
+//!
+//! In: a file and the rules that its adapter has for it. Out: its bytes with markers in the place of
+//! the values that the rules name (crate `redact`). Invariant: a file that has rules is stored so or
+//! not at all; whatever goes wrong is a reason to leave it out.
+
+use std::io::Read as _;
+
+use adapters::{FieldFormat, FieldRules};
+use redact::Format;
+use repo::TextFormat;
+
+use crate::scan::OpenedFile;
+
+/// Changes when the same rules come to mean something else: then all files are read again.
+const EDITION: &[u8] = b"agent-backup fields 1";
+
+/// The rules of one file.
+#[derive(Debug, Clone)]
+pub(super) struct Fields {
+    format: TextFormat,
+    paths: Vec<String>,
+    fingerprint: [u8; 32],
+}
+
+impl Fields {
+    pub(super) fn of(rules: &FieldRules) -> Self {
+        let format = match rules.format {
+            FieldFormat::Json => TextFormat::Json,
+            FieldFormat::Toml => TextFormat::Toml,
+            FieldFormat::Yaml => TextFormat::Yaml,
+            FieldFormat::Env => TextFormat::Env,
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(EDITION).update(&rules.fingerprint());
+        let fingerprint = *hasher.finalize().as_bytes();
+        Self { format, paths: rules.redact.clone(), fingerprint }
+    }
+
+    /// Differs between rules that differ.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The first `size` bytes of a file without the values, and how they are written if there are
+    /// markers in them; or why that is not possible.
+    pub(super) fn redact(
+        &self,
+        file: &mut OpenedFile,
+        size: u64,
+    ) -> Result<(Vec<u8>, Option<TextFormat>), String> {
+        let format = format_of(self.format);
+        if size > format.bytes_max() as u64 {
+            return Err(format!("it has {size} bytes, at most {} are parsed", format.bytes_max()));
+        }
+        let mut bytes = Vec::new();
+        file.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        let paths =
+            self.paths.iter().map(|path| path.parse().map_err(|e| format!("'{path}': {e}")));
+        let paths = paths.collect::<Result<Vec<redact::Path>, String>>()?;
+        let redacted = redact::redact(format, &bytes, &paths).map_err(|e| e.to_string())?;
+        let marked = blank(&redacted.bytes);
+        Ok((redacted.bytes, marked.then_some(self.format)))
+    }
+}
+
+/// How the crate that does it calls a format.
+pub(crate) fn format_of(format: TextFormat) -> Format {
+    match format {
+        TextFormat::Json => Format::Json,
+        TextFormat::JsonLines => Format::JsonLines,
+        TextFormat::Toml => Format::Toml,
+        TextFormat::Yaml => Format::Yaml,
+        TextFormat::Env => Format::Env,
+    }
+}
+
+/// Is there a marker in it, of now or of a restore before?
+fn blank(bytes: &[u8]) -> bool {
+    let marker = redact::MARKER.as_bytes();
+    bytes.windows(marker.len()).any(|part| part == marker)
+}
