@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use agent_backup_benches::clock::CpuClock;
@@ -189,9 +190,10 @@ fn lines(bodies: &[String]) -> Vec<u8> {
         if n % 3 == 0 {
             content = json_string(&format!("{{\"stdout\":{content},\"code\":0}}"));
         }
-        text.push_str(&format!(
-            "{{\"type\":\"message\",\"uuid\":\"{id:016x}\",\"message\":{{\"content\":{content}}}}}\n"
-        ));
+        let _ = writeln!(
+            text,
+            "{{\"type\":\"message\",\"uuid\":\"{id:016x}\",\"message\":{{\"content\":{content}}}}}"
+        );
     }
     text.into_bytes()
 }

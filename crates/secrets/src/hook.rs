@@ -149,15 +149,10 @@ fn implies(branch: &[Hir], keywords: &[Vec<u8>]) -> bool {
     };
     (0..branch.len()).any(|from| {
         let mut literals = vec![Vec::new()];
-        branch[from..].iter().any(|node| match cross(&literals, node) {
-            Some(longer) => {
-                literals = longer;
-                literals.iter().all(has)
-            }
-            None => {
-                literals = vec![Vec::new()];
-                false
-            }
+        branch[from..].iter().any(|node| {
+            let longer = cross(&literals, node);
+            literals = longer.unwrap_or_else(|| vec![Vec::new()]);
+            literals.iter().all(has)
         })
     })
 }
@@ -176,7 +171,9 @@ fn best(branch: &[Hir]) -> Option<Vec<Hook>> {
             }
             let Some(back_max) = back_max else { break };
             let mut cut: Vec<Vec<u8>> = literals.clone();
-            cut.iter_mut().for_each(|literal| literal.truncate(LITERAL_MAX));
+            for literal in &mut cut {
+                literal.truncate(LITERAL_MAX);
+            }
             cut.sort_unstable();
             cut.dedup();
             let loose = if back_min == back_max { 1.0 } else { LOOSE };
@@ -241,15 +238,19 @@ fn strings(hir: &Hir) -> Option<Vec<Vec<u8>>> {
 }
 
 /// The bytes of a class.
-pub(crate) fn bytes_of(class: &Class) -> Box<dyn Iterator<Item = u8> + '_> {
-    match class {
-        Class::Bytes(class) => Box::new(class.iter().flat_map(|range| range.start()..=range.end())),
-        // patterns are read as bytes, where a class of characters is one of ASCII
-        Class::Unicode(class) => Box::new(class.iter().flat_map(|range| {
-            let end = u8::try_from(range.end()).unwrap_or(u8::MAX);
-            u8::try_from(range.start()).map_or(1..=0, |start| start..=end)
-        })),
-    }
+pub(crate) fn bytes_of(class: &Class) -> impl Iterator<Item = u8> {
+    let ranges: Vec<(u8, u8)> = match class {
+        Class::Bytes(class) => class.iter().map(|range| (range.start(), range.end())).collect(),
+        // patterns are read as bytes; where a class of characters comes of it, it is ASCII
+        Class::Unicode(class) => class
+            .iter()
+            .filter_map(|range| {
+                let start = u8::try_from(range.start()).ok()?;
+                Some((start, u8::try_from(range.end()).unwrap_or(u8::MAX)))
+            })
+            .collect(),
+    };
+    ranges.into_iter().flat_map(|(start, end)| start..=end)
 }
 
 /// What may stand at the first [`SETS_MAX`] places of a match of `branch`.

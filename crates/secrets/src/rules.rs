@@ -29,6 +29,7 @@ const LONGEST_BYTES: usize = 4 << 10;
 const LONGEST_BYTES_MAX: usize = 32 << 10;
 
 /// Rules that say what a secret looks like.
+#[allow(clippy::struct_field_names, reason = "the rules of the rules")]
 pub struct Rules {
     pub(crate) rules: Vec<Rule>,
     pub(crate) allow: Vec<Allow>,

@@ -54,6 +54,13 @@ fn every_pinned_rule_is_read_and_compiles() {
     }
 }
 
+#[test]
+fn the_published_file_is_the_one_that_its_page_names() {
+    let hash = blake3::hash(include_bytes!("../../rules/gitleaks.toml"));
+    let page = include_str!("../../rules/README.md");
+    assert!(page.contains(&format!("`{hash}`")), "rules/README.md should name {hash}");
+}
+
 /// A path that the rule looks into.
 fn path_for(rule: &Rule) -> String {
     let Some(pattern) = &rule.path else { return "a/session.jsonl".to_owned() };
@@ -118,7 +125,9 @@ fn each_rule_finds_what_its_pattern_means_and_nothing_without_keyword_or_length(
                 .filter(|(_, part)| part.eq_ignore_ascii_case(word.as_bytes()))
                 .map(|(at, _)| at)
                 .collect();
-            starts.iter().for_each(|at| bare[*at..*at + word.len()].fill(b'!'));
+            for at in starts {
+                bare[at..at + word.len()].fill(b'!');
+            }
         }
         assert!(!has(&scan(rules, &path, &bare), &rule.id), "{}: without keyword", rule.id);
 

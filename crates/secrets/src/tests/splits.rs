@@ -21,7 +21,8 @@ fn transcript(seed: u64, lines: usize) -> Vec<u8> {
             body.push(b"\n ;'"[draws.below(4)].into());
         }
         let depth = 1 + draws.below(2);
-        text.push_str(&format!("{{\"type\":\"user\",\"text\":\"{}\"}}\n", escaped(&body, depth)));
+        let body = escaped(&body, depth);
+        text.extend(["{\"type\":\"user\",\"text\":\"", body.as_str(), "\"}\n"]);
     }
     text.into_bytes()
 }

@@ -8,7 +8,9 @@ use crate::view::View;
 
 fn view_of(pieces: &[&[u8]]) -> (Vec<u8>, Vec<u64>) {
     let mut view = View::new(0);
-    pieces.iter().for_each(|piece| view.push(piece));
+    for piece in pieces {
+        view.push(piece);
+    }
     view.end();
     let places = (0..=view.bytes().len()).map(|at| view.raw(at)).collect();
     (view.bytes().to_vec(), places)
