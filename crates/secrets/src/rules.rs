@@ -23,9 +23,10 @@ const NEWER: &str = include_str!("../rules/gitleaks-newer.toml");
 /// What we drop of them, limit and add.
 const OURS: &str = include_str!("../rules/ours.toml");
 
-/// Longest match that is found whole for sure, where a pattern sets no limit.
+/// Longest match that is found whole for sure, where a pattern sets no limit. A pattern with a
+/// larger limit is searched as if it had none, because its windows would overlap too often.
 const LONGEST_BYTES: usize = 4 << 10;
-/// Longest that `longest_bytes` may say, and that a pattern with a limit may have.
+/// Longest match that is found whole for sure, whatever limit a pattern sets.
 const LONGEST_BYTES_MAX: usize = 32 << 10;
 
 /// Rules that say what a secret looks like.
@@ -202,8 +203,12 @@ impl Tables {
             let pattern = read(&id, &[source])?;
             let longest = pattern.tree().properties().maximum_len();
             let limit = self.ours.longest_bytes.get(&id).copied().unwrap_or(LONGEST_BYTES);
-            let unbounded = longest.is_none_or(|bytes| bytes > LONGEST_BYTES_MAX);
-            let window_bytes = longest.filter(|_| !unbounded).unwrap_or(limit);
+            let unbounded = longest.is_none_or(|bytes| bytes > LONGEST_BYTES);
+            let window_bytes = match longest {
+                None => limit,
+                Some(bytes) if unbounded => limit.max(bytes.min(LONGEST_BYTES_MAX)),
+                Some(bytes) => bytes,
+            };
             let find = hook::choose(pattern.tree(), &table.keywords, window_bytes);
             let free = match &find {
                 Find::Everywhere => true,
