@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::push::Suspects;
+
 /// Something that happened to one item and did not stop the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -40,6 +42,8 @@ pub trait Monitor: Sync {
     fn reading(&self, _path: &[u8]) {}
     /// A live database was held in one transaction for this long: its log could not be reset then.
     fn held(&self, _time: Duration) {}
+    /// What looks like a secret in what is new. Told at the end, if it was looked for.
+    fn suspects(&self, _suspects: &Suspects) {}
 }
 
 /// Listens to nothing.

@@ -15,6 +15,7 @@ use super::groups::Groups;
 use super::pages::{self, Before};
 use super::reader::{Content, Context, FileReader, Job, Known, TRIES_MAX, os_path};
 use super::rows::{EditSeen, Look};
+use super::suspects;
 use crate::capture::edit::{Edited, fingerprint};
 use crate::capture::gate;
 use crate::capture::sqlite::{self, Budget, Edit, Health, How, Image, Moved, Request, Ways};
@@ -66,7 +67,7 @@ impl FileReader<'_> {
                 check: self.check(job),
                 ..self.cx.request(&path, how, turn)
             };
-            let read = self.image(seen, request, known);
+            let read = self.image(&job.path, seen, request, known);
             let after = DatabaseLook::of(&path);
             if how == How::Closed && !before.same(&after) {
                 continue; // opened by its owner meanwhile: what was read without locks may be torn
@@ -103,6 +104,7 @@ impl FileReader<'_> {
     /// Cuts an image page by page; `None` if the run was stopped.
     fn image(
         &mut self,
+        name: &[u8],
         seen: &Stat,
         request: Request,
         known: Option<&Before>,
@@ -113,7 +115,9 @@ impl FileReader<'_> {
         if !DatabaseLook::of(&path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
         }
-        let content = pages::cut(self.cx, &mut self.pages, &mut image, known)?;
+        let mut look = self.cx.watch.map(|watch| watch.begin(name, 0));
+        let content = pages::cut(self.cx, &mut self.pages, &mut image, known, look.as_mut())?;
+        look.into_iter().for_each(suspects::Look::end);
         Ok(content.map(|content| {
             let (health, held) = image.finish();
             if live {

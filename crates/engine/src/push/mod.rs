@@ -22,6 +22,7 @@ mod probe;
 mod reader;
 mod rows;
 mod run;
+mod suspects;
 mod upload;
 
 use std::sync::atomic::AtomicBool;
@@ -34,6 +35,8 @@ use crate::monitor::Monitor;
 use crate::scan::{self, ScanRoot};
 use crate::session::Session;
 use crate::state::{Current, Previous, State};
+
+pub use suspects::Suspects;
 
 /// One root to push.
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ pub struct PushOptions {
     /// How long one such check may take. Its log cannot be reset meanwhile; one that is not over
     /// then says nothing. A writer without a log is never kept waiting for more than a second.
     pub check_wait: Duration,
+    /// New bytes that are looked through for secrets, at most; 0: none.
+    pub suspect_bytes: u64,
 }
 
 impl Default for PushOptions {
@@ -94,6 +99,7 @@ impl Default for PushOptions {
             database_wait: Duration::from_secs(5),
             check_databases: false,
             check_wait: Duration::from_secs(30),
+            suspect_bytes: 64 << 20,
         }
     }
 }

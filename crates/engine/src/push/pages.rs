@@ -19,6 +19,7 @@ use repo::{BlockNo, Index, PageFormat, Pages};
 use super::blocks::{Filler, Piece, push_piece};
 use super::groups::{GROUP_BYTES, Groups};
 use super::reader::{Content, Context};
+use super::suspects::Look;
 use crate::capture::sqlite::Image;
 
 /// Smaller pages are put into chunks of this size together.
@@ -66,8 +67,10 @@ pub(super) fn cut<'a>(
     filler: &mut Filler<'a>,
     image: &mut dyn Pictured,
     before: Option<&Before>,
+    look: Option<&mut Look<'_>>,
 ) -> io::Result<Option<Content>> {
-    let mut pass = Pass { cx, filler, layout: None, at: 0, chunk: Vec::new(), scratch: Vec::new() };
+    let (chunk, scratch) = (Vec::new(), Vec::new());
+    let mut pass = Pass { cx, filler, look, layout: None, at: 0, chunk, scratch };
     let mut group = Vec::new();
     let mut groups = Groups::default();
     let Some(before) = before else {
@@ -103,9 +106,11 @@ pub(super) fn cut<'a>(
 }
 
 /// What cutting an image needs.
-struct Pass<'p, 'a> {
+struct Pass<'p, 'a, 'w> {
     cx: &'p Context<'a>,
     filler: &'p mut Filler<'a>,
+    /// Sees what is new.
+    look: Option<&'p mut Look<'w>>,
     layout: Option<Pages>,
     /// Where the image is read next.
     at: u64,
@@ -113,7 +118,7 @@ struct Pass<'p, 'a> {
     scratch: Vec<u8>,
 }
 
-impl Pass<'_, '_> {
+impl Pass<'_, '_, '_> {
     fn is_stopped(&self) -> bool {
         self.cx.stop.load(Ordering::Relaxed)
     }
@@ -159,6 +164,9 @@ impl Pass<'_, '_> {
 
     /// Puts the chunks of a part into blocks, unless they are in the repository.
     fn add(&mut self, part: &[u8], avoid: &HashSet<BlockNo>, pieces: &mut Vec<Piece>) {
+        if let Some(look) = self.look.as_mut() {
+            look.feed(part, self.at);
+        }
         for chunk in part.chunks(self.chunk_bytes()) {
             let pages = self.normalise(chunk, self.at);
             let piece = self.filler.add(&self.chunk, avoid);

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +26,7 @@ use super::groups::Groups;
 use super::members::{Group, Members};
 use super::pages::sparse_blocks;
 use super::rows::{EditSeen, Look, Row};
+use super::suspects::{self, Watch};
 use crate::capture::gate;
 use crate::clock::Clock;
 use crate::monitor::Problem;
@@ -81,6 +83,8 @@ pub(super) struct Context<'a> {
     pub(super) roots: &'a [Option<SourceRoot>],
     pub(super) dirs: &'a [PathBuf],
     pub(super) cutter: &'a Cutter,
+    /// Looks for secrets in what is new, if anybody does.
+    pub(super) watch: Option<&'a Watch>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database_wait: Duration,
     /// For how long the health of a database is checked, if at all.
@@ -118,6 +122,8 @@ pub(super) struct FileReader<'a> {
     files: Filler<'a>,
     pub(super) pages: Filler<'a>,
     buffer: Vec<u8>,
+    /// Sees the new bytes of the file at hand, and where they begin.
+    look: Option<(suspects::Look<'a>, u64)>,
     /// Problems of a file that may be read once more, until it is sure that they stay.
     pub(super) held: RefCell<Option<Vec<Problem>>>,
 }
@@ -129,6 +135,7 @@ impl<'a> FileReader<'a> {
             files: Filler::new(cx.dedup, block_bytes),
             pages: Filler::new(cx.dedup, page_block_bytes),
             buffer: Vec::new(),
+            look: None,
             held: RefCell::new(None),
         }
     }
@@ -366,7 +373,9 @@ impl<'a> FileReader<'a> {
         let known = Known::of(job.old.as_deref(), size, &self.cx.dedup.index);
         let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
         let mut pieces = Vec::new();
+        self.begin_look(job, None, 0);
         self.cut_bytes(bytes, &avoid, &mut pieces);
+        self.end_look();
         Content::of(size, *blake3::hash(bytes).as_bytes(), pieces, None)
     }
 
@@ -379,7 +388,7 @@ impl<'a> FileReader<'a> {
     ) -> io::Result<Option<Content>> {
         let mut avoid = HashSet::new();
         if let Some(known) = Known::of(job.old.as_deref(), size, &self.cx.dedup.index) {
-            match self.grown(file, size, &known)? {
+            match self.grown(job, file, size, &known)? {
                 Grown::Read(content) => return Ok(Some(content)),
                 Grown::Stopped => return Ok(None),
                 Grown::Differs => file.file().seek(SeekFrom::Start(0))?,
@@ -387,17 +396,26 @@ impl<'a> FileReader<'a> {
             avoid = known.sparse_blocks;
         }
         let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
+        self.begin_look(job, None, 0);
         let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
+        self.end_look();
         Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces, None)))
     }
 
     /// A file that is still what it was up to its old length: only the tail is new. Every byte is
     /// read once, so that pieces and hash are of the same bytes whoever writes meanwhile.
-    fn grown(&mut self, file: &mut OpenedFile, size: u64, known: &Known) -> io::Result<Grown> {
+    fn grown(
+        &mut self,
+        job: &Job,
+        file: &mut OpenedFile,
+        size: u64,
+        known: &Known,
+    ) -> io::Result<Grown> {
         let mut pieces = known.pieces.clone();
         let tails = if size > known.size { take_small_tails(&mut pieces) } else { Vec::new() };
         let again: u64 = tails.iter().map(|p| u64::from(p.len)).sum();
         let mut hasher = blake3::Hasher::new();
+        self.look = None; // old bytes that are cut again are not new
         if again == 0 {
             let prefix = verified_prefix(file, known.size, &known.hash, &mut hasher)?;
             if !matches!(prefix, Prefix::Same) {
@@ -417,9 +435,11 @@ impl<'a> FileReader<'a> {
         }
         self.cx.bytes_read.fetch_add(known.size - again, Ordering::Relaxed);
         let rest = size - known.size;
+        self.begin_look(job, Some(file), known.size);
         let Some(tail) = self.cut(file, rest, &mut hasher, &HashSet::new(), &mut pieces)? else {
             return Ok(Grown::Stopped);
         };
+        self.end_look();
         let hash = *hasher.finalize().as_bytes();
         Ok(Grown::Read(Content::of(known.size + tail, hash, pieces, known.pages)))
     }
@@ -459,7 +479,38 @@ impl<'a> FileReader<'a> {
         Ok(Some(read? as u64))
     }
 
+    /// From here on bytes that are cut are new ones of this file, from `from` on.
+    fn begin_look(&mut self, job: &Job, file: Option<&mut OpenedFile>, from: u64) {
+        let Some(watch) = self.cx.watch else { return };
+        let mut look = watch.begin(&job.path, from);
+        let overlap = look.overlap();
+        if let Some(file) = file
+            && overlap > 0
+        {
+            let mut before = vec![0; usize::try_from(overlap).unwrap_or_default()];
+            // what cannot be read again is only not looked at
+            if file.file().read_exact_at(&mut before, from - overlap).is_ok() {
+                look.feed(&before, from - overlap);
+            }
+        }
+        self.look = Some((look, from));
+    }
+
+    fn watch_new(&mut self, bytes: &[u8]) {
+        if let Some((look, at)) = &mut self.look {
+            look.feed(bytes, *at);
+            *at += bytes.len() as u64;
+        }
+    }
+
+    fn end_look(&mut self) {
+        if let Some((look, _)) = self.look.take() {
+            look.end();
+        }
+    }
+
     fn cut_bytes(&mut self, mut rest: &[u8], avoid: &HashSet<BlockNo>, pieces: &mut Vec<Piece>) {
+        self.watch_new(rest);
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(self.cx.cutter.cut(rest, true));
             push_piece(pieces, self.files.add(chunk, avoid));
@@ -485,6 +536,7 @@ impl<'a> FileReader<'a> {
                 hasher.update(chunk);
             }
             push_piece(pieces, self.files.add(chunk, avoid));
+            self.watch_new(chunk);
             length += chunk.len() as u64;
             self.cx.bytes_read.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }

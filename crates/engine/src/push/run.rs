@@ -21,6 +21,7 @@ use super::fields::Fields;
 use super::members::{self, Meeting, Members};
 use super::reader::{Context, FileReader, Job, Work, os_path};
 use super::rows::{NewRows, Row, Rows};
+use super::suspects::Watch;
 use super::upload::Uploads;
 use super::{PushOptions, PushRoot};
 use crate::capture::scratch::Scratch;
@@ -267,6 +268,7 @@ pub(super) fn run(
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(session, op);
     let (fates, members) = (Fates::default(), Members::default());
+    let watch = (options.suspect_bytes > 0).then(|| Watch::new(options.suspect_bytes));
     let context = Context {
         dedup: &dedup,
         fates: &fates,
@@ -274,6 +276,7 @@ pub(super) fn run(
         roots: &sources,
         dirs: &dirs,
         cutter: &cutter,
+        watch: watch.as_ref(),
         clock: session.clock.clone(),
         database_wait: options.database_wait,
         check_databases: options.check_databases.then_some(options.check_wait),
@@ -355,6 +358,9 @@ pub(super) fn run(
     drop(context);
     uploads.finish()?;
     tell();
+    if let Some(watch) = watch {
+        monitor.suspects(&watch.finish());
+    }
     let Collected { tree, rows, damaged } = collected;
     let stats = PushStats {
         entries: tree.entries,

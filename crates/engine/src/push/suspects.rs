@@ -1,0 +1,160 @@
+//! Likely secrets in what leaves the machine for the first time: looked for, counted, never shown.
+//!
+//! In: the new bytes of files as they are cut, with their offsets. Out: how often which rule of the
+//! crate `secrets` fits in which file. What was in the repository already is not looked at again, and no
+//! push looks at more than its budget: a first push of many gigabytes is no slower for it, and says how
+//! much it passed over. Of a database the pages are looked at as they are, so a value that SQLite
+//! spread over several pages is seen in part.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use secrets::{Rules, Scanner};
+
+/// What a push found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Suspects {
+    /// Full path of a file, name of a rule, and how often it fits there.
+    pub found: BTreeMap<(Vec<u8>, String), u64>,
+    /// New bytes that were looked at.
+    pub bytes_seen: u64,
+    /// New bytes that were not, as the budget was used up.
+    pub bytes_passed: u64,
+}
+
+/// What the readers of a push share.
+#[derive(Debug)]
+pub(super) struct Watch {
+    budget: AtomicU64,
+    passed: AtomicU64,
+    seen: AtomicU64,
+    found: Mutex<BTreeMap<(Vec<u8>, String), u64>>,
+}
+
+impl Watch {
+    /// Looks at no more than so many bytes.
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            budget: AtomicU64::new(budget),
+            passed: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            found: Mutex::default(),
+        }
+    }
+
+    /// Begins with the new bytes of a file. What was known of it ends at `from`: what lies before only
+    /// helps to see a secret that goes on behind it.
+    pub(super) fn begin(&self, path: &[u8], from: u64) -> Look<'_> {
+        Look { watch: self, path: path.to_vec(), from, scanner: None, over: false }
+    }
+
+    pub(super) fn finish(self) -> Suspects {
+        Suspects {
+            found: self.found.into_inner().unwrap_or_else(PoisonError::into_inner),
+            bytes_seen: self.seen.into_inner(),
+            bytes_passed: self.passed.into_inner(),
+        }
+    }
+
+    /// Takes so many bytes from the budget, all or none.
+    fn afford(&self, bytes: u64) -> bool {
+        let less = |left: u64| left.checked_sub(bytes);
+        self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// One file on its way.
+#[derive(Debug)]
+pub(super) struct Look<'w> {
+    watch: &'w Watch,
+    path: Vec<u8>,
+    from: u64,
+    /// Made with the first bytes: most files of a push are not read at all.
+    scanner: Option<Box<Scanner<'static>>>,
+    /// Nothing more of this file is looked at.
+    over: bool,
+}
+
+impl Look<'_> {
+    /// Bytes before the new ones that it wants to see.
+    pub(super) fn overlap(&self) -> u64 {
+        if self.from == 0 { 0 } else { Rules::pinned().overlap_bytes().min(self.from) }
+    }
+
+    /// Takes bytes of the file that begin at `offset`. A gap in them is no mistake.
+    pub(super) fn feed(&mut self, bytes: &[u8], offset: u64) {
+        if self.over {
+            self.watch.passed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            return;
+        }
+        if !self.watch.afford(bytes.len() as u64) {
+            self.over = true;
+            return self.feed(bytes, offset);
+        }
+        self.watch.seen.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let path = String::from_utf8_lossy(&self.path).into_owned();
+        let scanner = self.scanner.get_or_insert_with(|| {
+            // no finding's hash is told
+            Box::new(Scanner::new(Rules::pinned(), &path, &[0; 32]))
+        });
+        scanner.feed(bytes, offset, &mut |finding| {
+            note(self.watch, &self.path, self.from, &finding);
+        });
+    }
+
+    /// The file is read.
+    pub(super) fn end(mut self) {
+        if let Some(mut scanner) = self.scanner.take() {
+            scanner.finish(&mut |finding| note(self.watch, &self.path, self.from, &finding));
+        }
+    }
+}
+
+/// Counts a finding that is not wholly in what was known.
+fn note(watch: &Watch, path: &[u8], from: u64, finding: &secrets::Finding<'_>) {
+    if finding.range.end > from {
+        let mut found = watch.found.lock().unwrap_or_else(PoisonError::into_inner);
+        *found.entry((path.to_vec(), finding.rule.to_owned())).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Put together here, so that no scanner takes this file for a leak.
+    fn token() -> String {
+        format!("ghp_{}", "wJ7dQ2xLrT5vN8yB1mKzC4sF6hG9pE3aUqRo")
+    }
+
+    #[test]
+    fn a_secret_across_the_end_of_what_was_known_is_found_and_one_before_it_is_not() {
+        let watch = Watch::new(1 << 20);
+        let text = format!("{{\"a\":\"{}\"}}\n{{\"b\":\"{}\"}}\n", token(), token());
+        let known = text.rfind("ghp_").unwrap() as u64 + 10;
+        let mut look = watch.begin(b"r/a.jsonl", known);
+        let from = known - look.overlap();
+        let (old, new) = text.as_bytes()[usize::try_from(from).unwrap()..]
+            .split_at(usize::try_from(known - from).unwrap());
+        look.feed(old, from);
+        look.feed(new, known);
+        look.end();
+        let found = watch.finish().found;
+        assert_eq!(found.values().sum::<u64>(), 1, "{found:?}");
+        assert!(found.keys().all(|(path, rule)| path == b"r/a.jsonl" && rule.contains("github")));
+    }
+
+    #[test]
+    fn no_more_than_the_budget_is_looked_at_and_the_rest_is_counted() {
+        let watch = Watch::new(100);
+        let mut look = watch.begin(b"r/a", 0);
+        look.feed(&[b'x'; 60], 0);
+        look.feed(&[b'x'; 60], 60);
+        look.feed(token().as_bytes(), 120);
+        look.end();
+        let suspects = watch.finish();
+        assert_eq!((suspects.bytes_seen, suspects.bytes_passed), (60, 100));
+        assert!(suspects.found.is_empty());
+    }
+}
