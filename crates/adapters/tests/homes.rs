@@ -110,6 +110,9 @@ fn each_agents_home_is_backed_up_without_junk_and_without_secrets() {
         for canary in &home.canaries {
             let held = taken.contains(&canary.path);
             assert_eq!(held, canary.kind != Kind::Whole, "{id}: {}", canary.path.display());
+            let bytes = fs::read(&canary.path).expect("the file");
+            let there = bytes.windows(canary.text.len()).any(|at| at == canary.text.as_bytes());
+            assert!(there, "{id}: {} lost {}", canary.path.display(), canary.text);
         }
     });
 }

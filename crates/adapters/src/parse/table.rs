@@ -152,13 +152,11 @@ impl<'a> Table<'a> {
         words: &[(&'static str, T)],
     ) -> Result<Option<T>, AdapterError> {
         let Some(said) = self.string(key)? else { return Ok(None) };
-        match words.iter().find(|(word, _)| *word == said) {
-            Some((_, meaning)) => Ok(Some(*meaning)),
-            None => {
-                let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                Err(self.error_at(key, format!("'{said}' is not one of {}", list.join(", "))))
-            }
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == said) {
+            return Ok(Some(*meaning));
         }
+        let list: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        Err(self.error_at(key, format!("'{said}' is not one of {}", list.join(", "))))
     }
 
     pub(super) fn number(&self, key: &str) -> Result<Option<Found<u64>>, AdapterError> {

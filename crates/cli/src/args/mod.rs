@@ -332,7 +332,7 @@ pub(crate) struct Agents {
     pub(crate) command: Option<AgentsCommand>,
     /// Only these, also if they are not here
     #[arg(value_name = "AGENT")]
-    pub(crate) agents: Vec<String>,
+    pub(crate) only: Vec<String>,
     /// Also list agents that are known and not here
     #[arg(long)]
     pub(crate) all: bool,

@@ -54,7 +54,7 @@ struct AgentRecord {
 
 pub(crate) fn run(args: &Agents, context: &Context<'_>) -> Result<Exit> {
     match &args.command {
-        Some(_) if args.all || !args.agents.is_empty() => {
+        Some(_) if args.all || !args.only.is_empty() => {
             Err(Usage("agents show ID and agents check FILE take nothing else".to_owned()).into())
         }
         Some(AgentsCommand::Show { id }) => show(id, context),
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Agents, context: &Context<'_>) -> Result<Exit> {
 fn list(args: &Agents, context: &Context<'_>) -> Result<Exit> {
     let known = adapters::load(Some(&context.settings.adapters_dir))?;
     let mut looks = Vec::new();
-    if args.agents.is_empty() {
+    if args.only.is_empty() {
         for adapter in &known {
             let look = Look::at(adapter, context)?;
             if args.all || look.found_something() {
@@ -74,7 +74,7 @@ fn list(args: &Agents, context: &Context<'_>) -> Result<Exit> {
             }
         }
     }
-    for id in &args.agents {
+    for id in &args.only {
         looks.push(Look::at(named(&known, id)?, context)?);
     }
     if context.screen.json() {
@@ -83,12 +83,12 @@ fn list(args: &Agents, context: &Context<'_>) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     for look in &looks {
-        print(look, !args.agents.is_empty(), context)?;
+        print(look, !args.only.is_empty(), context)?;
     }
     if looks.is_empty() {
         context.screen.line("no agent that is known is on this machine")?;
     }
-    if args.agents.is_empty() && !args.all {
+    if args.only.is_empty() && !args.all {
         let more = known.len() - looks.len();
         context
             .screen
