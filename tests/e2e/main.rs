@@ -20,4 +20,5 @@ mod retention;
 mod rooms;
 mod secrets;
 mod state;
+mod suspects;
 mod tidy;

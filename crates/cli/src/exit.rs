@@ -207,6 +207,7 @@ fn of_engine(error: &engine::Error) -> Verdict {
             "forget -n shows what the policy does; --unsafe-allow-remove-all goes on",
         ),
         E::Cancelled => (signals::exit(), None),
+        E::Rules(_) => with(Exit::Configuration, "give a file of rules as gitleaks 8 reads it"),
         E::NotFound(_) => with(Exit::Failed, "agent-backup snapshots, agent-backup ls"),
         // the type may grow; a new variant is at least a failure
         _ => (Exit::Failed, None),

@@ -50,6 +50,9 @@ pub enum Error {
     /// The run was cancelled by a signal.
     #[error("interrupted")]
     Cancelled,
+    /// A file of rules for secrets cannot be used.
+    #[error("the rules: {0}")]
+    Rules(String),
     /// Nothing in the snapshot fits what was asked for.
     #[error("{0}")]
     NotFound(String),

@@ -15,6 +15,7 @@ mod rotate;
 pub mod scan;
 mod session;
 mod state;
+pub mod suspects;
 pub mod undelete;
 pub mod verify;
 pub mod view;

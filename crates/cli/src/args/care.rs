@@ -7,6 +7,36 @@ use clap::{ValueEnum, ValueHint};
 
 use crate::ui::{size, time};
 
+/// What `push` looks through for secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ScanSecrets {
+    /// Nothing
+    None,
+    /// What is new, up to 64 MiB a push
+    #[default]
+    New,
+    /// All that is new
+    All,
+}
+
+/// `scan`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Scan {
+    /// Agents to look through; default: all that are here
+    #[arg(value_name = "AGENT")]
+    pub(crate) agents: Vec<String>,
+    /// Look through a directory or file too; its label is LABEL or its own name
+    #[arg(long = "path", value_name = "[LABEL=]DIR", value_hint = ValueHint::AnyPath)]
+    pub(crate) paths: Vec<String>,
+    /// Leave out what matches, as with push
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// Rules to use in place of the built-in ones: a gitleaks file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) rules: Option<PathBuf>,
+}
+
 /// How much `verify` looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Level {

@@ -29,6 +29,15 @@ Examples:
   agent-backup push --path notes=~/notes --exclude '*.iso'
   agent-backup push --dry-run -v";
 
+pub(super) const SCAN: &str = "\
+Files, lines and rules are shown, never a value. Code 3 if there is any. Databases are looked at page
+by page, as they lie. The rules are those of gitleaks (MIT licence), some dropped, some added.
+
+Examples:
+  agent-backup scan
+  agent-backup scan claude-code
+  agent-backup scan --path notes=~/notes --rules my-gitleaks.toml --json";
+
 pub(super) const PULL: &str = "\
 Files whose content fits are left alone. Nothing is ever written outside of the target.
 

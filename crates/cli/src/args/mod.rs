@@ -13,7 +13,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::ui::size;
 
-pub(crate) use care::{Level, Part, Repair, Verify};
+pub(crate) use care::{Level, Part, Repair, Scan, ScanSecrets, Verify};
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
 
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
@@ -116,6 +116,9 @@ pub(crate) enum Command {
     /// Copy snapshots to another repository
     #[command(after_help = examples::COPY)]
     Copy(Copy),
+    /// Show where secrets seem to be in what a push would send
+    #[command(after_help = examples::SCAN)]
+    Scan(Scan),
     /// List the agents on this machine, what of them is backed up and what is left out
     #[command(after_help = examples::AGENTS)]
     Agents(Agents),
@@ -177,6 +180,9 @@ pub(crate) struct Push {
     /// Check the SQLite databases that are read, for at most 30 s each
     #[arg(long)]
     pub(crate) check_databases: bool,
+    /// What to look through for secrets, to warn of them
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) scan_secrets: Option<ScanSecrets>,
     /// Do not enter directories on other file systems
     #[arg(long)]
     pub(crate) one_file_system: bool,

@@ -17,6 +17,7 @@ mod pull;
 mod push;
 mod repair;
 mod roots;
+mod scan;
 mod snapshots;
 mod stats;
 mod undelete;
@@ -97,6 +98,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Pin(args) => pin::run(args, &context),
         Command::Gc(args) => gc::run(args, &context),
         Command::Copy(args) => copy::run(args, &context),
+        Command::Scan(args) => scan::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),
         Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),

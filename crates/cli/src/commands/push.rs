@@ -1,16 +1,17 @@
 //! `push`: agents and directories become a snapshot.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, Result};
-use engine::push::{PushOptions, PushRoot, Pushed};
+use engine::push::{PushOptions, PushRoot, Pushed, Suspects};
 use engine::scan;
 use repo::Kind;
 use repo::keys::SecretInput;
 use serde::Serialize;
 use store::Address;
 
-use crate::args::Push;
+use crate::args::{Push, ScanSecrets};
 use crate::commands::snapshots::{SnapshotRecord, StatsRecord, contents, short_id};
 use crate::commands::{Context, init, roots};
 use crate::connect::{self, Connection, Wanted};
@@ -18,7 +19,7 @@ use crate::exit::{Exit, Stop};
 use crate::settings::{Settings, Which};
 use crate::ui::progress::{Meter, Told, records};
 use crate::ui::table::{Align, Table};
-use crate::ui::{count, json, sanitize, size, time};
+use crate::ui::{Screen, count, json, sanitize, size, time};
 
 #[derive(Serialize)]
 struct Document {
@@ -27,9 +28,23 @@ struct Document {
     stats: StatsRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
     database_held_ms_max: Option<u64>,
+    secrets: Vec<SecretRecord>,
+    secrets_bytes_unseen: u64,
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
 }
+
+/// What looks like a secret in a file.
+#[derive(Serialize)]
+struct SecretRecord {
+    #[serde(flatten)]
+    path: json::Path,
+    rule: String,
+    count: u64,
+}
+
+/// Files with secrets that are named one by one.
+const SECRET_FILES_SHOWN_MAX: usize = 10;
 
 pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
@@ -58,15 +73,20 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     let larger = &mut options.scan.exclude_larger_than;
     *larger = args.exclude_larger_than.or(*larger);
     options.scan.one_file_system |= args.one_file_system;
+    options.suspect_bytes = match args.scan_secrets.unwrap_or(settings.push.scan_secrets) {
+        ScanSecrets::None => 0,
+        ScanSecrets::New => options.suspect_bytes,
+        ScanSecrets::All => u64::MAX,
+    };
     if args.dry_run {
         return dry_run(&chosen.roots, &options.scan, meter, context);
     }
     let connection = open(args, context)?;
     let cancel = context.signals.graceful();
     let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
-    let held = meter.held_ms_max();
+    let (held, suspects) = (meter.held_ms_max(), meter.suspects());
     let told = meter.finish();
-    report(&pushed.context("the push failed")?, held, &told, context)
+    report(&pushed.context("the push failed")?, held, &suspects, &told, context)
 }
 
 /// How the settings want a push.
@@ -112,6 +132,7 @@ fn is_first_use(error: &anyhow::Error, which: &Which) -> bool {
 fn report(
     pushed: &Pushed,
     database_held_ms_max: Option<u64>,
+    suspects: &Suspects,
     told: &[Told],
     context: &Context<'_>,
 ) -> Result<Exit> {
@@ -126,6 +147,8 @@ fn report(
             snapshot: snapshot.into(),
             stats: stats.into(),
             database_held_ms_max,
+            secrets: secrets(suspects),
+            secrets_bytes_unseen: suspects.bytes_passed,
             problems: records(told, false),
             notices: records(told, true),
         })?;
@@ -150,11 +173,43 @@ fn report(
             time::show_nanos(snapshot.finished_nanos)
         ))?;
     }
+    warn_of_secrets(suspects, screen);
     if exit == Exit::Skipped {
         let items = count(problems.max(stats.problems), "item", "items");
         screen.note(format_args!("{items} had problems, each named above (code 3)"));
     }
     Ok(exit)
+}
+
+fn secrets(suspects: &Suspects) -> Vec<SecretRecord> {
+    let record = |((path, rule), count): (&(Vec<u8>, String), &u64)| SecretRecord {
+        path: json::Path::new(path),
+        rule: rule.clone(),
+        count: *count,
+    };
+    suspects.found.iter().map(record).collect()
+}
+
+/// Says which files seem to have secrets, never which.
+fn warn_of_secrets(suspects: &Suspects, screen: &Screen) {
+    if suspects.found.is_empty() {
+        return;
+    }
+    let mut files: BTreeMap<&[u8], Vec<String>> = BTreeMap::new();
+    for ((path, rule), n) in &suspects.found {
+        files.entry(path).or_default().push(format!("{n} {rule}"));
+    }
+    let all = count(suspects.found.values().sum(), "secret", "secrets");
+    let of = count(files.len() as u64, "file", "files");
+    screen.note(format_args!(
+        "what looks like {all} is in the new parts of {of} (encrypted, as all is):"
+    ));
+    for (path, rules) in files.iter().take(SECRET_FILES_SHOWN_MAX) {
+        screen.note(format_args!("  {}: {}", sanitize::bytes(path), rules.join(", ")));
+    }
+    let more = files.len().saturating_sub(SECRET_FILES_SHOWN_MAX);
+    let more = if more > 0 { format!("{more} more files; ") } else { String::new() };
+    screen.note(format_args!("  {more}see where with 'agent-backup scan'; change what is real"));
 }
 
 #[derive(Serialize)]

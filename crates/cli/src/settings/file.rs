@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::error::{Error, Result};
 use super::secret;
+use crate::args::ScanSecrets;
 use crate::ui::size;
 
 /// Largest configuration file that is read.
@@ -47,6 +48,8 @@ struct RawPush {
     limit_upload: Option<Spanned<String>>,
     #[serde(default)]
     one_file_system: bool,
+    #[serde(default)]
+    scan_secrets: ScanSecrets,
 }
 
 #[derive(Default, Deserialize)]
@@ -82,6 +85,7 @@ pub(crate) struct ConfigFile {
     pub(crate) exclude_larger_than: Option<u64>,
     pub(crate) limit_upload: Option<u64>,
     pub(crate) one_file_system: bool,
+    pub(crate) scan_secrets: ScanSecrets,
     pub(crate) key_id: Option<String>,
     pub(crate) secret_key: Option<secret::Source>,
     pub(crate) region: Option<String>,
@@ -157,6 +161,7 @@ impl ConfigFile {
             exclude_larger_than: sized(raw.push.exclude_larger_than, size::parse)?,
             limit_upload: sized(raw.push.limit_upload, size::parse_rate)?,
             one_file_system: raw.push.one_file_system,
+            scan_secrets: raw.push.scan_secrets,
             key_id: storage.key_id.map(Spanned::into_inner),
             secret_key,
             region: storage.region,
@@ -252,6 +257,8 @@ const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over enviro
 #exclude_larger_than = "2GiB"
 #limit_upload = "2MiB"
 #one_file_system = true
+# Warn of what looks like a secret: in new data up to 64 MiB a push ("new"), in all of it ("all"), never ("none").
+#scan_secrets = "new"
 
 # More directories: a label, and where it is.
 [push.paths]

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use store::{Address, Credentials};
 
-use crate::args::Global;
+use crate::args::{Global, ScanSecrets};
 
 pub(crate) use environment::{Environment, absolute};
 pub(crate) use error::{Error, Result};
@@ -65,6 +65,7 @@ pub(crate) struct PushDefaults {
     pub(crate) exclude_larger_than: Option<u64>,
     pub(crate) limit_upload: Option<u64>,
     pub(crate) one_file_system: bool,
+    pub(crate) scan_secrets: ScanSecrets,
 }
 
 /// Everything a command needs to know.
@@ -167,6 +168,7 @@ impl Settings {
                 exclude_larger_than: config.exclude_larger_than,
                 limit_upload: config.limit_upload,
                 one_file_system: config.one_file_system,
+                scan_secrets: config.scan_secrets,
             },
             notes: notes(env),
             which,

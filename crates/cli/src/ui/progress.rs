@@ -1,10 +1,11 @@
 //! Progress of push and pull: a bar with rate and time left on a terminal, a line for each tenth
 //! at `-v` elsewhere, nothing with `-q` or `--json`. Problems are told at once and kept.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::push::Suspects;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Screen, count, json, sanitize, size, stderr_line};
@@ -39,6 +40,7 @@ pub(crate) struct Meter {
     total: AtomicU64,
     /// Longest hold of a live database, in microseconds; 0 if there was none.
     held: AtomicU64,
+    suspects: Mutex<Suspects>,
     told: Mutex<Vec<Told>>,
 }
 
@@ -58,6 +60,7 @@ impl Meter {
             written: AtomicU64::new(0),
             total: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            suspects: Mutex::default(),
             told: Mutex::new(Vec::new()),
         }
     }
@@ -66,6 +69,11 @@ impl Meter {
     pub(crate) fn held_ms_max(&self) -> Option<u64> {
         let micros = self.held.load(Ordering::Relaxed);
         (micros > 0).then(|| micros.div_ceil(1000))
+    }
+
+    /// What looks like a secret in what is new.
+    pub(crate) fn suspects(&self) -> Suspects {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the bar away and hands over what was told.
@@ -145,6 +153,10 @@ impl engine::Monitor for Meter {
     fn held(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.held.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    fn suspects(&self, suspects: &Suspects) {
+        *self.suspects.lock().unwrap_or_else(PoisonError::into_inner) = suspects.clone();
     }
 }
 

@@ -17,14 +17,14 @@ const EDITION: &[u8] = b"agent-backup fields 1";
 
 /// The rules of one file.
 #[derive(Debug, Clone)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     format: TextFormat,
     paths: Vec<String>,
     fingerprint: [u8; 32],
 }
 
 impl Fields {
-    pub(super) fn of(rules: &FieldRules) -> Self {
+    pub(crate) fn of(rules: &FieldRules) -> Self {
         let format = match rules.format {
             FieldFormat::Json => TextFormat::Json,
             FieldFormat::Toml => TextFormat::Toml,
@@ -44,7 +44,7 @@ impl Fields {
 
     /// The first `size` bytes of a file without the values, and how they are written if there are
     /// markers in them; or why that is not possible.
-    pub(super) fn redact(
+    pub(crate) fn redact(
         &self,
         file: &mut OpenedFile,
         size: u64,

@@ -1,0 +1,95 @@
+//! `scan`: where secrets seem to be in what a push would send.
+
+use anyhow::Result;
+use engine::scan::ScanRoot;
+use engine::suspects::{self, Place};
+use serde::Serialize;
+
+use crate::args::{Push, Scan};
+use crate::commands::{Context, push, roots};
+use crate::exit::{Exit, Stop};
+use crate::ui::progress::{Meter, records};
+use crate::ui::{count, json, sanitize, size};
+
+#[derive(Serialize)]
+struct Document {
+    secrets: Vec<PlaceRecord>,
+    files: u64,
+    bytes: u64,
+    problems: Vec<json::Problem>,
+    notices: Vec<json::Problem>,
+}
+
+#[derive(Serialize)]
+struct PlaceRecord {
+    #[serde(flatten)]
+    path: json::Path,
+    rule: String,
+    line: Option<u64>,
+    offset: u64,
+    length: u64,
+}
+
+pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
+    let Context { settings, screen, signals, .. } = context;
+    let rules = args.rules.as_ref().map(|path| {
+        let fail = |e| {
+            let what = format!("cannot read {}: {e}", path.display());
+            Stop::new(Exit::Configuration, what, "give a file of rules as gitleaks 8 reads it")
+        };
+        std::fs::read_to_string(path).map_err(fail)
+    });
+    let rules = rules.transpose()?;
+    let wanted = Push {
+        agents: args.agents.clone(),
+        paths: args.paths.clone(),
+        exclude: args.exclude.clone(),
+        ..Push::default()
+    };
+    let chosen = roots::choose(&wanted, settings)?;
+    if chosen.roots.is_empty() {
+        return Err(chosen.nothing(settings).into());
+    }
+    let meter = Meter::new(screen);
+    let scans: Vec<ScanRoot> = chosen.roots.iter().map(|root| root.scan.clone()).collect();
+    let mut places: Vec<Place> = Vec::new();
+    let looked = suspects::look_through(
+        &scans,
+        &push::options(settings).scan,
+        rules.as_deref(),
+        signals.graceful(),
+        &mut |place| places.push(place),
+        &mut |path, why| meter.tell(path, why, false),
+    )?;
+    let told = meter.finish();
+    let clean = places.is_empty() && told.is_empty();
+    let exit = if clean { Exit::Done } else { Exit::Skipped };
+    if screen.json() {
+        let record = |place: &Place| PlaceRecord {
+            path: json::Path::new(&place.path),
+            rule: place.rule.clone(),
+            line: place.line,
+            offset: place.bytes.0,
+            length: place.bytes.1 - place.bytes.0,
+        };
+        screen.document(&Document {
+            secrets: places.iter().map(record).collect(),
+            files: looked.files,
+            bytes: looked.bytes,
+            problems: records(&told, false),
+            notices: records(&told, true),
+        })?;
+        return Ok(exit);
+    }
+    for place in &places {
+        let line = place.line.map_or_else(String::new, |line| format!(":{line}"));
+        screen.line(format_args!("{}{line}: {}", sanitize::bytes(&place.path), place.rule))?;
+    }
+    screen.note(format_args!(
+        "{} in {}, {}",
+        count(places.len() as u64, "likely secret", "likely secrets"),
+        count(looked.files, "file", "files"),
+        size::show(looked.bytes)
+    ));
+    Ok(exit)
+}

@@ -1,0 +1,128 @@
+//! Likely secrets in what a push would send: all of it, not only what is new.
+//!
+//! In: roots as for a push. Out: a [`Place`] per finding, in order; never the value. Fields that an
+//! adapter leaves out are left out here too. A database is looked at as it lies: rows that rules leave out
+//! are still in it, and a value that SQLite spread over several pages is seen in part.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use repo::Kind;
+use secrets::{Finding, Rules, Scanner};
+
+use crate::error::{Error, Result};
+use crate::push::fields::Fields;
+use crate::scan::{self, Found, ScanRoot, SourceRoot};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// Where a secret seems to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Full path: label and path below the root.
+    pub path: Vec<u8>,
+    /// The rule that fits.
+    pub rule: String,
+    /// Its line, from 1.
+    pub line: Option<u64>,
+    /// First byte of the secret in the file, and the one behind it.
+    pub bytes: (u64, u64),
+}
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Files.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// Looks through all files of the roots. `rules`: a file of rules in gitleaks' format in place of the
+/// pinned ones. What cannot be read is a problem, and the rest is looked at.
+pub fn look_through(
+    roots: &[ScanRoot],
+    options: &scan::Options,
+    rules: Option<&str>,
+    cancel: &AtomicBool,
+    tell: &mut dyn FnMut(Place),
+    problem: &mut dyn FnMut(&[u8], &str),
+) -> Result<Looked> {
+    let own = rules.map(Rules::from_toml).transpose().map_err(|e| Error::Rules(e.to_string()))?;
+    let rules = own.as_ref().unwrap_or_else(|| Rules::pinned());
+    let sources: Vec<Option<SourceRoot>> =
+        roots.iter().map(|root| SourceRoot::open_dir(&root.dir).ok()).collect();
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    let mut looked = Looked::default();
+    scan::scan(
+        roots,
+        options,
+        cancel,
+        &mut |found| {
+            if found.kind == Kind::File && found.link.is_none() && found.stat.size > 0 {
+                files.push(found);
+            }
+            ControlFlow::Continue(())
+        },
+        &mut |one| problems.push(one),
+    )?;
+    for one in problems.iter().filter(|one| !one.is_notice()) {
+        problem(&one.path, &one.to_string());
+    }
+    for found in files {
+        let Some(source) = &sources[found.root] else { continue };
+        match file(&found, &roots[found.root], source, rules, cancel, tell) {
+            Ok(bytes) => {
+                looked.files += 1;
+                looked.bytes += bytes;
+            }
+            Err(why) => problem(&found.path, &why),
+        }
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(looked)
+}
+
+/// Looks through one file; how many bytes it had.
+fn file(
+    found: &Found,
+    root: &ScanRoot,
+    source: &SourceRoot,
+    rules: &Rules,
+    cancel: &AtomicBool,
+    tell: &mut dyn FnMut(Place),
+) -> std::result::Result<u64, String> {
+    let rel = found.rel(root);
+    let mut file = source.open(rel, &found.stat).map_err(|e| e.to_string())?;
+    let path = String::from_utf8_lossy(&found.path).into_owned();
+    let mut scanner = Scanner::new(rules, &path, &[0; 32]);
+    let mut told = |finding: Finding<'_>| {
+        tell(Place {
+            path: found.path.clone(),
+            rule: finding.rule.to_owned(),
+            line: finding.line,
+            bytes: (finding.range.start, finding.range.end),
+        });
+    };
+    if let Some(fields) = root.filter.field_rules(rel) {
+        let (bytes, _) = Fields::of(&fields).redact(&mut file, found.stat.size)?;
+        scanner.feed(&bytes, 0, &mut told);
+        scanner.finish(&mut told);
+        return Ok(bytes.len() as u64);
+    }
+    let (mut at, mut buffer) = (0, vec![0; READ_BYTES]);
+    while !cancel.load(Ordering::Relaxed) {
+        let read = file.read(&mut buffer).map_err(|e| e.to_string())?;
+        if read == 0 {
+            break;
+        }
+        scanner.feed(&buffer[..read], at, &mut told);
+        at += read as u64;
+    }
+    scanner.finish(&mut told);
+    Ok(at)
+}
