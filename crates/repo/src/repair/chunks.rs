@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::heal::newest_first;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::fetch::Reader;
@@ -115,10 +116,7 @@ impl<'a, 'r> Finder<'a, 'r> {
         if self.missing == 0 {
             return Ok(());
         }
-        let mut newest: Vec<&Snapshot> = snapshots.iter().collect();
-        newest.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.finished_nanos, snapshot.id)));
-        let newest = newest.into_iter().map(|snapshot| &snapshot.tree);
-        let newest: Vec<&BlockId> = trees.iter().chain(newest).collect();
+        let newest: Vec<&BlockId> = trees.iter().chain(newest_first(snapshots)).collect();
         let reader = self.reader;
         let mut uses: HashMap<Vec<u8>, Vec<Use>> = HashMap::new();
         let mut walk = Walk::default();
