@@ -11,7 +11,7 @@ use engine::repair::{Repaired, Sources, repair};
 use engine::verify::{Level, Options, verify};
 use engine::{Session, Silent};
 use repo::OpId;
-use store::{Cancel, Endpoint, Retry, S3Config, S3Store, Secret, Store};
+use store::{Cancel, Endpoint, Retry, S3Config, S3Store, Secret};
 use support::Bench;
 use testkit::server::{self, Server};
 

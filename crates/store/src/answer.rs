@@ -167,10 +167,8 @@ pub(crate) fn short(asked: Asked<'_>) -> Error {
 /// Whether a listing came whole. A parser that ignores what it does not know reads an error or a
 /// cut page as an empty listing, and an empty listing makes data look gone.
 pub(crate) fn check_listing(body: &str) -> Result<(), &'static str> {
-    let forms = [
-        ("ListBucketResult", "NextContinuationToken"),
-        ("ListVersionsResult", "NextKeyMarker"),
-    ];
+    let forms =
+        [("ListBucketResult", "NextContinuationToken"), ("ListVersionsResult", "NextKeyMarker")];
     let is_whole = |root: &str| {
         body.contains(&format!("<{root}")) && body.trim_end().ends_with(&format!("</{root}>"))
     };

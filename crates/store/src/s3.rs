@@ -312,9 +312,10 @@ impl S3Store {
     async fn old_page(&self, s3: &AmazonS3, query: &str) -> Result<Page, Sent> {
         let failed = |source| object_store::Error::Generic { store: "S3", source };
         let Bucket { wire, place, .. } = self.bucket().await.map_err(Sent::Failed)?;
-        let mut request = ::http::Request::get(format!("{}/{}?{query}", place.url, self.config.bucket))
-            .body(HttpRequestBody::empty())
-            .map_err(|e| failed(Box::new(e)))?;
+        let mut request =
+            ::http::Request::get(format!("{}/{}?{query}", place.url, self.config.bucket))
+                .body(HttpRequestBody::empty())
+                .map_err(|e| failed(Box::new(e)))?;
         let credential = s3.credentials().get_credential().await?;
         AwsAuthorizer::new(&credential, "s3", &place.region).try_authorize(&mut request, None)?;
         let response = wire.call(request).await.map_err(|e| failed(Box::new(e)))?;
@@ -323,8 +324,7 @@ impl S3Store {
             return Err(failed(response.status().to_string().into()).into());
         }
         let text = http::text_of(response).await.map_err(|e| failed(Box::new(e)))?;
-        Page::parse(&text)
-            .map_err(|detail| Sent::Failed(Failure::Again { after: None, detail }))
+        Page::parse(&text).map_err(|detail| Sent::Failed(Failure::Again { after: None, detail }))
     }
 }
 

@@ -81,8 +81,7 @@ mod tests {
                  <IsTruncated>{goes_on}</IsTruncated>{rest}</ListVersionsResult>"
             )
         };
-        let rest =
-            [marker, &version("a", "1", false), marker, &version("b", "2", true)].concat();
+        let rest = [marker, &version("a", "1", false), marker, &version("b", "2", true)].concat();
         let parsed = Page::parse(&page(false, &rest)).unwrap();
         let found: Vec<_> =
             parsed.versions.iter().map(|v| (v.key.as_str(), v.version_id.as_str())).collect();

@@ -183,7 +183,7 @@ fn round(
         let batch = take_batch(&mut rows);
         let mut finder = Finder::new(repo, &reader, &batch);
         finder.in_other_blocks(cache, &lost)?;
-        finder.in_other_snapshots(&ground.snapshots, trees, &batch)?;
+        finder.in_other_snapshots(&ground.snapshots, trees, remembered, &batch)?;
         for (id, row) in &batch {
             let Some(plain) = finder.assemble(row) else { continue };
             if writer.put(id, row.kind, &chunks_of(row), &plain)? {
@@ -193,9 +193,8 @@ fn round(
         }
     }
     // maps that no tree shows as long as a node of it is lost count too: the next push needs them
-    let is_lost = |id: &BlockId| {
-        !writer.mover.has(id) && !ground.places(&reader.index(), id).any(is_good)
-    };
+    let is_lost =
+        |id: &BlockId| !writer.mover.has(id) && !ground.places(&reader.index(), id).any(is_good);
     let roots: Vec<&BlockId> = trees.iter().chain(newest_first(&ground.snapshots)).collect();
     let (keys, trees, is_lost) = (repo.keys(), roots.as_slice(), &is_lost);
     let places = maps::Places { keys, reader: &reader, trees, remembered, is_lost };

@@ -119,12 +119,7 @@ impl Known {
     }
 
     /// Codes again what is lost of a chain, from its base on, as far as it can be told.
-    fn solve(
-        &self,
-        places: &Places<'_, '_>,
-        blocks: &[BlockId],
-        found: &mut Coded,
-    ) -> Result<()> {
+    fn solve(&self, places: &Places<'_, '_>, blocks: &[BlockId], found: &mut Coded) -> Result<()> {
         let mut coded = Vec::with_capacity(blocks.len());
         for id in blocks {
             let known = match found.get(id) {

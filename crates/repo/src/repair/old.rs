@@ -91,7 +91,9 @@ pub(super) fn take(
             for (at, row) in table.placed().filter(|(_, row)| wanted(&row.id)) {
                 let from = usize::try_from(at).unwrap_or(usize::MAX);
                 let sealed = from.checked_add(row.stored_len as usize).and_then(|to| {
-                    bytes.get(from..to).filter(|sealed| pack::sealed_hash(sealed) == row.sealed_hash)
+                    bytes
+                        .get(from..to)
+                        .filter(|sealed| pack::sealed_hash(sealed) == row.sealed_hash)
                 });
                 if let Some(sealed) = sealed
                     && !mover.has(&row.id)

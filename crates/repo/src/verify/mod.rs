@@ -82,13 +82,7 @@ impl std::fmt::Debug for VerifyOptions<'_> {
 impl VerifyOptions<'_> {
     /// One thread, no limit, nobody who listens.
     pub fn new(level: Level) -> Self {
-        Self {
-            level,
-            bytes_max: None,
-            threads: 1,
-            is_over: &|| false,
-            progress: &|_, _| {},
-        }
+        Self { level, bytes_max: None, threads: 1, is_over: &|| false, progress: &|_, _| {} }
     }
 }
 

@@ -336,10 +336,8 @@ fn list_versions(request: &Request, shared: &Shared) -> Answer {
     // a key's newer versions have higher ids and come first
     let is_left =
         |key: &str, id: u64| key > after || (key == after && after_id != 0 && id < after_id);
-    let mut left = bucket
-        .all_versions(prefix)
-        .filter(|(key, version, _)| is_left(key, version.id))
-        .peekable();
+    let mut left =
+        bucket.all_versions(prefix).filter(|(key, version, _)| is_left(key, version.id)).peekable();
     let (mut rows, mut next) = (String::new(), String::new());
     for (key, version, is_latest) in left.by_ref().take(page) {
         let (key, id, date) = (xml(key), version.id, iso_date(version.modified));
