@@ -15,11 +15,14 @@ use store::{Cancel, Endpoint, Retry, S3Config, S3Store, Secret};
 use support::Bench;
 use testkit::server::{self, Server};
 
+/// Files with their bytes, sorted.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// A repository in a bucket with three snapshots; the server keeps what is deleted.
 struct Bucket {
     // dropped last: the store talks to it
     bench: Bench,
-    snapshots: Vec<(OpId, Vec<(String, Vec<u8>)>)>,
+    snapshots: Vec<(OpId, Files)>,
     server: Server,
 }
 
@@ -61,7 +64,9 @@ impl Bucket {
         let names: Vec<String> =
             store.list(prefix).unwrap().into_iter().map(|item| item.name).collect();
         assert!(!names.is_empty(), "{prefix}");
-        names.iter().for_each(|name| store.delete(name).unwrap());
+        for name in &names {
+            store.delete(name).unwrap();
+        }
         names
     }
 
@@ -161,7 +166,9 @@ fn a_storage_without_old_versions_says_so() {
     std::fs::write(bench.source().join("a"), "a").unwrap();
     bench.push(&bench.open().unwrap()).unwrap();
     let packs = bench.store.list("packs/").unwrap();
-    packs.iter().for_each(|item| bench.store.delete(&item.name).unwrap());
+    for item in &packs {
+        bench.store.delete(&item.name).unwrap();
+    }
     let sources = Sources { old_versions: true, ..Sources::default() };
     let look = Options { threads: 1, ..Options::new(Level::Metadata) };
     let session = bench.open().unwrap();

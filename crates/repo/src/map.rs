@@ -499,13 +499,15 @@ mod tests {
             fill in arb_extents(),
             more in arb_extents(),
         ) {
-            // one patch in the first half, then one that appends
-            let half: Vec<Extent> = old.iter().take(old.len() / 2).copied().collect();
+            // a file in which something is put before the second half, and then something to the end
             let mut first = Vec::new();
-            fill.iter().for_each(|e| push_extent(&mut first, *e));
-            old[half.len()..].iter().for_each(|e| push_extent(&mut first, *e));
+            for extent in fill.iter().chain(&old[old.len() / 2..]) {
+                push_extent(&mut first, *extent);
+            }
             let mut second = first.clone();
-            more.iter().for_each(|e| push_extent(&mut second, *e));
+            for extent in &more {
+                push_extent(&mut second, *extent);
+            }
             let patch = encode_patch(&first, &second);
             let size = extents_len(&first);
             let guess = guess_before(&old, &[&patch], &second, size);

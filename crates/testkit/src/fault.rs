@@ -178,8 +178,8 @@ impl Store for FaultStore {
     fn old_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>> {
         self.run(Verb::List, prefix, 0, |fault| {
             let mut versions = self.inner.old_versions(prefix)?;
-            if let Some(Fault::Omit(text)) = fault {
-                versions.iter_mut().for_each(|all| all.retain(|one| !one.name.contains(text)));
+            if let (Some(Fault::Omit(text)), Some(all)) = (fault, &mut versions) {
+                all.retain(|one| !one.name.contains(text));
             }
             Ok(versions)
         })
