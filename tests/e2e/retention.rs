@@ -168,6 +168,10 @@ fn what_could_empty_a_repository_by_accident_is_refused() {
     desk.ok(&["forget", "--keep-tag", "gold", "--unsafe-allow-remove-all"]);
     assert!(desk.snapshots().is_empty());
     let words = ["more than half", "--more-than-half"];
+    let plan = desk.ok(&["gc", "-n"]);
+    assert!(words.iter().all(|word| plan.err.contains(word)), "a plan says it: {}", plan.err);
+    assert!(!desk.ok(&["gc", "-n", "--more-than-half"]).err.contains("more than half"));
+    assert_eq!(desk.json(&["gc", "-n"])["more_than_half"], true);
     desk.fails(17, "stopped-for-safety", &["gc"], &words);
     desk.ok(&["undelete", id]);
     assert_eq!(desk.snapshots().len(), 1);

@@ -4,22 +4,28 @@
 //! step begins with a look at the repository and ends with one: what is told is what was found, not what
 //! was meant to be.
 //!
-//! From the source: every file is read, and what is not to be had is stored again. From that, data blocks are
-//! put together as they were. Then a push of the same roots finds what its cache remembers of the files
-//! in place again, so nodes and maps come out with the ids they had.
+//! From the source: every file is read, and what is not to be had is stored again. From that, and from
+//! what the cache remembers, data blocks and maps are put together as they were. Then a push of the same
+//! roots finds what its cache remembers in place again, and stores every node anew that is lost: one
+//! whose files are what they were comes out with the id it had. So the new snapshot is whole whatever was
+//! lost, and older ones as far as they hold the same.
+//!
+//! At a storage that is not this machine's, a pack that looks damaged is acted on when it still does an
+//! hour after it first did: until then it is only told. What a listing does not show is acted on at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 
 use repo::repair;
 pub use repo::repair::{Accepted, Healed, IndexReport};
 use repo::verify::Report;
-use repo::{BlockId, Commit, OpId, Repository};
+use repo::{BlockId, Commit, OpId, PackId, Repository};
 
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::push::{self, PushOptions, PushRoot, Pushed};
 use crate::session::Session;
+use crate::state::State;
 use crate::verify::{self, Level};
 
 /// What the reason field of the snapshot says that a repair pushed.
@@ -34,6 +40,8 @@ pub struct Sources<'s> {
     pub live: Option<(Vec<PushRoot>, PushOptions)>,
     /// Another repository with the same keys.
     pub other: Option<&'s Repository>,
+    /// Old versions of objects, which the storage keeps though they were deleted or overwritten.
+    pub old_versions: bool,
     /// What nobody has is given up: snapshots that need it are replaced by ones without it.
     pub accept_loss: bool,
 }
@@ -43,6 +51,10 @@ pub struct Sources<'s> {
 pub struct Repaired {
     /// How it was before.
     pub before: Report,
+    /// What became of the index, if something of it did not open or was not there.
+    pub index: Option<IndexReport>,
+    /// Snapshots whose objects did not open and are what they were again.
+    pub put_back: Vec<OpId>,
     /// What was made again, from each place that was looked at.
     pub healed: Vec<Healed>,
     /// The snapshot that reading the source made or found current.
@@ -73,17 +85,28 @@ pub fn repair(
     cancel: &AtomicBool,
 ) -> Result<Repaired> {
     session.repo.config().writable()?;
-    // whoever repairs has made up his mind: what is damaged now is not built on any more
-    let look = verify::Options { quarantine_now: true, ..look.clone() };
-    let before = verify::verify(session, &look, &|_, _| {}, cancel)?;
+    let before = verify::verify(session, look, &|_, _| {}, cancel)?;
+    let bad = due(&before);
     let mut done = Repaired { before, ..Repaired::default() };
-    done.healed.push(heal(session, &done.before, sources.other, &[])?);
+    if lacks_tables(&done.before) {
+        done.index = Some(index(session, look.threads, false)?);
+    }
+    let mut closed = 0;
+    for id in lost_snapshots(session, &done.before, sources.old_versions)? {
+        if back(session, &id, sources.old_versions)? {
+            done.put_back.push(id);
+        } else {
+            closed += 1;
+        }
+    }
+    let first = Places { other: sources.other, old_versions: sources.old_versions, trees: &[] };
+    done.healed.push(heal(session, &bad, &first)?);
     if let Some((roots, options)) = &sources.live
         && !roots.is_empty()
-        && done.healed.iter().any(|healed| !healed.left.is_empty())
+        && (closed > 0 || done.healed.iter().any(|healed| !healed.left.is_empty()))
     {
         let tree = push::gather(session, roots, options, monitor, cancel)?;
-        done.healed.push(heal(session, &done.before, None, &[tree])?);
+        done.healed.push(heal(session, &bad, &Places { trees: &[tree], ..Places::default() })?);
         let options =
             PushOptions { always: true, reason: Some(REASON.to_owned()), ..options.clone() };
         match push::push(session, roots, &options, monitor, cancel) {
@@ -91,9 +114,9 @@ pub fn repair(
             Err(Error::NothingToBackUp) => {}
             Err(error) => return Err(error),
         }
-        done.healed.push(heal(session, &done.before, None, &[])?);
+        done.healed.push(heal(session, &bad, &Places::default())?);
     }
-    let look = verify::Options { level: Level::Metadata, ..look };
+    let look = verify::Options { level: Level::Metadata, ..look.clone() };
     done.after = verify::verify(session, &look, &|_, _| {}, cancel)?;
     if sources.accept_loss && done.after.is_damaged() {
         accept(session, &mut done)?;
@@ -102,34 +125,95 @@ pub fn repair(
     Ok(done)
 }
 
+/// Damaged places in packs that may be acted on.
+fn due(report: &Report) -> BTreeSet<(PackId, BlockId)> {
+    let is_due = |(pack, _): &&(PackId, BlockId)| !report.waiting.contains(pack);
+    report.bad.iter().filter(is_due).copied().collect()
+}
+
+/// Does an index object not open, or is one gone? Packs without a table say what it held.
+fn lacks_tables(report: &Report) -> bool {
+    let closed = report.findings.iter().any(|found| found.object.starts_with("index/"));
+    closed || !report.lost.is_empty() && report.packs_left_over > 0
+}
+
+/// Snapshots that count and do not open.
+fn closed_snapshots(report: &Report) -> Vec<OpId> {
+    let closed = report.findings.iter().filter(|found| found.harm == verify::Harm::Snapshot);
+    closed.filter_map(|found| OpId::from_hex(found.object.strip_prefix("snap/")?)).collect()
+}
+
+/// Those that count and do not open; with old versions also the one that this machine saw last, if it is
+/// gone and nobody forgot it.
+fn lost_snapshots(session: &Session, report: &Report, old_versions: bool) -> Result<Vec<OpId>> {
+    let mut lost = closed_snapshots(report);
+    let state: State = session.state.load()?;
+    let newest = state.previous.and_then(|previous| OpId::from_hex(&previous.id));
+    if let Some(id) = newest.filter(|id| old_versions && !lost.contains(id))
+        && session.repo.is_lost(&id)?
+    {
+        lost.push(id);
+    }
+    Ok(lost)
+}
+
+/// Brings a snapshot object back, from the cache or an old version; false if neither has it.
+fn back(session: &Session, id: &OpId, old_versions: bool) -> Result<bool> {
+    let repo = &session.repo;
+    if let Some(cache) = &session.cache
+        && repair::put_back(repo, cache, id)?
+    {
+        return Ok(true);
+    }
+    Ok(old_versions && repair::bring_back(repo, id)?)
+}
+
+/// Where blocks are looked for.
+#[derive(Default)]
+struct Places<'p> {
+    other: Option<&'p Repository>,
+    old_versions: bool,
+    trees: &'p [BlockId],
+}
+
 fn heal(
     session: &Session,
-    report: &Report,
-    other: Option<&Repository>,
-    trees: &[BlockId],
+    bad: &BTreeSet<(PackId, BlockId)>,
+    places: &Places<'_>,
 ) -> Result<Healed> {
+    let Places { other, old_versions, trees } = *places;
     announced(session, |id| {
         let now = || session.clock.now_secs();
         let (repo, cache) = (&session.repo, session.cache.as_ref());
-        let options = repair::HealOptions { bad: &report.bad, other, trees };
+        let remembered = |path: &[u8]| push::remembered(session, path);
+        let remembered = &remembered;
+        let options = repair::HealOptions { bad, other, old_versions, trees, remembered };
         Ok(repair::heal(repo, cache, id, session.machine_id, &options, &now)?)
     })
 }
 
-/// Gives up what nobody has.
+/// Gives up what nobody has. What may only look damaged is not given up yet.
 fn accept(session: &Session, done: &mut Repaired) -> Result<()> {
-    for finding in &done.after.findings {
-        let id = finding.object.strip_prefix("snap/").and_then(OpId::from_hex);
-        if let Some(id) = id.filter(|_| finding.harm == verify::Harm::Snapshot)
-            && session.snapshot(&id).is_err()
-        {
+    for id in closed_snapshots(&done.after) {
+        if session.snapshot(&id).is_err() {
             repair::bury(&session.repo, &id)?;
             done.buried.push(id);
         }
     }
-    let lost: BTreeMap<_, _> = done.after.lost.clone();
+    let after = &done.after;
+    let lost: BTreeMap<BlockId, String> = after.lost.clone();
+    let waiting: BTreeSet<BlockId> = after
+        .bad
+        .iter()
+        .filter(|(pack, _)| after.waiting.contains(pack))
+        .map(|(_, block)| *block)
+        .collect();
+    let waits = |one: &&verify::Touched| !one.blocks.is_disjoint(&waiting);
+    let spared: BTreeSet<OpId> =
+        after.touched.iter().filter(waits).flat_map(|one| &one.snapshots).copied().collect();
     let mut touched: Vec<OpId> =
-        done.after.touched.iter().flat_map(|one| &one.snapshots).copied().collect();
+        after.touched.iter().flat_map(|one| &one.snapshots).copied().collect();
+    touched.retain(|id| !spared.contains(id));
     touched.sort_unstable();
     touched.dedup();
     for old in touched {

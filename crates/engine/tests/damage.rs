@@ -466,6 +466,14 @@ const UNSEEN_BY_A_PUSH: &[(&str, &str)] = &[
     ("index/", "one that is in the cache with the same length is not read again"),
 ];
 
+/// What a push stops for, and why. An index object that does not open is none of it: a push stores again
+/// what that named.
+const REFUSED: &[(&str, &str)] = &[
+    ("config", "nothing opens without it"),
+    ("keys/", "this machine's own key has no slot any more"),
+    ("snap/", "the snapshot that this machine saw last is gone: the store was rolled back"),
+];
+
 #[test]
 fn a_push_after_the_damage_acknowledges_only_what_restores() {
     let specimen = Specimen::new(0x51);
@@ -494,6 +502,7 @@ fn a_push_after_the_damage_acknowledges_only_what_restores() {
         })
         .collect();
     let sum = |n: usize| counts.iter().map(|count| count[n]).sum::<usize>();
+    // config, this machine's slot and the newest snapshot, with and without a cache
     assert!(sum(0) > 10 && sum(1) > 50 && sum(2) > 5, "{}, {}, {}", sum(0), sum(1), sum(2));
 }
 
@@ -519,6 +528,8 @@ fn push_after(
             use repo::Error as E;
             let known = matches!(error, E::Refused { .. } | E::NoRepository { .. });
             assert!(known || is_damage(&error), "{told}: {error}");
+            let refused = REFUSED.iter().any(|(prefix, _)| name.starts_with(prefix));
+            assert!(refused, "{told}: {error}");
             return [1, 0, 0];
         }
         Err(other) => panic!("{told}: {other}"),

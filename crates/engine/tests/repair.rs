@@ -8,8 +8,11 @@ mod specimen;
 mod support;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
 
 use engine::push::Pushed;
 use engine::repair::{Repaired, Sources, repair};
@@ -18,7 +21,7 @@ use engine::{Session, Silent};
 use rayon::prelude::*;
 use repo::{Kind, OpId, Reader};
 use specimen::{Specimen, Taken, is_damage, one_thread, read_file};
-use store::{MemoryStore, Store};
+use store::{Item, Listing, MemoryStore, Store};
 use testkit::{Failure, Fault, FaultStore};
 
 fn shared() -> &'static Specimen {
@@ -139,45 +142,177 @@ fn every_damaged_object_is_named_with_the_files_it_touches() {
     });
 }
 
+/// Every damaged object, by a repair from the source: the newest snapshot is whole, and so is the one
+/// before that holds the same; what is left is what only the past knew, and it is named.
 #[test]
 fn live_files_heal_what_is_damaged_and_the_next_look_finds_it_whole() {
     let specimen = shared();
-    let packs = cases(specimen).into_iter().filter(|(name, ..)| name.starts_with("packs/"));
-    let packs: Vec<_> = packs.collect();
-    let undamaged = Specimen::open(specimen.store.fork(), &specimen.machine).unwrap();
-    let kinds = undamaged.load_index(None, false).unwrap();
-    let healed: Vec<usize> = packs
+    let past = specimen.of_the_past();
+    let newest = specimen.taken.last().unwrap();
+    // a snapshot that is gone without a record is a store that was rolled back: a push refuses that
+    let is_rollback = |name: &str, how: &str| name.starts_with("snap/") && how == "deleted";
+    let cases: Vec<_> =
+        cases(specimen).into_iter().filter(|(name, how, _)| !is_rollback(name, how)).collect();
+    let live = support::files_below(&specimen.bench.source());
+    let counts: Vec<[usize; 3]> = cases
         .par_iter()
         .map(|(name, how, store)| {
             let told = format!("{name} {how}");
             let temp = tempfile::tempdir().unwrap();
             let client = specimen.client(temp.path(), true);
-            let session = specimen.session(store.clone(), &client).unwrap();
-            let before: usize =
-                specimen.taken.iter().map(|t| failing(specimen, store, t).len()).sum();
+            let Ok(session) = specimen.session(store.clone(), &client) else {
+                assert!(name.starts_with("keys/"), "{told}");
+                return [0; 3];
+            };
+            let failing_in = |taken: &Taken| failing(specimen, store, taken).len();
+            let before: usize = specimen.taken.iter().map(failing_in).sum();
             let done = from_source(specimen, &session).unwrap();
-            let after: usize =
-                specimen.taken.iter().map(|t| failing(specimen, store, t).len()).sum();
-            assert_eq!(done.before.is_damaged(), before > 0, "{told}: {:?}", done.before.findings);
-            assert_eq!(done.after.is_damaged(), after > 0, "{told}: {:?}", done.after.findings);
-            // data comes back; a patched map and the nodes above it cannot be put together
-            let is_meta = |id| kinds.get(id).unwrap().row.kind.is_meta();
+            let after: usize = specimen.taken.iter().map(failing_in).sum();
+            assert!(done.before.is_damaged() || before == 0, "{told}: {:?}", done.before.findings);
+            // a key's own commands make a slot anew
+            let is_damaged = done.after.is_damaged() && !name.starts_with("keys/");
+            assert_eq!(is_damaged, after > 0, "{told}: {:?}", done.after.findings);
+            // what is left is of the past, and named with its paths
             let lost = &done.after.lost;
-            assert!(lost.keys().all(is_meta), "{told}: {lost:?}, {:?}", done.healed);
+            let left: Vec<_> = lost.iter().filter(|(id, _)| !past.contains(*id)).collect();
+            assert!(left.is_empty(), "{told}: {left:?}, {:?}", done.healed);
+            let base = newest.entries.iter().find_map(|(_, entry)| entry.map.base).unwrap();
+            let is_whole = failing_in(newest) == 0;
+            assert!(is_whole || lost.contains_key(&base), "{told}: {:?}", done.healed);
+            // what the live files hold is whole in the snapshot that the repair made, if it was not
             if let Some(Pushed::Made(snapshot)) = &done.pushed {
-                let held = specimen.bench.held(Arc::new(store.fork()), &snapshot.id);
-                let live = support::files_below(&specimen.bench.source());
-                assert!(held.iter().all(|file| live.contains(file)), "{told}");
-                assert_eq!(held.len() + 1, live.len(), "one is another name: {told}");
+                let touches = |one: &Touched| one.snapshots.contains(&snapshot.id);
+                assert!(!done.after.touched.iter().any(touches), "{told}");
+            } else {
+                assert!(is_whole && done.pushed.is_none(), "{told}: nothing was pushed");
             }
+            // the next push makes or finds a whole snapshot
+            let next = specimen.bench.push_with(&session, &one_thread()).unwrap();
+            let held = specimen.bench.held(Arc::new(store.fork()), &next.snapshot().id);
+            assert!(held.iter().all(|file| live.contains(file)), "{told}");
+            assert_eq!(held.len() + 1, live.len(), "one is another name: {told}");
             // a second repair finds nothing more to do
             let again = from_source(specimen, &session).unwrap();
-            assert_eq!(again.after.is_damaged(), after > 0, "{told}");
-            usize::from(before > 0 && after == 0)
+            let is_damaged = again.after.is_damaged() && !name.starts_with("keys/");
+            assert_eq!(is_damaged, after > 0, "{told}");
+            let harmed = usize::from(before > 0);
+            let whole = usize::from(before > 0 && after == 0);
+            [harmed, whole, usize::from(before > 0 && is_whole)]
         })
         .collect();
-    let whole: usize = healed.iter().sum();
-    assert!(whole >= 4, "{whole} of {} were whole again", packs.len());
+    let sum = |n: usize| counts.iter().map(|count| count[n]).sum::<usize>();
+    let (harmed, whole, newest) = (sum(0), sum(1), sum(2));
+    let told = format!("{harmed} harmed, {whole} wholly healed, the newest snapshot in {newest}");
+    // the base of the map, the nodes of the two older snapshots, and the packs that hold them
+    assert!(harmed > 25 && harmed - whole <= 5, "{told}");
+    assert!(harmed - newest <= 2, "what only the base said: {told}");
+}
+
+/// A store that is not this machine's, with a clock of its own.
+#[derive(Debug)]
+struct Remote {
+    inner: MemoryStore,
+    secs: AtomicU64,
+    written: Mutex<HashMap<String, u64>>,
+}
+
+impl Remote {
+    fn new(inner: &MemoryStore) -> Self {
+        let secs = AtomicU64::new(1_700_000_000);
+        Self { inner: inner.clone(), secs, written: Mutex::default() }
+    }
+}
+
+impl Store for Remote {
+    fn put(&self, name: &str, parts: Vec<Bytes>) -> store::Result<()> {
+        let now = self.secs.load(Ordering::SeqCst);
+        self.written.lock().unwrap().insert(name.to_owned(), now);
+        self.inner.put(name, parts)
+    }
+    fn get(&self, name: &str) -> store::Result<Bytes> {
+        self.inner.get(name)
+    }
+    fn get_range(&self, name: &str, range: std::ops::Range<u64>) -> store::Result<Bytes> {
+        self.inner.get_range(name, range)
+    }
+    fn list(&self, prefix: &str) -> store::Result<Vec<Item>> {
+        let written = self.written.lock().unwrap();
+        let dated = |item: Item| {
+            let secs = written.get(&item.name).copied().unwrap_or(1_600_000_000);
+            Item { modified: SystemTime::UNIX_EPOCH + Duration::from_secs(secs), ..item }
+        };
+        Ok(self.inner.list(prefix)?.into_iter().map(dated).collect())
+    }
+    fn delete(&self, name: &str) -> store::Result<()> {
+        self.inner.delete(name)
+    }
+    fn address(&self) -> String {
+        "remote:".into()
+    }
+    fn listing(&self) -> Listing {
+        Listing::Unpublished
+    }
+}
+
+#[test]
+fn a_repair_at_a_remote_store_acts_on_damage_that_lasts_an_hour() {
+    let specimen = shared();
+    let memory = with_a_bad_block();
+    let remote = Arc::new(Remote::new(&memory));
+    let temp = tempfile::tempdir().unwrap();
+    let dirs = specimen.client(temp.path(), true);
+    let none = |_: &repo::config::Config| Ok(None);
+    let clock = specimen.bench.clock.clone();
+    let session = Session::open(remote.clone(), none, &dirs, support::machine(), clock).unwrap();
+    let packs = memory.list("packs/").unwrap().len();
+    // somebody who gives up what is lost does not give up what may be right in an hour
+    let live = Some((vec![specimen.bench.root()], one_thread()));
+    let sources = Sources { live, accept_loss: true, ..Sources::default() };
+    let run = |level| repair(&session, &sources, &options(level), &Silent, &never()).unwrap();
+    let first = run(Level::All);
+    let second = {
+        remote.secs.fetch_add(3_599, Ordering::SeqCst);
+        run(Level::Metadata)
+    };
+    for done in [&first, &second] {
+        assert!(done.before.is_damaged() && done.after.is_damaged());
+        assert_eq!((done.before.waiting.len(), done.after.waiting.len()), (1, 1));
+        assert!(done.accepted.is_empty() && done.pushed.is_none(), "{done:?}");
+        assert!(done.healed.iter().all(|healed| healed.packs == 0), "{done:?}");
+    }
+    assert_eq!(memory.list("packs/").unwrap().len(), packs);
+    assert!(memory.list("gc/bad-").unwrap().is_empty());
+    remote.secs.fetch_add(1, Ordering::SeqCst);
+    let third = run(Level::Metadata);
+    assert!(!third.after.is_damaged(), "{:?}", third.after.findings);
+    assert_eq!((third.before.quarantined.len(), third.after.waiting.len()), (1, 0));
+    assert_eq!(memory.list("gc/bad-").unwrap().len(), 1);
+    assert!(third.accepted.is_empty());
+    for taken in &specimen.taken {
+        assert!(failing(specimen, &memory, taken).is_empty());
+    }
+}
+
+#[test]
+fn what_only_looked_damaged_for_a_while_is_left_alone() {
+    let specimen = shared();
+    let memory = with_a_bad_block();
+    let remote = Arc::new(Remote::new(&memory));
+    let temp = tempfile::tempdir().unwrap();
+    let dirs = specimen.client(temp.path(), true);
+    let none = |_: &repo::config::Config| Ok(None);
+    let clock = specimen.bench.clock.clone();
+    let session = Session::open(remote.clone(), none, &dirs, support::machine(), clock).unwrap();
+    assert_eq!(from_source(specimen, &session).unwrap().before.waiting.len(), 1);
+    let (name, _) = specimen.reachable().into_iter().next().unwrap();
+    memory.put(&name, vec![specimen.bytes(&name).into()]).unwrap();
+    remote.secs.fetch_add(4_000, Ordering::SeqCst);
+    let done = from_source(specimen, &session).unwrap();
+    assert!(!done.before.is_damaged() && done.pushed.is_none());
+    // an hour counts from when damage is seen again
+    memory.put(&name, vec![with_a_bad_block().get(&name).unwrap()]).unwrap();
+    let done = from_source(specimen, &session).unwrap();
+    assert_eq!((done.before.waiting.len(), done.before.quarantined.len()), (1, 0));
 }
 
 #[test]
@@ -254,9 +389,56 @@ fn keeps(specimen: &Specimen, store: &MemoryStore, lost: &[usize], told: &str) {
     }
 }
 
+/// After a loss was accepted, maybe not to the end: every snapshot of the specimen is what it was, or one
+/// is in its place that has every other path.
+fn keeps_the_rest(specimen: &Specimen, store: &MemoryStore, lost: &[usize], told: &str) {
+    let repo = Specimen::open(store.fork(), &specimen.machine).unwrap();
+    let snapshots = repo.snapshots(None).unwrap();
+    for (taken, lost) in specimen.taken.iter().zip(lost) {
+        let old = &taken.snapshot;
+        if snapshots.iter().any(|one| one.id == old.id) {
+            let fails = failing(specimen, store, taken).len();
+            assert!(fails <= *lost, "{told}: {} lost {fails} files", old.id);
+            continue;
+        }
+        let in_place = |one: &&repo::Snapshot| {
+            (one.machine, one.counter) == (old.machine, old.counter)
+                && one.reason.as_deref() == Some(repo::repair::REASON)
+        };
+        let new = snapshots.iter().find(in_place);
+        let new = new.unwrap_or_else(|| panic!("{told}: nothing is in the place of {}", old.id));
+        let (reader, mut entries) = (Reader::open(&repo, None).unwrap(), Vec::new());
+        let all = |path, entry| {
+            entries.push((path, entry));
+            Ok(())
+        };
+        reader.walk(&new.tree, &mut { all }).unwrap();
+        assert!(entries.len() + lost >= taken.entries.len(), "{told}: more than was lost is gone");
+        let mut blocks = HashMap::new();
+        for (path, entry) in &entries {
+            assert!(taken.entries.iter().any(|(old, e)| (old, e) == (path, entry)), "{told}");
+            if entry.kind == Kind::File && entry.link.is_none() {
+                let read = read_file(&reader, entry, &mut blocks).unwrap();
+                assert_eq!(read.as_ref(), Some(&*taken.files[path]), "{told}");
+            }
+        }
+    }
+}
+
+/// What a check of a store after a step says: the store, how many paths each snapshot lacked before.
+type Keeps = dyn Fn(&Specimen, &MemoryStore, &[usize], &str) + Sync;
+
 /// Runs a step with a fault in each of its calls; then everything that restored still does, and a plain
 /// run ends as one without faults.
 fn every_call(damaged: &MemoryStore, step: &(dyn Fn(&Session) -> engine::Result<bool> + Sync)) {
+    every_call_keeps(damaged, &keeps, step);
+}
+
+fn every_call_keeps(
+    damaged: &MemoryStore,
+    keeps: &Keeps,
+    step: &(dyn Fn(&Session) -> engine::Result<bool> + Sync),
+) {
     let specimen = shared();
     let lost: Vec<usize> =
         specimen.taken.iter().map(|t| failing(specimen, damaged, t).len()).collect();
@@ -341,5 +523,68 @@ fn any_failure_of_a_repair_of_the_index_is_survived() {
 fn any_failure_of_a_repair_from_the_source_is_survived() {
     every_call(&with_a_bad_block(), &|session| {
         Ok(from_source(shared(), session)?.after.is_damaged())
+    });
+}
+
+/// Every pack with a block changed, so that all sources are needed.
+fn with_bad_blocks() -> MemoryStore {
+    let specimen = shared();
+    let store = specimen.store.fork();
+    for (name, places) in specimen.reachable() {
+        let mut bytes = specimen.bytes(&name);
+        bytes[usize::try_from(places[0].0).unwrap() + 1] ^= 1;
+        store.put(&name, vec![bytes.into()]).unwrap();
+    }
+    store
+}
+
+/// Repairs from another repository: does anything stay damaged?
+fn from_other(session: &Session, other: Arc<dyn Store>) -> engine::Result<bool> {
+    let config = repo::Repository::read_config(other.as_ref())?;
+    let (keyring, _) = repo::keys::open_any(other.as_ref(), &config.repo, &shared().machine)?;
+    let other = repo::Repository::open(other, config, keyring)?;
+    let sources = Sources { other: Some(&other), ..Sources::default() };
+    Ok(repair(session, &sources, &options(Level::All), &Silent, &never())?.after.is_damaged())
+}
+
+#[test]
+fn any_failure_of_a_repair_from_another_repository_is_survived() {
+    let whole = shared().store.fork();
+    every_call(&with_bad_blocks(), &|session| from_other(session, Arc::new(whole.fork())));
+}
+
+#[test]
+fn any_failure_of_the_other_repository_is_survived() {
+    let specimen = shared();
+    let (damaged, whole) = (with_bad_blocks(), specimen.store.fork());
+    let lost: Vec<usize> =
+        specimen.taken.iter().map(|t| failing(specimen, &damaged, t).len()).collect();
+    let run = |store: &MemoryStore, other: Arc<dyn Store>| {
+        let temp = tempfile::tempdir().unwrap();
+        let session = specimen.session(store.clone(), &specimen.client(temp.path(), true))?;
+        from_other(&session, other)
+    };
+    let counted = Arc::new(testkit::RecordingStore::new(Arc::new(whole.fork())));
+    assert!(!run(&damaged.fork(), counted.clone()).unwrap());
+    let calls: Vec<u64> = (1..=counted.total() as u64).collect();
+    assert!(calls.len() > 5, "{}", calls.len());
+    calls.par_iter().for_each(|n| {
+        for fault in [Fault::Fail(Failure::Unavailable), Fault::CrashAfter, Fault::FlipBit(30)] {
+            let told = format!("{fault:?} in call {n} of the other one");
+            let store = damaged.fork();
+            let faulty = FaultStore::at(Arc::new(whole.fork()), *n, fault);
+            drop(run(&store, Arc::new(faulty)));
+            keeps(specimen, &store, &lost, &told);
+            assert!(!run(&store, Arc::new(whole.fork())).unwrap(), "{told}");
+        }
+    });
+}
+
+#[test]
+fn any_failure_of_a_loss_that_is_accepted_is_survived() {
+    every_call_keeps(&with_a_bad_block(), &keeps_the_rest, &|session| {
+        let sources = Sources { accept_loss: true, ..Sources::default() };
+        let done = repair(session, &sources, &options(Level::All), &Silent, &never())?;
+        Ok(done.after.is_damaged())
     });
 }

@@ -93,7 +93,7 @@ impl Repository {
 
     /// Whether a snapshot that was there is lost: it is gone, nobody forgot it, and it was not declared
     /// dead. Asked in this order: whoever forgets writes the record before the snapshot goes.
-    pub(crate) fn is_lost(&self, id: &OpId) -> Result<bool> {
+    pub fn is_lost(&self, id: &OpId) -> Result<bool> {
         Ok(!is_there(self, &Snapshot::object_name(id))?
             && !is_there(self, &record_name(id))?
             && !is_there(self, &format!("dead/{id}"))?)

@@ -362,18 +362,46 @@ pub(crate) fn encode_patch(old: &[Extent], new: &[Extent]) -> Vec<u8> {
     out
 }
 
+/// A coded patch, read.
+struct Patch {
+    /// Size of the file after it.
+    size: u64,
+    /// Bytes kept since the splice before, and bytes written.
+    splices: Vec<(u64, u64)>,
+    /// What is written, all splices together.
+    fill: Vec<Extent>,
+}
+
+impl Patch {
+    fn decode(mut coded: &[u8]) -> Option<Self> {
+        let size = varint::take(&mut coded)?;
+        let count = usize::try_from(varint::take(&mut coded)?).ok()?;
+        if count > coded.len() / 2 {
+            return None;
+        }
+        let mut splices = Vec::with_capacity(count);
+        for _ in 0..count {
+            splices.push((varint::take(&mut coded)?, varint::take(&mut coded)?));
+        }
+        Some(Self { size, splices, fill: decode_extents(coded)? })
+    }
+
+    /// Ranges of the file that it writes, in order: start and end.
+    fn written(&self) -> Option<Vec<(u64, u64)>> {
+        let mut at = 0_u64;
+        let range = |(gap, len): &(u64, u64)| {
+            let start = at.checked_add(*gap)?;
+            at = start.checked_add(*len)?;
+            Some((start, at))
+        };
+        self.splices.iter().map(range).collect()
+    }
+}
+
 /// Applies a coded patch; `None` if it does not fit.
-pub(crate) fn apply_patch(old: &[Extent], mut patch: &[u8]) -> Option<Vec<Extent>> {
-    let size = varint::take(&mut patch)?;
-    let count = usize::try_from(varint::take(&mut patch)?).ok()?;
-    if count > patch.len() / 2 {
-        return None;
-    }
-    let mut splices = Vec::with_capacity(count);
-    for _ in 0..count {
-        splices.push((varint::take(&mut patch)?, varint::take(&mut patch)?));
-    }
-    let (fill, old_len) = (decode_extents(patch)?, extents_len(old));
+pub(crate) fn apply_patch(old: &[Extent], patch: &[u8]) -> Option<Vec<Extent>> {
+    let Patch { size, splices, fill } = Patch::decode(patch)?;
+    let old_len = extents_len(old);
     let (mut kept, mut filled) = (Cursor::new(old), Cursor::new(&fill));
     let (mut out, mut at) = (Vec::new(), 0_u64);
     for (gap, len) in splices {
@@ -386,6 +414,50 @@ pub(crate) fn apply_patch(old: &[Extent], mut patch: &[u8]) -> Option<Vec<Extent
     }
     kept.take(size.checked_sub(at)?, Some(&mut out))?;
     filled.extents.is_empty().then_some(out)
+}
+
+/// Sizes that a file may have had before a coded patch, as far as the patch tells: where its last
+/// splice begins, if that reaches to the end.
+pub(crate) fn size_before(patch: &[u8]) -> Option<u64> {
+    let patch = Patch::decode(patch)?;
+    let (start, end) = *patch.written()?.last()?;
+    (end == patch.size).then_some(start)
+}
+
+/// What a map may have been, of which `patches` (coded, oldest first) made `last`: a map of `size`
+/// bytes that is `last` where none of them wrote, and `before` everywhere else. Only a guess, for
+/// whoever can compare what comes of it with an id; `None` if the two maps do not reach so far.
+pub(crate) fn guess_before(
+    before: &[Extent],
+    patches: &[&[u8]],
+    last: &[Extent],
+    size: u64,
+) -> Option<Vec<Extent>> {
+    let mut written = Vec::new();
+    for patch in patches {
+        let patch = Patch::decode(patch)?;
+        written.extend(patch.written()?);
+        written.push((patch.size, u64::MAX)); // what it cut off
+    }
+    written.sort_unstable();
+    let (mut stays, mut other) = (Cursor::new(last), Cursor::new(before));
+    let (stays_len, other_len) = (extents_len(last), extents_len(before));
+    let (mut out, mut at) = (Vec::new(), 0_u64);
+    written.push((size, size));
+    for (start, end) in written {
+        let (start, end) = (start.min(size), end.min(size));
+        if start > at {
+            stays.take(start - at, Some(&mut out))?;
+            other.take(start.min(other_len).saturating_sub(at), None)?;
+            at = start;
+        }
+        if end > at {
+            other.take(end - at, Some(&mut out))?;
+            stays.take(end.min(stays_len).saturating_sub(at), None)?;
+            at = end;
+        }
+    }
+    Some(out)
 }
 
 #[cfg(test)]
@@ -419,6 +491,30 @@ mod tests {
         #[test]
         fn a_patch_turns_any_old_map_into_any_new_one(old in arb_extents(), new in arb_extents()) {
             prop_assert_eq!(apply_patch(&old, &encode_patch(&old, &new)).unwrap(), new);
+        }
+
+        #[test]
+        fn what_patches_did_not_write_over_is_guessed_right(
+            old in arb_extents(),
+            fill in arb_extents(),
+            more in arb_extents(),
+        ) {
+            // a file in which something is put before the second half, and then something to the end
+            let mut first = Vec::new();
+            for extent in fill.iter().chain(&old[old.len() / 2..]) {
+                push_extent(&mut first, *extent);
+            }
+            let mut second = first.clone();
+            for extent in &more {
+                push_extent(&mut second, *extent);
+            }
+            let patch = encode_patch(&first, &second);
+            let size = extents_len(&first);
+            let guess = guess_before(&old, &[&patch], &second, size);
+            prop_assert_eq!(guess, Some(first.clone()));
+            prop_assert!(more.is_empty() || size_before(&patch) == Some(size));
+            // a base under a file that only grew: nothing else is needed
+            prop_assert_eq!(guess_before(&[], &[&patch], &second, size), Some(first));
         }
 
         #[test]
@@ -464,6 +560,23 @@ mod tests {
         assert!(matches!(layout(Some((&map, &old, 1 << 20)), &new), Layout::Base(..)));
         old.truncate(2);
         assert!(matches!(layout(None, &old), Layout::Inline(_)));
+    }
+
+    #[test]
+    fn a_map_between_two_others_is_guessed_if_the_changes_lie_apart() {
+        let cell = |n: u8| Extent { block: block(n), offset: 0, len: 10, pages: false };
+        let old: Vec<Extent> = (0..10).map(cell).collect();
+        let (mut mid, mut last) = (old.clone(), old.clone());
+        mid[2] = cell(52);
+        (last[2], last[7]) = (cell(52), cell(57));
+        let patch = encode_patch(&mid, &last);
+        assert_eq!(guess_before(&old, &[&patch], &last, 100), Some(mid.clone()));
+        // what was written over is gone if nothing says what it was
+        assert_eq!(guess_before(&[], &[&patch], &last, 100), None);
+        // a file that was cut short by the later change
+        last.truncate(6);
+        let patch = encode_patch(&mid, &last);
+        assert_eq!(guess_before(&old, &[&patch], &last, 100), Some(mid));
     }
 
     #[test]

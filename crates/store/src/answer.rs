@@ -167,11 +167,16 @@ pub(crate) fn short(asked: Asked<'_>) -> Error {
 /// Whether a listing came whole. A parser that ignores what it does not know reads an error or a
 /// cut page as an empty listing, and an empty listing makes data look gone.
 pub(crate) fn check_listing(body: &str) -> Result<(), &'static str> {
-    if !body.contains("<ListBucketResult") || !body.trim_end().ends_with("</ListBucketResult>") {
+    let forms =
+        [("ListBucketResult", "NextContinuationToken"), ("ListVersionsResult", "NextKeyMarker")];
+    let is_whole = |root: &str| {
+        body.contains(&format!("<{root}")) && body.trim_end().ends_with(&format!("</{root}>"))
+    };
+    let Some((_, next)) = forms.into_iter().find(|(root, _)| is_whole(root)) else {
         return Err("the answer is not a whole listing");
-    }
+    };
     let goes_on = between(body, "<IsTruncated>", "</IsTruncated>").map(str::trim);
-    let next = between(body, "<NextContinuationToken>", "</NextContinuationToken>");
+    let next = between(body, &format!("<{next}>"), &format!("</{next}>"));
     match (goes_on, next) {
         (Some("true"), None | Some("")) => Err("the listing goes on, but does not say where"),
         (Some("true" | "false"), _) => Ok(()),

@@ -285,7 +285,8 @@ impl http_body::Body for Download {
 impl HttpService for Wire {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let method = request.method().clone();
-        let listing = request.uri().query().is_some_and(|query| query.contains("list-type=2"));
+        let of_listings = |pair: &str| pair == "list-type=2" || pair == "versions=";
+        let listing = request.uri().query().is_some_and(|q| q.split('&').any(of_listings));
         let kind = if listing { Kind::Listing } else { Kind::Object };
         let response = self.exchange(request, kind).await.inspect_err(|e| {
             let detail = root_cause(e);
@@ -390,6 +391,12 @@ async fn read_up_to(body: HttpResponseBody, max: usize) -> Result<Bytes, HttpErr
         }
     }
     Ok(bytes.freeze())
+}
+
+/// The text of a listing.
+pub(crate) async fn text_of(response: HttpResponse) -> Result<String, HttpError> {
+    let body = read_up_to(response.into_body(), LISTING_BYTES_MAX).await?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// The frames of one part; an error stays one.

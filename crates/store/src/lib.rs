@@ -28,6 +28,7 @@ mod name;
 mod retry;
 mod s3;
 mod secret;
+mod versions;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -57,6 +58,18 @@ pub struct Item {
     pub modified: SystemTime,
 }
 
+/// A version of an object that is not the current one: the object was deleted since, which only hid it, or
+/// written again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Full name of the object, as in [`Item`].
+    pub name: String,
+    /// What the storage calls this version.
+    pub id: String,
+    /// Length in bytes.
+    pub size: u64,
+}
+
 /// Whether a listing is known to show every object that was acknowledged before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
@@ -83,6 +96,15 @@ pub trait Store: Send + Sync + Debug {
     fn list(&self, prefix: &str) -> Result<Vec<Item>>;
     /// Removes one object; not an error if it is not there.
     fn delete(&self, name: &str) -> Result<()>;
+    /// Old versions of all objects whose name starts with `prefix`, by name, and of one name the newest first.
+    /// `None` where the store keeps none that could be asked for.
+    fn old_versions(&self, _prefix: &str) -> Result<Option<Vec<Version>>> {
+        Ok(None)
+    }
+    /// Reads an old version whole. [`Error::NotFound`] if it is gone.
+    fn get_version(&self, version: &Version) -> Result<Bytes> {
+        Err(Error::NotFound { name: version.name.clone() })
+    }
     /// Where this store is, for messages: an address without secrets.
     fn address(&self) -> String;
     /// What is known of its listings.

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, S3ConditionalPut};
+use object_store::client::{HttpRequestBody, HttpService};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
@@ -23,9 +24,10 @@ use tokio::sync::Semaphore;
 
 use crate::answer::{Asked, Verdict, judge, short};
 use crate::endpoint::{self, Endpoint, Place};
-use crate::http::{Counters, SEEN, Seen, Usage, Wire, root_cause};
+use crate::http::{self, Counters, SEEN, Seen, Usage, Wire, root_cause};
 use crate::retry::{self, Failure};
-use crate::{Cancel, Error, Item, Listing, Result, Retry, Secret, Store, name};
+use crate::versions::{self, Page};
+use crate::{Cancel, Error, Item, Listing, Result, Retry, Secret, Store, Version, name};
 
 /// Requests of one store at a time (Backblaze counts requests per second).
 const IN_FLIGHT_MAX: usize = 16;
@@ -270,6 +272,60 @@ impl S3Store {
         items.dedup_by(|a, b| a.name == b.name);
         Ok(items)
     }
+
+    /// All versions under a prefix that are not the current ones, page by page.
+    async fn old_pages(&self, prefix: &str) -> Result<Vec<Version>> {
+        let asked = self.asked("list", prefix, None);
+        let key_prefix = self.key(prefix);
+        let root_len = self.key("").len();
+        let (mut found, mut from) = (Vec::new(), None);
+        loop {
+            let query = versions::query(&key_prefix, from.as_ref());
+            let page = self.run(asked, |s3| {
+                let query = query.clone();
+                async move { self.old_page(&s3, &query).await }
+            });
+            let page = page.await?;
+            let next = page.next();
+            for version in page.versions.into_iter().filter(|version| !version.is_latest) {
+                let Some(name) = version.key.get(root_len..) else { continue };
+                if name.starts_with(prefix) && name::check(name).is_ok() {
+                    let (name, id, size) = (name.to_owned(), version.version_id, version.size);
+                    found.push(Version { name, id, size });
+                }
+            }
+            if next.is_none() {
+                break;
+            }
+            if next == from {
+                let detail = "the listing goes in circles".to_owned();
+                return Err(Error::Unavailable { op: "list", name: prefix.to_owned(), detail });
+            }
+            from = next;
+        }
+        // of one name they come newest first, and stay so
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// One page of old versions: a request of our own, signed and sent as `object_store` does it.
+    async fn old_page(&self, s3: &AmazonS3, query: &str) -> Result<Page, Sent> {
+        let failed = |source| object_store::Error::Generic { store: "S3", source };
+        let Bucket { wire, place, .. } = self.bucket().await.map_err(Sent::Failed)?;
+        let mut request =
+            ::http::Request::get(format!("{}/{}?{query}", place.url, self.config.bucket))
+                .body(HttpRequestBody::empty())
+                .map_err(|e| failed(Box::new(e)))?;
+        let credential = s3.credentials().get_credential().await?;
+        AwsAuthorizer::new(&credential, "s3", &place.region).try_authorize(&mut request, None)?;
+        let response = wire.call(request).await.map_err(|e| failed(Box::new(e)))?;
+        if !response.status().is_success() {
+            // what the wire saw says why
+            return Err(failed(response.status().to_string().into()).into());
+        }
+        let text = http::text_of(response).await.map_err(|e| failed(Box::new(e)))?;
+        Page::parse(&text).map_err(|detail| Sent::Failed(Failure::Again { after: None, detail }))
+    }
 }
 
 impl Store for S3Store {
@@ -342,6 +398,24 @@ impl Store for S3Store {
             }
         });
         self.block(delete)
+    }
+
+    fn old_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>> {
+        if !name::can_start(prefix) {
+            return Ok(Some(Vec::new()));
+        }
+        self.block(self.old_pages(prefix)).map(Some)
+    }
+
+    fn get_version(&self, version: &Version) -> Result<Bytes> {
+        name::check(&version.name)?;
+        let path = Path::from(self.key(&version.name));
+        let get = self.run(self.asked("get", &version.name, None), |s3| {
+            let options = GetOptions { version: Some(version.id.clone()), ..Default::default() };
+            let path = path.clone();
+            async move { Ok(s3.get_opts(&path, options).await?.bytes().await?) }
+        });
+        self.block(get)
     }
 
     fn listing(&self) -> Listing {

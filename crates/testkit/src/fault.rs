@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
-use store::{Error, Item, Listing, Result, Store, Usage};
+use store::{Error, Item, Listing, Result, Store, Usage, Version};
 
 use crate::call::{Call, Verb, total};
 
@@ -173,6 +173,21 @@ impl Store for FaultStore {
 
     fn delete(&self, name: &str) -> Result<()> {
         self.run(Verb::Delete, name, 0, |_| self.inner.delete(name))
+    }
+
+    fn old_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>> {
+        self.run(Verb::List, prefix, 0, |fault| {
+            let mut versions = self.inner.old_versions(prefix)?;
+            if let (Some(Fault::Omit(text)), Some(all)) = (fault, &mut versions) {
+                all.retain(|one| !one.name.contains(text));
+            }
+            Ok(versions)
+        })
+    }
+
+    fn get_version(&self, version: &Version) -> Result<Bytes> {
+        let get = |fault: Option<&Fault>| Ok(spoil(self.inner.get_version(version)?, fault));
+        self.run(Verb::Get, &version.name, 0, get)
     }
 
     fn address(&self) -> String {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use store::{Item, Listing, Result, Store, Usage};
+use store::{Item, Listing, Result, Store, Usage, Version};
 
 use crate::call::{Call, Verb, total};
 
@@ -115,6 +115,18 @@ impl Store for RecordingStore {
     fn delete(&self, name: &str) -> Result<()> {
         self.begin(Verb::Delete, name, 0);
         self.inner.delete(name)
+    }
+
+    fn old_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>> {
+        self.begin(Verb::List, prefix, 0);
+        self.inner.old_versions(prefix)
+    }
+
+    fn get_version(&self, version: &Version) -> Result<Bytes> {
+        let number = self.begin(Verb::Get, &version.name, 0);
+        let bytes = self.inner.get_version(version)?;
+        self.end(number, bytes.len() as u64);
+        Ok(bytes)
     }
 
     fn address(&self) -> String {

@@ -82,6 +82,11 @@ impl Request {
     pub fn is_list(&self) -> bool {
         self.method == "GET" && self.query.contains("list-type=2")
     }
+
+    /// Whether this is a listing of versions.
+    pub fn is_version_list(&self) -> bool {
+        self.method == "GET" && self.query.split('&').any(|pair| pair == "versions=")
+    }
 }
 
 /// What a rule answers in place of the truth.

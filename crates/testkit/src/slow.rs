@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::{Cancel, Item, Listing, Result, Store, Usage};
+use store::{Cancel, Item, Listing, Result, Store, Usage, Version};
 
 use crate::call::total;
 
@@ -75,6 +75,17 @@ impl Store for SlowStore {
     fn delete(&self, name: &str) -> Result<()> {
         self.carry(0)?;
         self.inner.delete(name)
+    }
+
+    fn old_versions(&self, prefix: &str) -> Result<Option<Vec<Version>>> {
+        self.carry(0)?;
+        self.inner.old_versions(prefix)
+    }
+
+    fn get_version(&self, version: &Version) -> Result<Bytes> {
+        let bytes = self.inner.get_version(version)?;
+        self.carry(bytes.len() as u64)?;
+        Ok(bytes)
     }
 
     fn address(&self) -> String {

@@ -348,3 +348,41 @@ fn somebody_elses_aws_environment_is_ignored() {
     let out = String::from_utf8_lossy(&status.stdout);
     assert!(status.status.success() && out.contains("1 passed"), "{out}");
 }
+
+#[test]
+fn what_was_deleted_or_overwritten_is_there_in_old_versions() {
+    // two on a page: a key's versions lie on several
+    let bench = Bench::with(server::Config { page_keys: 2, ..server::Config::default() });
+    let store = bench.store();
+    let put = |name: &str, bytes: &'static str| store.put(name, vec![bytes.into()]).unwrap();
+    put("packs/1", "first");
+    put("packs/1", "second");
+    put("packs/1", "third");
+    put("packs/2", "current");
+    put("snap/1", "a snapshot");
+    store.delete("packs/1").unwrap();
+    store.delete("snap/1").unwrap();
+    let found = |prefix: &str| -> Vec<(String, String)> {
+        let versions = store.old_versions(prefix).unwrap().expect("a bucket keeps them");
+        let read = |v: &store::Version| {
+            let bytes = store.get_version(v).unwrap();
+            assert_eq!(bytes.len() as u64, v.size);
+            (v.name.clone(), String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        versions.iter().map(read).collect()
+    };
+    let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let packs = ["third", "second", "first"].map(|text| pair("packs/1", text));
+    assert_eq!(found("packs/"), packs);
+    assert_eq!(found("snap/"), [pair("snap/1", "a snapshot")]);
+    assert_eq!(found("packs/2"), []);
+    assert_eq!(found("no such/"), []);
+    let gone = store::Version { name: "packs/1".into(), id: "99".into(), size: 1 };
+    assert!(matches!(store.get_version(&gone), Err(Error::NotFound { .. })));
+    // what time heals is tried again here too, and a listing that was cut is none
+    bench.server.next(vec![Fault::SlowDown(None), Fault::CutBody(90), Fault::Portal]);
+    assert_eq!(found("packs/").len(), 3);
+    bench.server.next(vec![Fault::NoCapability]);
+    assert!(matches!(store.old_versions("packs/"), Err(Error::Denied { .. })));
+    assert!(store::MemoryStore::new().old_versions("").unwrap().is_none());
+}

@@ -100,6 +100,9 @@ pub(crate) struct Repair {
     /// Copy damaged blocks from another repository with the same keys
     #[arg(long, value_name = "ADDRESS", group = "repairs")]
     pub(crate) from: Option<String>,
+    /// Look for what is lost in old versions of objects, which a bucket keeps after a deletion
+    #[arg(long, group = "repairs")]
+    pub(crate) undelete: bool,
     /// Give up what cannot be had: snapshots that need it are replaced by ones without it
     #[arg(long, group = "repairs")]
     pub(crate) accept_loss: bool,

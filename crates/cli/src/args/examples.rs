@@ -106,6 +106,7 @@ Examples:
   agent-backup repair --from-source
   agent-backup repair --from-source --agent codex --path notes=~/notes
   agent-backup repair --from /mnt/mirror/agents
+  agent-backup repair --undelete
   agent-backup repair index
   agent-backup repair --accept-loss";
 pub(super) const FORGET: &str = "\

@@ -38,6 +38,7 @@ pub(crate) struct GcRecord {
     running_packs: usize,
     running_bytes: u64,
     quarantined_packs: usize,
+    more_than_half: bool,
     freed_packs: usize,
     freed_bytes: u64,
     moved_bytes: u64,
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Gc, context: &Context<'_>) -> Result<Exit> {
     let record = if args.dry_run {
         let plan = gc::plan(session, &options).map_err(explained)?;
         let signs = signs(session, &plan.pending)?;
-        show_plan(&plan, &signs, context)?;
+        show_plan(&plan, &signs, args.more_than_half, context)?;
         record(&GcReport { pending: plan.pending.clone(), plan, ..GcReport::default() }, &signs)
     } else {
         collect(session, &options, args.exclusive, context)?
@@ -127,7 +128,8 @@ fn signs(session: &Session, pending: &[Pending]) -> Result<Signs> {
     Ok(gc::last_signs(session)?)
 }
 
-fn show_plan(plan: &GcPlan, signs: &Signs, context: &Context<'_>) -> Result<()> {
+/// `large`: it was said that more than half may go.
+fn show_plan(plan: &GcPlan, signs: &Signs, large: bool, context: &Context<'_>) -> Result<()> {
     let screen = context.screen;
     let snapshots = count(plan.snapshots as u64, "snapshot", "snapshots");
     screen.line(format_args!(
@@ -151,6 +153,14 @@ fn show_plan(plan: &GcPlan, signs: &Signs, context: &Context<'_>) -> Result<()> 
     }
     stays(plan, context)?;
     waits(&plan.pending, signs, context)?;
+    if plan.is_large() && !large {
+        screen.note(format_args!(
+            "more than half of what is stored would go ({} of {}): gc stops there, unless it is told \
+             --more-than-half",
+            size::show(plan.content_lost_bytes),
+            size::show(plan.content_bytes)
+        ));
+    }
     screen.note("dry run: nothing was written or removed");
     Ok(())
 }
@@ -262,6 +272,7 @@ fn record(report: &GcReport, signs: &Signs) -> GcRecord {
         running_packs: plan.running_packs,
         running_bytes: plan.running_bytes,
         quarantined_packs: plan.quarantined_packs,
+        more_than_half: plan.is_large(),
         freed_packs: report.swept_packs,
         freed_bytes: report.swept_bytes,
         moved_bytes: report.moved.bytes,

@@ -34,7 +34,8 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
         }
         None => None,
     };
-    if !args.from_source && args.from.is_none() && (index.is_some() || !args.accept_loss) {
+    let looks_elsewhere = args.from_source || args.from.is_some() || args.undelete;
+    if !looks_elsewhere && (index.is_some() || !args.accept_loss) {
         return only_index(index.as_ref(), context);
     }
     let other = match &args.from {
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     let sources = Sources {
         live,
         other: other.as_ref().map(|other| other.session.repo()),
+        old_versions: args.undelete,
         accept_loss: args.accept_loss,
     };
     let level = if args.read_data { Level::All } else { Level::Metadata };
@@ -61,10 +63,11 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     let exit = if done.after.is_damaged() { Exit::Damage } else { Exit::Done };
     if screen.json() {
         let (problems, notices) = (records(&told, false), records(&told, true));
-        screen.document(&Document::new(index.as_ref(), &done, problems, notices))?;
+        let index = index.as_ref().or(done.index.as_ref());
+        screen.document(&Document::new(index, &done, problems, notices))?;
         return Ok(exit);
     }
-    if let Some(index) = &index {
+    for index in index.iter().chain(&done.index) {
         tell_index(index, context)?;
     }
     tell(&done, context)?;
@@ -202,6 +205,7 @@ struct Document {
     index: Option<IndexRecord>,
     before: ReportRecord,
     after: ReportRecord,
+    put_back: Vec<String>,
     healed: Vec<HealedRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<String>,
@@ -215,8 +219,10 @@ struct Document {
 struct HealedRecord {
     wanted: usize,
     moved: usize,
+    unhidden: usize,
     copied: usize,
     rebuilt: usize,
+    recoded: usize,
     left: usize,
     bytes_stored: u64,
 }
@@ -239,8 +245,10 @@ impl Document {
         let healed = |one: &Healed| HealedRecord {
             wanted: one.wanted,
             moved: one.moved,
+            unhidden: one.unhidden,
             copied: one.copied,
             rebuilt: one.rebuilt,
+            recoded: one.recoded,
             left: one.left.len(),
             bytes_stored: one.bytes_stored,
         };
@@ -255,6 +263,7 @@ impl Document {
             index: index.map(IndexRecord::new),
             before: ReportRecord::new(&done.before),
             after: ReportRecord::new(&done.after),
+            put_back: done.put_back.iter().map(repo::OpId::hex).collect(),
             healed: done.healed.iter().map(healed).collect(),
             snapshot: done.pushed.as_ref().map(|pushed| pushed.snapshot().id.hex()),
             accepted: done.accepted.iter().map(accepted).collect(),
@@ -267,16 +276,22 @@ impl Document {
 
 fn tell(done: &Repaired, context: &Context<'_>) -> Result<()> {
     let screen = context.screen;
+    for id in &done.put_back {
+        screen.line(format_args!("snapshot {} opens again", short_id(id)))?;
+    }
     if !done.before.is_damaged() && done.healed.iter().all(|healed| healed.wanted == 0) {
         screen.line("nothing that a snapshot needs is damaged or missing")?;
     }
     for healed in done.healed.iter().filter(|healed| healed.wanted > 0) {
         screen.line(format_args!(
-            "{} without a good place: {} moved, {} copied, {} put together, {} left; {} stored",
+            "{} without a good place: {} moved, {} found in old versions, {} copied, {} put together, {} \
+             coded again, {} left; {} stored",
             count(healed.wanted as u64, "block", "blocks"),
             healed.moved,
+            healed.unhidden,
             healed.copied,
             healed.rebuilt,
+            healed.recoded,
             healed.left.len(),
             size::show(healed.bytes_stored)
         ))?;
@@ -288,6 +303,19 @@ fn tell(done: &Repaired, context: &Context<'_>) -> Result<()> {
     let whole = whole_again(&done.before, &done.after);
     if whole > 0 {
         screen.line(format_args!("{} whole again", count(whole, "path is", "paths are")))?;
+    }
+    if !done.after.waiting.is_empty() {
+        let packs = count(done.after.waiting.len() as u64, "pack looks", "packs look");
+        screen.line(format_args!(
+            "{packs} damaged for less than an hour: at a storage elsewhere that may pass; repair acts on \
+             it when it is still so later"
+        ))?;
+    }
+    if let Some(Pushed::Made(snapshot)) = &done.pushed
+        && done.after.is_damaged()
+        && !done.after.touched.iter().any(|one| one.snapshots.contains(&snapshot.id))
+    {
+        screen.line("what is left of the damage is in older snapshots: the new one is whole")?;
     }
     for one in &done.accepted {
         match &one.new {

@@ -246,6 +246,14 @@ pub(crate) fn gather(
     Ok(run.tree.id)
 }
 
+/// What the cache remembers of the file at a path: its entry, and its extents.
+pub(crate) fn remembered(session: &Session, path: &[u8]) -> Option<repo::repair::Remembered> {
+    let value = session.cache.as_ref()?.file(session.repo.keys(), path)?;
+    let row = rows::Row::decode(&value)?;
+    let extents = row.extents()?;
+    Some((row.entry, extents))
+}
+
 /// Ends the operation that an earlier run on this machine left, the way anyone would.
 pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<()> {
     let Some(old) = state.unfinished.as_deref().and_then(OpId::from_hex) else {

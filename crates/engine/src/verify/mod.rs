@@ -28,8 +28,6 @@ pub struct Options {
     pub time_max: Option<Duration>,
     /// Reads under way at once; for a remote store more than there are cores.
     pub threads: usize,
-    /// Quarantine what is found damaged also at a remote store at once.
-    pub quarantine_now: bool,
 }
 
 impl Options {
@@ -40,7 +38,6 @@ impl Options {
             bytes_max: None,
             time_max: None,
             threads: std::thread::available_parallelism().map_or(2, usize::from),
-            quarantine_now: false,
         }
     }
 }
@@ -64,7 +61,6 @@ pub fn verify(
         threads: options.threads,
         is_over: &is_over,
         progress,
-        quarantine_now: options.quarantine_now,
         ..VerifyOptions::new(options.level)
     };
     let run = OpId::random();

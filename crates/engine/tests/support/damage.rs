@@ -304,13 +304,23 @@ impl Specimen {
                 used.extend(reader.extents(&entry.map).unwrap().iter().map(|e| e.block));
             }
         }
-        let mut nodes: Vec<BlockId> = self.taken.iter().map(|t| t.snapshot.tree).collect();
-        while let Some(node) = nodes.pop() {
-            if used.insert(node) {
-                nodes.extend(children(&reader.read(&node).unwrap()));
-            }
-        }
+        used.extend(self.taken.iter().flat_map(|taken| nodes(&reader, taken.snapshot.tree)));
         used
+    }
+
+    /// What only older snapshots need and no live file says any more: their nodes, which name older
+    /// states of files, and the base of the patched file's map, which names cells that are gone.
+    pub fn of_the_past(&self) -> BTreeSet<BlockId> {
+        let repo = Self::open(self.store.fork(), &self.machine).unwrap();
+        let reader = Reader::open(&repo, None).unwrap();
+        let [older @ .., newest] = self.taken.as_slice() else { panic!("there are snapshots") };
+        let mut past: BTreeSet<BlockId> =
+            older.iter().flat_map(|taken| nodes(&reader, taken.snapshot.tree)).collect();
+        for node in nodes(&reader, newest.snapshot.tree) {
+            past.remove(&node);
+        }
+        past.extend(newest.entries.iter().filter_map(|(_, entry)| entry.map.base));
+        past
     }
 
     /// Directories of a client that has seen everything: copies of the state and, if `cached`, of
@@ -378,6 +388,17 @@ impl Look {
             }
         }
     }
+}
+
+/// Every node of a tree.
+fn nodes(reader: &Reader<'_>, root: BlockId) -> BTreeSet<BlockId> {
+    let (mut all, mut left) = (BTreeSet::new(), vec![root]);
+    while let Some(node) = left.pop() {
+        if all.insert(node) {
+            left.extend(children(&reader.read(&node).unwrap()));
+        }
+    }
+    all
 }
 
 /// The children that an inner node names; see the table in `docs/FORMAT.md`, section 14.

@@ -119,8 +119,20 @@ pub struct GcPlan {
     pub quarantined_packs: usize,
     /// Objects of the index.
     pub index_objects: usize,
+    /// Sealed bytes of all blocks, each counted once.
+    pub content_bytes: u64,
+    /// Of those, how many would be nowhere any more.
+    pub content_lost_bytes: u64,
     /// Lists of condemned packs that were there before.
     pub pending: Vec<Pending>,
+}
+
+impl GcPlan {
+    /// Would more than half of the content go? A collection stops then, unless
+    /// [`GcOptions::accept_large`] is set.
+    pub fn is_large(&self) -> bool {
+        self.content_lost_bytes > self.content_bytes / 2
+    }
 }
 
 /// A list of condemned packs that is not swept yet.
@@ -230,6 +242,8 @@ fn plan_of(survey: &Survey, choice: &Choice) -> GcPlan {
         .iter()
         .filter(|(pack, _)| !condemned.contains(pack) && !survey.operations.has_ended(&pack.op));
     let running: Vec<u64> = running.map(|(_, bytes)| *bytes).collect();
+    let going: Vec<PackId> = choice.dead.iter().chain(&choice.emptied).copied().collect();
+    let (content_bytes, content_lost_bytes) = survey.content_lost(&going);
     GcPlan {
         snapshots: survey.snapshots.len(),
         packs: survey.packs.len(),
@@ -244,6 +258,8 @@ fn plan_of(survey: &Survey, choice: &Choice) -> GcPlan {
         running_bytes: running.iter().sum(),
         quarantined_packs: survey.lists.quarantined.len(),
         index_objects: survey.tables.objects.len(),
+        content_bytes,
+        content_lost_bytes,
         pending: Vec::new(),
     }
 }
@@ -330,8 +346,8 @@ impl<'r> Collector<'_, 'r> {
         let choice = choose::choose(&survey.uses(), self.options.moved_bytes_max);
         self.report.plan = plan_of(&survey, &choice);
         let packs: Vec<PackId> = choice.dead.iter().chain(&choice.emptied).copied().collect();
-        let (all, lost) = survey.content_lost(&packs);
-        if lost > all / 2 && !self.options.accept_large {
+        if self.report.plan.is_large() && !self.options.accept_large {
+            let (all, lost) = (self.report.plan.content_bytes, self.report.plan.content_lost_bytes);
             let reason = format!(
                 "more than half of what is stored would go ({lost} of {all} bytes): if that is what \
                  you want, say so with gc --more-than-half"

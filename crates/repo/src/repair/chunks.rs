@@ -5,8 +5,11 @@
 //! other snapshots at the same position: a transcript that only grew, a database of which a page stayed.
 //! A chunk counts only if its id fits. Only what is looked for is kept.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 
+use super::heal::{Remembered, newest_first};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::fetch::Reader;
@@ -19,25 +22,31 @@ use crate::snapshot::Snapshot;
 use crate::tree::{Entry, Pages};
 use crate::verify::needs::{Walk, is_damage};
 
+/// Blocks that are kept open: neighbouring chunks of a file lie in one, or in few.
+const BLOCKS_OPEN_MAX: usize = 8;
+
+/// Plaintext of a block that was read; `None` if it cannot be had.
+type Opened = (BlockId, Option<Rc<Vec<u8>>>);
+
 /// Chunks that are wanted; with their bytes, once they are found.
 pub(super) struct Finder<'a, 'r> {
     repo: &'r Repository,
     reader: &'a Reader<'r>,
     wanted: HashMap<ChunkId, Option<Vec<u8>>>,
     missing: usize,
+    open: RefCell<VecDeque<Opened>>,
 }
 
 /// Where a path uses a block that is lost.
 #[derive(Debug, Clone)]
 struct Use {
-    block: BlockId,
-    /// First byte in the file.
-    at: u64,
-    offset: u32,
     len: u32,
     /// How the bytes are normalised.
     pages: Option<Pages>,
 }
+
+/// By first byte in the file, lost block, and first byte in the block.
+type Uses = BTreeMap<(u64, BlockId, u32), Use>;
 
 impl<'a, 'r> Finder<'a, 'r> {
     /// Looks for the chunks of these blocks.
@@ -49,7 +58,7 @@ impl<'a, 'r> Finder<'a, 'r> {
         let chunks = rows.values().filter_map(BlockRow::chunks).flatten();
         let wanted: HashMap<_, _> = chunks.map(|(id, _, _)| (id, None)).collect();
         let missing = wanted.len();
-        Self { repo, reader, wanted, missing }
+        Self { repo, reader, wanted, missing, open: RefCell::default() }
     }
 
     fn offer(&mut self, id: &ChunkId, bytes: &[u8]) {
@@ -105,33 +114,40 @@ impl<'a, 'r> Finder<'a, 'r> {
         Ok(())
     }
 
-    /// Looks into the same paths of other snapshots, the newest first.
+    /// Looks into the same paths of other snapshots, the newest first. `trees` come before them; of their
+    /// paths counts too what this machine remembers: the tree that says so may be lost.
     pub(super) fn in_other_snapshots(
         &mut self,
         snapshots: &[Snapshot],
         trees: &[BlockId],
+        remembered: &dyn Fn(&[u8]) -> Option<Remembered>,
         rows: &BTreeMap<BlockId, BlockRow>,
     ) -> Result<()> {
         if self.missing == 0 {
             return Ok(());
         }
-        let mut newest: Vec<&Snapshot> = snapshots.iter().collect();
-        newest.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.finished_nanos, snapshot.id)));
-        let newest = newest.into_iter().map(|snapshot| &snapshot.tree);
-        let newest: Vec<&BlockId> = trees.iter().chain(newest).collect();
+        let newest: Vec<&BlockId> = trees.iter().chain(newest_first(snapshots)).collect();
         let reader = self.reader;
-        let mut uses: HashMap<Vec<u8>, Vec<Use>> = HashMap::new();
-        let mut walk = Walk::default();
-        for tree in &newest {
-            walk.each_entry(reader, tree, &mut |path, entry| {
-                for (at, extent) in placed(&self.extents(entry)?) {
-                    if rows.contains_key(&extent.block) {
-                        let Extent { block, offset, len, pages } = extent;
-                        let pages = entry.pages.filter(|_| pages);
-                        let one = Use { block, at, offset, len, pages };
-                        uses.entry(path.to_vec()).or_default().push(one);
-                    }
+        let mut uses: HashMap<Vec<u8>, Uses> = HashMap::new();
+        let mut note = |path: &[u8], entry: &Entry, extents: &[Extent]| {
+            for (at, extent) in placed(extents) {
+                if rows.contains_key(&extent.block) {
+                    let Extent { block, offset, len, pages } = extent;
+                    let pages = entry.pages.filter(|_| pages);
+                    let all = uses.entry(path.to_vec()).or_default();
+                    all.entry((at, block, offset)).or_insert(Use { len, pages });
                 }
+            }
+        };
+        let mut walk = Walk::default();
+        for (number, tree) in newest.iter().enumerate() {
+            walk.each_entry(reader, tree, &mut |path, entry| {
+                if number < trees.len()
+                    && let Some((entry, extents)) = remembered(path)
+                {
+                    note(path, &entry, &extents);
+                }
+                note(path, entry, &self.extents(entry)?);
                 Ok(())
             })?;
         }
@@ -149,21 +165,21 @@ impl<'a, 'r> Finder<'a, 'r> {
     fn try_entry(
         &mut self,
         entry: &Entry,
-        uses: &[Use],
+        uses: &Uses,
         rows: &BTreeMap<BlockId, BlockRow>,
     ) -> Result<()> {
-        let extents = self.extents(entry)?;
+        let extents = placed(&self.extents(entry)?);
         let mut scratch = Vec::new();
-        for one in uses {
-            let Some(chunks) = rows.get(&one.block).and_then(BlockRow::chunks) else { continue };
-            let end = one.offset + one.len;
+        for ((place, block, first), one) in uses {
+            let Some(chunks) = rows.get(block).and_then(BlockRow::chunks) else { continue };
+            let end = first + one.len;
             let inside: Vec<_> = chunks
                 .into_iter()
-                .filter(|(_, offset, len)| *offset >= one.offset && offset + len <= end)
+                .filter(|(_, offset, len)| *offset >= *first && offset + len <= end)
                 .filter(|(id, ..)| self.wanted.get(id).is_some_and(Option::is_none))
                 .collect();
             for (id, offset, len) in inside {
-                let at = one.at + u64::from(offset - one.offset);
+                let at = place + u64::from(offset - first);
                 let Some(mut bytes) = self.range(entry, &extents, at, len)? else { continue };
                 let normal =
                     one.pages.is_none_or(|pages| pages.apply(at, &mut bytes, &mut scratch));
@@ -179,16 +195,14 @@ impl<'a, 'r> Finder<'a, 'r> {
     fn range(
         &self,
         entry: &Entry,
-        extents: &[Extent],
+        extents: &[(u64, Extent)],
         at: u64,
         len: u32,
     ) -> Result<Option<Vec<u8>>> {
         let (end, mut out) = (at + u64::from(len), Vec::new());
-        for (from, extent) in placed(extents) {
-            let to = from + u64::from(extent.len);
-            if to <= at || from >= end {
-                continue;
-            }
+        let first = extents.partition_point(|(from, extent)| from + u64::from(extent.len) <= at);
+        for (from, extent) in extents[first..].iter().take_while(|(from, _)| *from < end) {
+            let (from, to) = (*from, from + u64::from(extent.len));
             let Some(plain) = self.read(&extent.block)? else { return Ok(None) };
             let start = extent.offset as usize;
             let Some(piece) = plain.get(start..start + extent.len as usize) else {
@@ -206,12 +220,21 @@ impl<'a, 'r> Finder<'a, 'r> {
     }
 
     /// A block, unless it is damaged or missing.
-    fn read(&self, id: &BlockId) -> Result<Option<Vec<u8>>> {
-        match self.reader.read(id) {
-            Ok(plain) => Ok(Some(plain)),
-            Err(error) if is_damage(&error) => Ok(None),
-            Err(error) => Err(error),
+    fn read(&self, id: &BlockId) -> Result<Option<Rc<Vec<u8>>>> {
+        let mut open = self.open.borrow_mut();
+        if let Some((_, plain)) = open.iter().find(|(known, _)| known == id) {
+            return Ok(plain.clone());
         }
+        let plain = match self.reader.read(id) {
+            Ok(plain) => Some(Rc::new(plain)),
+            Err(error) if is_damage(&error) => None,
+            Err(error) => return Err(error),
+        };
+        if open.len() == BLOCKS_OPEN_MAX {
+            open.pop_front();
+        }
+        open.push_back((*id, plain.clone()));
+        Ok(plain)
     }
 
     /// The extents of a file, none if its map cannot be had.

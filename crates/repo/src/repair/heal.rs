@@ -2,22 +2,27 @@
 //!
 //! In: the places where verify found damage. Out: packs of this operation with the same blocks, by id, so
 //! that old snapshots are whole again too. Sources, in this order: good blocks of quarantined packs are
-//! moved out, sealed; blocks of another repository with the same keys; data blocks whose chunks are found
-//! elsewhere (`chunks`), put together as they were. What is put together counts only if its id is that
-//! of the block.
+//! moved out, sealed; those of old versions of packs that the storage keeps (`old`); blocks of another repository with the same keys; data blocks whose chunks are found
+//! elsewhere (`chunks`), put together as they were; base maps and patches that can be coded again (`maps`).
+//! What is put together counts only if its id is that of the block.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::chunks::Finder;
+use super::{maps, old};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::fetch::Reader;
 use crate::gc::mover::{Moved, Mover};
-use crate::id::{BlockId, MachineId, OpId, PackId};
+use crate::id::{BlockId, ChunkId, MachineId, OpId, PackId};
+use crate::index::Location;
 use crate::keys::BlockKind;
+use crate::map::Extent;
 use crate::operation::{OpKind, Operation};
 use crate::pack::{self, BlockRow};
 use crate::repository::{Repository, pass_over};
+use crate::snapshot::Snapshot;
+use crate::tree::Entry;
 use crate::verify::ground::Ground;
 use crate::verify::needs::is_damage;
 
@@ -31,10 +36,14 @@ pub struct Healed {
     pub wanted: usize,
     /// Moved out of quarantined packs.
     pub moved: usize,
+    /// Moved out of old versions of packs.
+    pub unhidden: usize,
     /// Copied from the other repository.
     pub copied: usize,
     /// Put together from chunks.
     pub rebuilt: usize,
+    /// Base maps and patches that were coded again.
+    pub recoded: usize,
     /// Packs written.
     pub packs: u64,
     /// Bytes of packs and index objects written.
@@ -43,15 +52,36 @@ pub struct Healed {
     pub left: BTreeSet<BlockId>,
 }
 
+/// What a machine remembers of a file: its entry in the last snapshot it made, and its extents.
+pub type Remembered = (Entry, Vec<Extent>);
+
 /// What is wrong, and where else to look.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct HealOptions<'a> {
     /// Places that hold something else than they should.
     pub bad: &'a BTreeSet<(PackId, BlockId)>,
     /// A repository with the same keys.
     pub other: Option<&'a Repository>,
+    /// Look into old versions of packs too, which the storage must keep.
+    pub old_versions: bool,
     /// Trees that are looked into as those of snapshots are.
     pub trees: &'a [BlockId],
+    /// What this machine remembers of the file at a path.
+    pub remembered: &'a dyn Fn(&[u8]) -> Option<Remembered>,
+}
+
+impl<'a> HealOptions<'a> {
+    /// Looks into nothing but the repository.
+    pub fn new(bad: &'a BTreeSet<(PackId, BlockId)>) -> Self {
+        Self { bad, other: None, old_versions: false, trees: &[], remembered: &|_| None }
+    }
+}
+
+impl std::fmt::Debug for HealOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bad = self.bad.len();
+        f.debug_struct("HealOptions").field("bad", &bad).finish_non_exhaustive()
+    }
 }
 
 /// Makes again what can be, as the operation `id`, which must be fresh.
@@ -108,13 +138,13 @@ fn round(
     writer: &mut Writer<'_, '_>,
     healed: &mut Healed,
 ) -> Result<()> {
-    let HealOptions { bad, other, trees } = *options;
+    let HealOptions { bad, other, old_versions, trees, remembered } = *options;
     let mut ground = Ground::look(repo, None)?;
     let needs = crate::verify::needs(repo, &mut ground)?;
     let index = &ground.tables.index;
-    let is_good = |at: &crate::Location| {
-        !ground.quarantined.contains(&at.pack) && !bad.contains(&(at.pack, at.row.id))
-    };
+    let unusable = ground.quarantined.clone();
+    let is_good =
+        |at: &Location| !unusable.contains(&at.pack) && !bad.contains(&(at.pack, at.row.id));
     let has_place = |id: &&BlockId| ground.places(index, id).any(is_good);
     let mut wanted: BTreeSet<BlockId> =
         needs.blocks.iter().filter(|id| !has_place(id)).copied().collect();
@@ -136,6 +166,12 @@ fn round(
     let count = wanted.len();
     wanted.retain(|id| !writer.mover.has(id));
     healed.moved += count - wanted.len();
+    if old_versions {
+        let count = wanted.len();
+        old::take(repo, cache, &|id| wanted.contains(id), &mut writer.mover)?;
+        wanted.retain(|id| !writer.mover.has(id));
+        healed.unhidden += count - wanted.len();
+    }
     let mut rows = rows(repo, cache, &wanted)?;
     if let Some(other) = other {
         copy(other, writer, &mut wanted, &mut rows, healed)?;
@@ -147,13 +183,26 @@ fn round(
         let batch = take_batch(&mut rows);
         let mut finder = Finder::new(repo, &reader, &batch);
         finder.in_other_blocks(cache, &lost)?;
-        finder.in_other_snapshots(&ground.snapshots, trees, &batch)?;
+        finder.in_other_snapshots(&ground.snapshots, trees, remembered, &batch)?;
         for (id, row) in &batch {
             let Some(plain) = finder.assemble(row) else { continue };
-            if writer.put(id, row, &plain)? {
+            if writer.put(id, row.kind, &chunks_of(row), &plain)? {
                 wanted.remove(id);
                 healed.rebuilt += 1;
             }
+        }
+    }
+    // maps that no tree shows as long as a node of it is lost count too: the next push needs them
+    let is_lost =
+        |id: &BlockId| !writer.mover.has(id) && !ground.places(&reader.index(), id).any(is_good);
+    let roots: Vec<&BlockId> = trees.iter().chain(newest_first(&ground.snapshots)).collect();
+    let (keys, trees, is_lost) = (repo.keys(), roots.as_slice(), &is_lost);
+    let places = maps::Places { keys, reader: &reader, trees, remembered, is_lost };
+    let recoded = maps::recode(&places)?;
+    for (id, (kind, plain)) in recoded {
+        if writer.put(&id, kind, &[], &plain)? {
+            wanted.remove(&id);
+            healed.recoded += 1;
         }
     }
     healed.left = wanted;
@@ -211,7 +260,7 @@ fn copy(
             Err(error) if is_damage(&error) => continue,
             Err(error) => return Err(error),
         };
-        if writer.put(&id, row, &plain)? {
+        if writer.put(&id, row.kind, &chunks_of(row), &plain)? {
             wanted.remove(&id);
             healed.copied += 1;
         }
@@ -227,17 +276,33 @@ struct Writer<'a, 'r> {
 
 impl Writer<'_, '_> {
     /// Seals a block again, if its bytes are those of its id.
-    fn put(&mut self, id: &BlockId, row: &BlockRow, plain: &[u8]) -> Result<bool> {
+    fn put(
+        &mut self,
+        id: &BlockId,
+        kind: BlockKind,
+        chunks: &[(ChunkId, u32)],
+        plain: &[u8],
+    ) -> Result<bool> {
         let keys = self.repo.keys();
-        if keys.block_id(row.kind, plain) != *id {
+        if keys.block_id(kind, plain) != *id {
             return Ok(false);
         }
-        // a table that lies about the chunks would be told by the seal: then the block has none
-        let chunks: Vec<_> =
-            row.chunks().unwrap_or_default().into_iter().map(|(id, _, len)| (id, len)).collect();
         let level = self.repo.config().params.zstd_level;
-        let block = pack::seal_block(keys, self.repo.id(), row.kind, plain, &chunks, level)?;
+        let block = pack::seal_block(keys, self.repo.id(), kind, plain, chunks, level)?;
         self.mover.put(&block.row, &block.sealed)?;
         Ok(true)
     }
+}
+
+/// The chunks that a row names. A table that lies about them would be told by the seal: then the block
+/// has none.
+fn chunks_of(row: &BlockRow) -> Vec<(ChunkId, u32)> {
+    row.chunks().unwrap_or_default().into_iter().map(|(id, _, len)| (id, len)).collect()
+}
+
+/// The trees of snapshots, the newest first.
+pub(super) fn newest_first(snapshots: &[Snapshot]) -> impl Iterator<Item = &BlockId> {
+    let mut newest: Vec<&Snapshot> = snapshots.iter().collect();
+    newest.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.finished_nanos, snapshot.id)));
+    newest.into_iter().map(|snapshot| &snapshot.tree)
 }

@@ -268,10 +268,12 @@ fn more_than_half_goes_only_if_that_was_said() {
     push(&repo, 2, &[&bytes_of(2, 500)]);
     repo.forget(&op(1)).unwrap();
     let careful = GcOptions { accept_large: false, ..options() };
+    assert!(gc::plan(&repo, None, &careful).unwrap().is_large(), "a plan says it before");
     let error = collect_with(&repo, 0x60, &careful).unwrap_err();
     assert!(error.to_string().contains("more than half"), "{error}");
     assert_eq!(packs(&store), 2);
     assert_eq!(collect(&repo, 0x61).swept_packs, 1);
+    assert!(!gc::plan(&repo, None, &careful).unwrap().is_large());
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn an_index_object_stays_while_a_pack_has_no_other_table() {
 
 fn heal(repo: &Repository, other: Option<&Repository>) -> repair::Healed {
     let report = look(repo);
-    let options = repair::HealOptions { bad: &report.bad, other, trees: &[] };
+    let options = repair::HealOptions { other, ..repair::HealOptions::new(&report.bad) };
     repair::heal(repo, None, OpId::random(), MACHINE, &options, NOW).unwrap()
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 
 use crate::cache::Cache;
 use crate::error::{Error, Result};
@@ -79,19 +79,23 @@ pub(super) fn read(
         bytes: AtomicU64::new(0),
         progress: plan.progress,
     };
-    let threads = plan.threads.max(1);
-    let (send, jobs) = bounded(threads);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (shared, jobs) = (&shared, jobs.clone());
-            scope.spawn(move || shared.work(&jobs));
-        }
-        drop(jobs);
-        if let Err(error) = shared.feed(cache, tables, plan, &send) {
-            shared.fail(error);
-        }
-        drop(send);
-    });
+    let fed = if plan.threads <= 1 {
+        // by itself, so that its calls have one order
+        shared.feed(cache, tables, plan, &|job| shared.work(&job))
+    } else {
+        let (send, jobs) = bounded::<Job>(plan.threads);
+        std::thread::scope(|scope| {
+            for _ in 0..plan.threads {
+                let (shared, jobs) = (&shared, jobs.clone());
+                scope.spawn(move || jobs.iter().all(|job| shared.work(&job)));
+            }
+            drop(jobs);
+            let fed = shared.feed(cache, tables, plan, &|job| send.send(job).is_ok());
+            drop(send);
+            fed
+        })
+    };
+    fed?;
     if let Some(error) = shared.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
@@ -123,13 +127,14 @@ impl Shared<'_> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts packs into jobs until the bytes or the time are used up.
+    /// Cuts packs into jobs until the bytes or the time are used up. `hand` gives one on; false if
+    /// nobody takes it.
     fn feed(
         &self,
         cache: Option<&Cache>,
         tables: &Tables,
         plan: &Plan<'_>,
-        send: &Sender<Job>,
+        hand: &dyn Fn(Job) -> bool,
     ) -> Result<()> {
         let mut left = plan.bytes_max;
         for batch in plan.packs.chunks(PACKS_PER_BATCH) {
@@ -154,7 +159,7 @@ impl Shared<'_> {
                         self.found().stopped = true;
                         return Ok(());
                     }
-                    if send.send(job).is_err() {
+                    if !hand(job) {
                         return Ok(());
                     }
                 }
@@ -171,24 +176,24 @@ impl Shared<'_> {
         Ok(())
     }
 
-    fn work(&self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            if self.has_failed() {
-                return;
-            }
-            if let Err(error) = self.check(&job) {
-                self.fail(error);
-                return;
-            }
-            let pack = job.table.pack();
-            let mut open = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((left, whole)) = open.get_mut(&pack) {
-                *left -= 1;
-                if *left == 0 && *whole {
-                    self.found().done.insert(pack);
-                }
+    /// Does a job; false if there is no use in going on.
+    fn work(&self, job: &Job) -> bool {
+        if self.has_failed() {
+            return false;
+        }
+        if let Err(error) = self.check(job) {
+            self.fail(error);
+            return false;
+        }
+        let pack = job.table.pack();
+        let mut open = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((left, whole)) = open.get_mut(&pack) {
+            *left -= 1;
+            if *left == 0 && *whole {
+                self.found().done.insert(pack);
             }
         }
+        true
     }
 
     fn check(&self, job: &Job) -> Result<()> {

@@ -71,8 +71,6 @@ pub struct VerifyOptions<'a> {
     pub is_over: &'a (dyn Fn() -> bool + Sync),
     /// Told how many bytes of packs were read, and how many will be at most.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
-    /// Quarantine what was found at once, however short a time ago.
-    pub quarantine_now: bool,
 }
 
 impl std::fmt::Debug for VerifyOptions<'_> {
@@ -84,14 +82,7 @@ impl std::fmt::Debug for VerifyOptions<'_> {
 impl VerifyOptions<'_> {
     /// One thread, no limit, nobody who listens.
     pub fn new(level: Level) -> Self {
-        Self {
-            level,
-            bytes_max: None,
-            threads: 1,
-            is_over: &|| false,
-            progress: &|_, _| {},
-            quarantine_now: false,
-        }
+        Self { level, bytes_max: None, threads: 1, is_over: &|| false, progress: &|_, _| {} }
     }
 }
 
@@ -225,7 +216,7 @@ pub fn verify(
     let never = |pack: &&PackId| coverage.packs.get(*pack).is_none_or(|c| c.at_secs.is_none());
     report.packs_never_read = ground.packs.keys().filter(never).count();
     if changed {
-        remember(repo, run, &ground, &mut coverage, options, &mut report)?;
+        remember(repo, run, &ground, &mut coverage, &mut report)?;
     }
     Ok(report)
 }
@@ -279,7 +270,6 @@ fn remember(
     run: &OpId,
     ground: &Ground,
     coverage: &mut Coverage,
-    options: &VerifyOptions<'_>,
     report: &mut Report,
 ) -> Result<()> {
     let now = match coverage.write(repo, run) {
@@ -293,7 +283,7 @@ fn remember(
     let packs: BTreeSet<PackId> = report.bad.iter().map(|(pack, _)| *pack).collect();
     for pack in packs.difference(&ground.quarantined) {
         let since = coverage.found.iter().filter(|((known, _), _)| known == pack).map(|(_, s)| *s);
-        let at_once = options.quarantine_now || repo.store().listing() == Listing::Local;
+        let at_once = repo.store().listing() == Listing::Local;
         if at_once || is_due(since.min(), now) {
             crate::gc::lists::quarantine(repo, pack)?;
             report.quarantined.push(*pack);

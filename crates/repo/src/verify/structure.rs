@@ -1,6 +1,6 @@
 //! The structure of a repository: what listings, names, tables and trailers say of each other.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::ground::Ground;
@@ -183,7 +183,7 @@ fn trailers(repo: &Repository, ground: &Ground, threads: usize) -> Result<Vec<(P
             .filter(|pack| ground.packs.get(*pack) == ground.tables.packs.get(*pack))
             .copied()
             .collect();
-        let mut tables: HashMap<PackId, PackTable> = HashMap::new();
+        let mut tables: BTreeMap<PackId, PackTable> = BTreeMap::new();
         ground.tables.each_table_of(repo, None, &listed, &mut |table| {
             tables.insert(table.pack(), table.clone());
             Ok(())

@@ -1,14 +1,18 @@
-//! Who acts in a run: pushers, collectors, one who forgets, one who brings back, one who reads.
+//! Who acts in a run: pushers, collectors, one who forgets, one who brings back, one who reads; and, in
+//! some runs, those who look after it all: two who verify and one who repairs.
 //!
 //! An actor is a loop over lives. A life ends with its work, with an error of the store, or with a
 //! crash; what it had in memory is gone then, and the next one begins with what the machine's state
 //! directory would hold.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use repo::gc::{self, GcOptions};
+use repo::repair::{self, HealOptions};
 use repo::undelete::undelete;
+use repo::verify::{Level, VerifyOptions, verify};
 use repo::{Commit, Error, MachineId, OpId, Repository, end_stale};
 use store::Listing;
 
@@ -25,10 +29,17 @@ pub(crate) enum Role {
     Forget,
     Undelete,
     Read,
+    Verify,
+    Repair,
 }
 
-/// Everybody, by number.
-pub(crate) const ROLES: [Role; 8] = [
+/// Seeds from here on have [`CARERS`] in their runs too. Those below are runs of [`ROLES`] alone, as they
+/// always were.
+pub(crate) const CARED: u64 = 1 << 32;
+/// Those who look after the repository.
+const CARERS: [Role; 3] = [Role::Verify, Role::Verify, Role::Repair];
+/// Everybody else, by number.
+const ROLES: [Role; 8] = [
     Role::Push,
     Role::Push,
     Role::Push,
@@ -38,6 +49,12 @@ pub(crate) const ROLES: [Role; 8] = [
     Role::Undelete,
     Role::Read,
 ];
+
+/// Who acts in the run of a seed, by number.
+pub(crate) fn cast(seed: u64) -> Vec<Role> {
+    let carers: &[Role] = if seed >= CARED { &CARERS } else { &[] };
+    ROLES.iter().chain(carers).copied().collect()
+}
 
 /// One actor and the repository as it sees it.
 pub(crate) struct Actor {
@@ -112,14 +129,14 @@ impl Actor {
     }
 
     /// All lives of an actor.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(&self, role: Role) {
         self.sim.begin(self.me);
-        let role = ROLES[self.me];
         let (lives, rest) = match role {
             Role::Push => (7, 60),
             Role::Collect => (8, 60),
             Role::Forget => (36, 30),
             Role::Undelete | Role::Read => (4, 250),
+            Role::Verify | Role::Repair => (6, 150),
         };
         let (mut pusher, mut unfinished) = (Pusher::default(), None);
         for _ in 0..lives {
@@ -137,6 +154,8 @@ impl Actor {
                 Role::Forget => self.forget(),
                 Role::Undelete => self.undelete(&mut unfinished),
                 Role::Read => self.read(),
+                Role::Verify => self.verify(),
+                Role::Repair => self.repair(&mut unfinished),
             };
             if let Err(error) = done {
                 self.note(|| format!("failed: {error}"));
@@ -277,5 +296,58 @@ impl Actor {
             Err(Error::Missing { .. }) if !world.truth.is_kept(&id) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Nothing is damaged, whatever the others do meanwhile: who says so raises a false alarm.
+    fn verify(&self) -> repo::Result<()> {
+        let id = self.fresh_id();
+        let (level, bytes_max) = {
+            let mut world = self.sim.lock();
+            let levels = [Level::Structure, Level::Metadata, Level::Sample, Level::All];
+            (*world.rng.pick(&levels), *world.rng.pick(&[None, None, Some(30_000)]))
+        };
+        self.note(|| format!("verify {id}, {level:?}"));
+        let options = VerifyOptions { bytes_max, ..VerifyOptions::new(level) };
+        let report = verify(&self.repo, None, &id, &options)?;
+        let marked = report.quarantined.len() + report.waiting.len() + report.bad.len();
+        if report.is_damaged() || !report.lost.is_empty() || marked > 0 {
+            self.violation(&format!("a verify found {:?}", report.findings));
+        }
+        self.sim.lock().truth.verified += 1;
+        Ok(())
+    }
+
+    /// Tables for packs that have none, of whatever runs or died; or a search for blocks without a
+    /// place, of which there are none but those that a collector has under way.
+    fn repair(&self, unfinished: &mut Option<OpId>) -> repo::Result<()> {
+        if let Some(old) = *unfinished {
+            end_stale(&self.repo, &old)?;
+            *unfinished = None;
+        }
+        let id = self.fresh_id();
+        *unfinished = Some(id);
+        let now = || self.now_secs();
+        let machine = self.machine();
+        let rebuilt = if self.chance(2, 3) {
+            self.note(|| format!("repair the index {id}"));
+            let report = repair::index(&self.repo, None, id, machine, 1, false, &now)?;
+            if !report.unreadable.is_empty() || report.removed.len() + report.kept.len() > 0 {
+                self.violation(&format!("a repair of the index found {report:?}"));
+            }
+            report.rebuilt
+        } else {
+            self.note(|| format!("repair blocks {id}"));
+            let bad = BTreeSet::new();
+            repair::heal(&self.repo, None, id, machine, &HealOptions::new(&bad), &now)?;
+            0
+        };
+        let mut world = self.sim.lock();
+        world.truth.repaired += 1;
+        world.truth.rebuilt += rebuilt;
+        drop(world);
+        if !self.maybe_crash() {
+            *unfinished = None;
+        }
+        Ok(())
     }
 }

@@ -32,6 +32,10 @@ pub(crate) struct Truth {
     pub(crate) emptied: usize,
     pub(crate) undeleted: usize,
     pub(crate) lies: usize,
+    pub(crate) verified: usize,
+    pub(crate) repaired: usize,
+    /// Tables that repairs wrote.
+    pub(crate) rebuilt: usize,
     pub(crate) refused: BTreeMap<String, usize>,
 }
 

@@ -134,6 +134,26 @@ impl Bucket {
         })
     }
 
+    /// All versions of keys that start so, by key, each key's newest first; and which are current.
+    pub(super) fn all_versions(
+        &self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (&str, &Version, bool)> + use<'_> {
+        let prefix = prefix.to_owned();
+        let keys = self.versions.range(prefix.clone()..);
+        keys.take_while(move |(key, _)| key.starts_with(&prefix)).flat_map(|(key, versions)| {
+            let newest = versions.len() - 1;
+            let numbered = versions.iter().enumerate().rev();
+            numbered.map(move |(n, version)| (key.as_str(), version, n == newest))
+        })
+    }
+
+    /// One version with a body.
+    pub(super) fn version(&self, key: &str, id: u64) -> Option<(&Version, &Body)> {
+        let version = self.versions.get(key)?.iter().find(|version| version.id == id)?;
+        version.body.as_ref().map(|body| (version, body))
+    }
+
     fn add(&mut self, key: &str, body: Option<Body>) -> u64 {
         #[expect(clippy::disallowed_methods, reason = "a server has its own clock")]
         let modified = SystemTime::now();

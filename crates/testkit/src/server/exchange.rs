@@ -226,6 +226,7 @@ fn fulfil(head: &Head, body: Body, shared: &Shared) -> Answer {
     }
     match (request.method.as_str(), request.key.as_str()) {
         ("GET", "") if request.is_list() => list(request, shared),
+        ("GET", "") if request.is_version_list() => list_versions(request, shared),
         ("HEAD", "") => ready(200, ""),
         ("GET" | "HEAD", key) if !key.is_empty() => get(key, request, shared),
         ("PUT", key) if !key.is_empty() => {
@@ -244,7 +245,14 @@ fn fulfil(head: &Head, body: Body, shared: &Shared) -> Answer {
 
 fn get(key: &str, request: &Request, shared: &Shared) -> Answer {
     let bucket = lock(&shared.bucket);
-    let Some((version, body)) = bucket.newest(key) else {
+    let query = query(&request.query);
+    let asked = query.iter().find(|(name, _)| name == "versionId").map(|(_, id)| id.parse::<u64>());
+    let found = match asked {
+        None => bucket.newest(key),
+        Some(Ok(id)) => bucket.version(key, id),
+        Some(Err(_)) => return error(400, "InvalidArgument", "Invalid version id specified"),
+    };
+    let Some((version, body)) = found else {
         return error(404, "NoSuchKey", "The specified key does not exist.");
     };
     let len = body.len();
@@ -311,6 +319,47 @@ fn list(request: &Request, shared: &Shared) -> Answer {
             "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>{name}</Name>\
              <Prefix>{prefix}</Prefix><KeyCount>{count}</KeyCount><MaxKeys>{page}</MaxKeys>\
              <IsTruncated>{more}</IsTruncated>{token}{contents}</ListBucketResult>"
+        ),
+    )
+}
+
+/// Versions and hide markers, in pages that begin after a key and one of its versions.
+fn list_versions(request: &Request, shared: &Shared) -> Answer {
+    let query = query(&request.query);
+    let value = |name: &str| {
+        query.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    };
+    let (prefix, after) = (value("prefix"), value("key-marker"));
+    let after_id = value("version-id-marker").parse::<u64>().unwrap_or_default();
+    let page = value("max-keys").parse().unwrap_or(usize::MAX).min(shared.config.page_keys);
+    let bucket = lock(&shared.bucket);
+    // a key's newer versions have higher ids and come first
+    let is_left =
+        |key: &str, id: u64| key > after || (key == after && after_id != 0 && id < after_id);
+    let mut left =
+        bucket.all_versions(prefix).filter(|(key, version, _)| is_left(key, version.id)).peekable();
+    let (mut rows, mut next) = (String::new(), String::new());
+    for (key, version, is_latest) in left.by_ref().take(page) {
+        let (key, id, date) = (xml(key), version.id, iso_date(version.modified));
+        let size = version.body.as_ref().map(Body::len);
+        let tag = if size.is_some() { "Version" } else { "DeleteMarker" };
+        let size = size.map(|size| format!("<Size>{size}</Size>")).unwrap_or_default();
+        let _ = write!(
+            rows,
+            "<{tag}><Key>{key}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest>\
+             <LastModified>{date}</LastModified>{size}</{tag}>"
+        );
+        next = format!(
+            "<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>{id}</NextVersionIdMarker>"
+        );
+    }
+    let more = left.peek().is_some();
+    let next = if more { next } else { String::new() };
+    xml_answer(
+        200,
+        &format!(
+            "<ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <IsTruncated>{more}</IsTruncated>{next}{rows}</ListVersionsResult>"
         ),
     )
 }
