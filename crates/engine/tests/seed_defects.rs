@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -225,6 +226,39 @@ fn d11_a_restore_never_writes_into_the_database_that_is_there() {
     roll_back(&bench, &bench.open().unwrap(), first.snapshot());
     assert!(fs::read(&old).unwrap() == before, "the old file was written into");
     assert_eq!((rows(&path), rows(&old)), (300, 400));
+}
+
+#[test]
+fn f2_a_file_of_more_than_2_gib_goes_and_comes_back() {
+    let (bench, _) = bench_in_memory();
+    let (len, marks) = ((2 << 30) + (50 << 20), [0, (1 << 31) - 3, (2 << 30) + (50 << 20) - 7]);
+    let path = bench.source().join("large");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(len).unwrap();
+    for at in marks {
+        file.write_all_at(CANARY.as_bytes().split_at(7).0, at).unwrap();
+    }
+    fs::write(bench.source().join("small"), "beside it").unwrap();
+    let session = bench.open().unwrap();
+    let pushed = bench.push(&session).unwrap();
+    assert_eq!(pushed.stats().problems, 0);
+
+    let target = tempfile::tempdir().unwrap();
+    let content = SnapshotContent::open(&session, pushed.snapshot()).unwrap();
+    let to = Placement::Under(target.path().to_owned());
+    let labels = vec![b"files".to_vec()];
+    let options = pull::Options { labels, ..pull::Options::new(to) };
+    let report = pull::pull(&content, &options, &(), &AtomicBool::new(false)).unwrap();
+    assert!(report.is_complete(), "{:?}", report.problems);
+    let back = fs::File::open(target.path().join("files/large")).unwrap();
+    assert_eq!(back.metadata().unwrap().len(), len);
+    // that all is right between, the hash of the whole said before the file got its name
+    for at in marks {
+        let mut mark = [0; 7];
+        back.read_exact_at(&mut mark, at).unwrap();
+        assert_eq!(&mark, CANARY.as_bytes().split_at(7).0);
+    }
+    assert_eq!(fs::read(target.path().join("files/small")).unwrap(), b"beside it");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::ui::{size, time};
 pub(crate) enum ScanSecrets {
     /// Nothing
     None,
-    /// What is new, up to 64 MiB a push
+    /// What is new, up to 16 MiB a push
     #[default]
     New,
     /// All that is new

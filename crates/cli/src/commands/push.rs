@@ -192,6 +192,12 @@ fn secrets(suspects: &Suspects) -> Vec<SecretRecord> {
 
 /// Says which files seem to have secrets, never which.
 fn warn_of_secrets(suspects: &Suspects, screen: &Screen) {
+    if suspects.bytes_passed > 0 {
+        let bytes = size::show(suspects.bytes_passed);
+        screen.note(format_args!(
+            "{bytes} of new data were not looked through for secrets; 'agent-backup scan' does"
+        ));
+    }
     if suspects.found.is_empty() {
         return;
     }

@@ -257,7 +257,7 @@ const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over enviro
 #exclude_larger_than = "2GiB"
 #limit_upload = "2MiB"
 #one_file_system = true
-# Warn of what looks like a secret: in new data up to 64 MiB a push ("new"), in all of it ("all"), never ("none").
+# Warn of what looks like a secret: in new data up to 16 MiB a push ("new"), in all of it ("all"), never ("none").
 #scan_secrets = "new"
 
 # More directories: a label, and where it is.

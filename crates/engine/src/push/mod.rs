@@ -99,7 +99,7 @@ impl Default for PushOptions {
             database_wait: Duration::from_secs(5),
             check_databases: false,
             check_wait: Duration::from_secs(30),
-            suspect_bytes: 64 << 20,
+            suspect_bytes: 16 << 20,
         }
     }
 }
