@@ -63,7 +63,8 @@ struct Case {
     roots: Vec<Root>,
     bench: Bench,
     memory: Arc<MemoryStore>,
-    _dir: tempfile::TempDir,
+    /// The home.
+    dir: tempfile::TempDir,
 }
 
 impl Case {
@@ -80,7 +81,7 @@ impl Case {
         let adapter = builtin().into_iter().find(|adapter| adapter.id() == id).unwrap();
         let roots = adapter.survey(&home.env).roots;
         let (bench, memory) = bench_in_memory();
-        Self { id: id.to_owned(), home, roots, bench, memory, _dir: dir }
+        Self { id: id.to_owned(), home, roots, bench, memory, dir }
     }
 
     fn of(id: &str) -> Self {
@@ -163,11 +164,11 @@ fn has(bytes: &[u8], text: &str) -> bool {
 fn no_planted_secret_of_any_agent_leaves_and_all_survive_a_restore_over_them() {
     for (id, list) in fixture::lists() {
         let case = Case::new(&id, &list);
-        let before = files(case._dir.path());
+        let before = files(case.dir.path());
         let (pushed, problems) = case.push();
         let bad: Vec<_> = problems.iter().filter(|problem| !problem.notice).collect();
         assert!(bad.is_empty(), "{id}: {bad:?}");
-        let now = files(case._dir.path());
+        let now = files(case.dir.path());
         for (path, bytes) in &before {
             assert!(now.get(path) == Some(bytes), "{id}: a push changed {}", path.display());
         }
@@ -181,12 +182,11 @@ fn no_planted_secret_of_any_agent_leaves_and_all_survive_a_restore_over_them() {
             let (name, bytes) = case
                 .roots
                 .iter()
-                .filter_map(|root| {
+                .find_map(|root| {
                     let rel = canary.path.strip_prefix(&root.dir).ok()?.to_str()?;
                     let name = format!("{}/{rel}", root.label);
                     held.iter().find(|(held, _)| *held == name)
                 })
-                .next()
                 .unwrap_or_else(|| panic!("{id}: {} is not held", canary.path.display()));
             assert!(canary.kind == Kind::Row || has(bytes, redact::MARKER), "{id}: {name}");
         }
@@ -209,7 +209,7 @@ fn no_planted_secret_of_any_agent_leaves_and_all_survive_a_restore_over_them() {
         }
         let report = case.pull(&pushed, &case.options());
         assert!(report.problems.is_empty(), "{id}: {:?}", report.problems);
-        let after = files(case._dir.path());
+        let after = files(case.dir.path());
         for path in &spoiled {
             assert!(after[path] == before[path], "{id}: {}", path.display());
         }
