@@ -130,3 +130,23 @@ fn an_adapter_of_ones_own_is_checked_before_it_is_relied_on() {
     desk.fails(2, "usage", &["agents", "show", "nobody"], &["nobody"]);
     desk.fails(2, "usage", &["agents", "--all", "show", "codex"], &["agents show ID"]);
 }
+
+#[test]
+fn a_restore_elsewhere_says_which_values_to_fill_in_and_one_over_them_needs_none() {
+    let (desk, home) = home_of("claude-code");
+    desk.ok(&["push", "claude-code"]);
+    let ruled = home.listed.iter().filter(|one| one.mark == 'F').count();
+    let target = desk.beside("elsewhere").display().to_string();
+    let run = desk.ok(&["pull", "--to", &target]);
+    assert!(run.err.contains("values that never left their machine; fill them in by hand:"));
+    assert!(!run.err.contains("CANARY"), "{}", run.err);
+    let again = desk.beside("again").display().to_string();
+    let document = desk.json(&["pull", "--to", &again]);
+    assert_eq!(document["blanks"].as_array().unwrap().len(), ruled, "{document}");
+    // where the values are, they stay
+    let document = desk.json(&["pull", "--yes"]);
+    assert_eq!(document["blanks"], Value::Array(Vec::new()), "{document}");
+    for canary in home.canaries.iter().filter(|canary| canary.kind == fixture::Kind::Field) {
+        assert!(fs::read_to_string(&canary.path).unwrap().contains(&canary.text));
+    }
+}

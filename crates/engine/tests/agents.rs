@@ -236,11 +236,8 @@ fn an_empty_home_gets_markers_and_a_list_of_what_to_fill_in() {
     let options = pull::Options { labels, verify: true, ..pull::Options::new(to) };
     let report = case.pull(&pushed, &options);
     assert!(report.problems.is_empty(), "{:?}", report.problems);
-    let told: Vec<_> = report
-        .notices
-        .iter()
-        .filter(|n| n.reason.starts_with("to be filled in by hand: "))
-        .collect();
+    let told = &report.blanks;
+    assert!(told.iter().all(|blank| !blank.fields.is_empty()), "{told:?}");
     let marked = files(target.path()).values().filter(|b| has(b, redact::MARKER)).count();
     assert!(marked > 0 && told.len() == marked, "{told:?}");
     // and a second restore finds all as it should be

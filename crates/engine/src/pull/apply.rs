@@ -16,7 +16,7 @@ use super::fields::Written;
 use super::plan::{Action, Base, Item, Plan, guard};
 use super::source::Content;
 use super::target::{Dir, Facts, Guard, Rules, Target};
-use super::{Event, Monitor, Options, Problem, Report, commit, finish, write};
+use super::{Blank, Event, Monitor, Options, Problem, Report, commit, finish, write};
 
 /// Finished files that wait for the commit; each holds an open file.
 const WAITING_FILES_MAX: usize = 64;
@@ -204,6 +204,11 @@ impl Run<'_> {
         let notice = Problem { path: item.path.clone(), reason };
         self.monitor.event(Event::Notice(&notice));
         lock(&self.report).notices.push(notice);
+    }
+
+    /// Fields of an entry have no value here.
+    pub(super) fn blank(&self, item: &Item, fields: Vec<String>) {
+        lock(&self.report).blanks.push(Blank { path: item.path.clone(), fields });
     }
 
     pub(super) fn count_verified(&self) {

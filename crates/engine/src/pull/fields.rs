@@ -12,7 +12,6 @@ use redact::Format;
 use repo::{Entry, TextFormat};
 
 use super::apply::Run;
-use super::error::show;
 use super::file::Failed;
 use super::inspect::hash_file;
 use super::source::Content;
@@ -42,8 +41,7 @@ pub(super) fn keep_live(
         run.notice(item, format!("what is there has no values to keep: {error}"));
     }
     if !restored.missing.is_empty() {
-        let names: Vec<String> = restored.missing.iter().map(|m| show(m.as_bytes())).collect();
-        run.notice(item, format!("to be filled in by hand: {}", names.join(", ")));
+        run.blank(item, restored.missing);
     }
     file.write_all_at(&restored.bytes, 0)?;
     file.set_len(restored.bytes.len() as u64)?;

@@ -188,6 +188,17 @@ pub struct Report {
     pub skipped: Vec<Problem>,
     /// Small things that were not restored on entries that were.
     pub notices: Vec<Problem>,
+    /// Files with values that never left their machine, and that are not here either.
+    pub blanks: Vec<Blank>,
+}
+
+/// What somebody has to fill in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blank {
+    /// Path as stored, label first.
+    pub path: Vec<u8>,
+    /// Dotted paths of the fields; their text is from the file, escape it before showing.
+    pub fields: Vec<String>,
 }
 
 impl Report {

@@ -121,7 +121,19 @@ struct Document {
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
     skipped: Vec<json::Problem>,
+    blanks: Vec<BlankRecord>,
 }
+
+/// Fields that somebody has to fill in.
+#[derive(Serialize)]
+struct BlankRecord {
+    #[serde(flatten)]
+    path: json::Path,
+    fields: Vec<String>,
+}
+
+/// Files with blanks that are named one by one.
+const BLANKS_SHOWN_MAX: usize = 20;
 
 /// Tells what was done.
 pub(super) fn tell(
@@ -152,6 +164,14 @@ pub(super) fn tell(
             problems: report.problems.iter().map(problem).collect(),
             notices: records(told, true),
             skipped: report.skipped.iter().map(problem).collect(),
+            blanks: report
+                .blanks
+                .iter()
+                .map(|blank| BlankRecord {
+                    path: json::Path::new(&blank.path),
+                    fields: blank.fields.clone(),
+                })
+                .collect(),
         })?;
         return Ok(exit);
     }
@@ -179,6 +199,20 @@ pub(super) fn tell(
         size::show(report.bytes_written),
         size::show(report.bytes_fetched)
     ))?;
+    if !report.blanks.is_empty() {
+        let files = count(report.blanks.len() as u64, "file has", "files have");
+        screen.note(format_args!(
+            "{files} values that never left their machine; fill them in by hand:"
+        ));
+    }
+    for blank in report.blanks.iter().take(BLANKS_SHOWN_MAX) {
+        let fields: Vec<String> = blank.fields.iter().map(|f| sanitize::text(f)).collect();
+        screen.note(format_args!("  {}: {}", sanitize::bytes(&blank.path), fields.join(", ")));
+    }
+    if report.blanks.len() > BLANKS_SHOWN_MAX {
+        let more = report.blanks.len() - BLANKS_SHOWN_MAX;
+        screen.note(format_args!("  and {more} more files; --json names all"));
+    }
     if exit == Exit::Incomplete {
         let items = count(report.problems.len() as u64, "item was", "items were");
         screen.note(format_args!("{items} not restored, each named above (code 5)"));
