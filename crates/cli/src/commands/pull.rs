@@ -95,7 +95,9 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         options.workers = options.workers.max(REMOTE_WORKERS);
     }
     let content = Roots { content: SnapshotContent::open(session, &snapshot)?, labels };
-    let cancel = context.signals.flag();
+    // where nobody is asked, what is not restored because of a signal is told from here on
+    let asks = args.to.is_none() && !args.yes && !args.dry_run;
+    let cancel = if asks { context.signals.flag() } else { Arc::clone(context.signals.graceful()) };
     let plan = Plan::make(&content, &options, &cancel).context("cannot plan the restore")?;
     if plan.items.is_empty() {
         let what = format!("snapshot {} has nothing that fits", short_id(&snapshot.id));
