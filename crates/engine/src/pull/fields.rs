@@ -2,7 +2,8 @@
 //!
 //! In: a file as it is stored, with markers in the place of such values, and what is at its place now.
 //! Out: the file with the values that are there. Where there is none the marker stays, and the report
-//! names the field: a person has to fill it in.
+//! names the field: a person has to fill it in. Invariant: a live file whose values cannot be read is
+//! not replaced, unless it is told to go ([`Overwrite::Always`]): nobody else has them.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,10 +12,13 @@ use std::os::unix::fs::FileExt as _;
 use redact::Format;
 use repo::{Entry, TextFormat};
 
+use super::Overwrite;
 use super::apply::Run;
 use super::file::Failed;
 use super::inspect::hash_file;
+use super::plan::Place;
 use super::source::Content;
+use super::target::Found;
 use crate::push::fields::format_of;
 
 /// Puts the live values into a whole and verified file.
@@ -30,15 +34,24 @@ pub(super) fn keep_live(
     let len = usize::try_from(entry.size).ok().filter(|len| *len <= format.bytes_max());
     let mut stored = vec![0; len.ok_or_else(too_long)?];
     file.read_exact_at(&mut stored, 0)?;
-    let live = match run.targets[place.base].open_file(&place.rel) {
-        Ok(live) => Some(read_live(&live, format)?),
-        Err(_) => None, // nothing is there, or no file
+    let stays = |why: &dyn std::fmt::Display| {
+        let why =
+            format!("what is there may have values that nobody else has: {why}; move it away");
+        Err(Failed::Content(why))
     };
-    let restored = redact::restore(format, &stored, live.flatten().as_deref()).map_err(|e| {
+    let goes = run.options.overwrite == Overwrite::Always;
+    let live = match live(run, place)? {
+        Some(file) => match read_live(&file, format)? {
+            None if !goes => return stays(&format!("it is too long to be read as {format}")),
+            live => live,
+        },
+        None => None,
+    };
+    let restored = redact::restore(format, &stored, live.as_deref()).map_err(|e| {
         Failed::Content(format!("values were left out of it, and it is damaged: {e}"))
     })?;
-    if let Some(error) = &restored.live_error {
-        run.notice(item, format!("what is there has no values to keep: {error}"));
+    if let (Some(error), false) = (&restored.live_error, goes) {
+        return stays(error);
     }
     if !restored.missing.is_empty() {
         run.blank(item, restored.missing);
@@ -48,6 +61,15 @@ pub(super) fn keep_live(
     let hash = *blake3::hash(&restored.bytes).as_bytes();
     run.set_written(index, Written { size: restored.bytes.len() as u64, hash });
     Ok(())
+}
+
+/// The file that is there; none if nothing is, or something that is no file and has no values.
+fn live(run: &Run<'_>, place: &Place) -> io::Result<Option<File>> {
+    let target = &run.targets[place.base];
+    match target.facts(&place.rel)? {
+        Some(facts) if facts.found == Found::File => target.open_file(&place.rel).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// What was written, where that is not what is stored.
@@ -91,6 +113,9 @@ pub(super) fn fits(
             return Ok(false);
         }
         stored.extend_from_slice(part);
+    }
+    if *blake3::hash(&stored).as_bytes() != entry.hash {
+        return Ok(false);
     }
     let restored = redact::restore(format, &stored, Some(&live));
     Ok(restored.is_ok_and(|restored| restored.bytes == live))

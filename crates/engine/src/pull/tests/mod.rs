@@ -1,6 +1,7 @@
 //! A snapshot in memory, and what a tree on the disk looks like.
 
 mod database;
+mod fields;
 mod hostile;
 mod restore;
 mod trouble;

@@ -1,0 +1,75 @@
+//! Text files with values that never left their machine: the live ones stay, whatever goes wrong.
+
+use repo::TextFormat;
+
+use super::*;
+
+const STORED: &[u8] = b"{\"model\": \"new\", \"key\": \"[left out by agent-backup]\"}\n";
+const LIVE: &[u8] = b"{\"model\": \"old\", \"key\": \"CANARY\"}\n";
+const BOTH: &[u8] = b"{\"model\": \"new\", \"key\": \"CANARY\"}\n";
+
+/// A snapshot with such a file and a plain one, and what is at the target.
+fn ground(live: &[u8]) -> (Memory, Ground) {
+    let mut m = Memory::default();
+    m.dir("r");
+    m.file("r/a.json", STORED).redacted = Some(TextFormat::Json);
+    m.file("r/plain", b"plain");
+    let g = Ground::new();
+    fs::create_dir_all(g.path("r")).unwrap();
+    fs::write(g.path("r/a.json"), live).unwrap();
+    (m, g)
+}
+
+#[test]
+fn the_live_value_is_kept_and_what_fits_is_left() {
+    let (m, g) = ground(LIVE);
+    let report = restore(&m, &Options { verify: true, ..g.options() });
+    assert_eq!((g.read("r/a.json").as_slice(), report.blanks.len()), (BOTH, 0));
+    assert_eq!((report.replaced, report.verified), (1, 2));
+    let report = restore(&m, &Options { verify: true, ..g.options() });
+    assert_eq!((report.replaced, report.created, report.verified), (0, 0, 2));
+}
+
+#[test]
+fn damage_in_one_stops_no_other_and_leaves_what_is_there() {
+    for how in [Damage::Flip, Damage::Short, Damage::Corrupt, Damage::Gone] {
+        // what the double lost it can still read: then the file that fits is left, and rightly
+        let fitting = (!matches!(how, Damage::Gone)).then_some(BOTH);
+        for live in std::iter::once(LIVE).chain(fitting) {
+            let (mut m, g) = ground(live);
+            m.damage(STORED, how);
+            let report = run(&m, &g.options()).unwrap();
+            assert_eq!(problems(&report), ["r/a.json"], "{how:?}");
+            assert_eq!(
+                (g.read("r/a.json").as_slice(), g.read("r/plain").as_slice()),
+                (live, &b"plain"[..])
+            );
+            g.check();
+        }
+    }
+}
+
+#[test]
+fn a_live_file_that_cannot_be_read_as_such_keeps_its_values_unless_it_is_told_to_go() {
+    for live in [&b"{\"key\": \"CANARY\""[..], b"\xff\xfe not text", &vec![b' '; (64 << 20) + 1]] {
+        let (m, g) = ground(live);
+        let report = run(&m, &g.options()).unwrap();
+        assert_eq!(problems(&report), ["r/a.json"]);
+        assert!(report.problems[0].reason.contains("move it away"), "{:?}", report.problems);
+        assert!(g.read("r/a.json") == live);
+        g.check();
+        let report = restore(&m, &g.with(Overwrite::Always));
+        assert_eq!(g.read("r/a.json"), STORED);
+        assert_eq!(report.blanks[0].fields, ["key"]);
+    }
+}
+
+#[test]
+fn another_name_of_such_a_file_has_the_values_too() {
+    let (mut m, g) = ground(LIVE);
+    m.hard_link("r/b.json", "r/a.json");
+    for _ in 0..2 {
+        restore(&m, &Options { verify: true, ..g.options() });
+        assert_eq!((g.read("r/a.json").as_slice(), g.read("r/b.json").as_slice()), (BOTH, BOTH));
+    }
+}
