@@ -336,7 +336,7 @@ mod tests {
 
     /// Behind the bounds here and the tries in [`crate::gear`]: prints how tables spread.
     #[test]
-    #[ignore = "a measurement: cargo test --release -p agent-backup-chunker --lib -- --ignored --nocapture"]
+    #[ignore = "a measurement that takes minutes: cargo test --release -p agent-backup-chunker --lib -- --ignored --nocapture"]
     fn fewer_than_one_table_in_twenty_is_refused() {
         for bits in [10, 12, 13, 14, 15, 16, 18, 20] {
             let sizes = Sizes::new(1 << (bits - 2), 1 << bits, 1 << (bits + 3)).unwrap();

@@ -53,7 +53,7 @@ impl Writer {
 
 /// No test: the process that [`Writer`] starts. It writes until its standard input ends.
 #[test]
-#[ignore = "the writer of the tests here: cargo test -p agent-backup-engine --test capture_processes"]
+#[ignore = "no test, the writer of the tests here, which run it: cargo test -p agent-backup-engine --test capture_processes"]
 #[expect(clippy::disallowed_methods, reason = "how the test tells its own child")]
 fn another_process() {
     let Some(path) = std::env::var_os(VARIABLE) else { return };

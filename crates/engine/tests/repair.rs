@@ -382,23 +382,28 @@ fn late(store: &MemoryStore, run: impl FnOnce(Arc<dyn Store>)) {
 }
 
 /// Every snapshot of the specimen but those whose files were damaged restores from a store.
-fn keeps(specimen: &Specimen, store: &MemoryStore, lost: &[usize], told: &str) {
+fn keeps(specimen: &Specimen, store: &MemoryStore, lost: &[BTreeSet<Vec<u8>>], told: &str) {
     for (taken, lost) in specimen.taken.iter().zip(lost) {
-        let fails = failing(specimen, store, taken).len();
-        assert!(fails <= *lost, "{told}: {} lost {fails} files", taken.snapshot.id);
+        let fails = failing(specimen, store, taken);
+        assert!(fails.is_subset(lost), "{told}: {} lost {fails:?}", taken.snapshot.id);
     }
 }
 
 /// After a loss was accepted, maybe not to the end: every snapshot of the specimen is what it was, or one
 /// is in its place that has every other path.
-fn keeps_the_rest(specimen: &Specimen, store: &MemoryStore, lost: &[usize], told: &str) {
+fn keeps_the_rest(
+    specimen: &Specimen,
+    store: &MemoryStore,
+    lost: &[BTreeSet<Vec<u8>>],
+    told: &str,
+) {
     let repo = Specimen::open(store.fork(), &specimen.machine).unwrap();
     let snapshots = repo.snapshots(None).unwrap();
     for (taken, lost) in specimen.taken.iter().zip(lost) {
         let old = &taken.snapshot;
         if snapshots.iter().any(|one| one.id == old.id) {
-            let fails = failing(specimen, store, taken).len();
-            assert!(fails <= *lost, "{told}: {} lost {fails} files", old.id);
+            let fails = failing(specimen, store, taken);
+            assert!(fails.is_subset(lost), "{told}: {} lost {fails:?}", old.id);
             continue;
         }
         let in_place = |one: &&repo::Snapshot| {
@@ -413,12 +418,11 @@ fn keeps_the_rest(specimen: &Specimen, store: &MemoryStore, lost: &[usize], told
             Ok(())
         };
         reader.walk(&new.tree, &mut { all }).unwrap();
-        let gone: Vec<_> = taken.entries.iter().filter(|entry| !entries.contains(entry)).collect();
-        // a further name of a file that was lost goes with it
-        let is_gone = |of: &Vec<u8>| gone.iter().any(|(path, _)| path == of);
-        let alone = gone.iter().filter(|(_, entry)| !entry.link.as_ref().is_some_and(is_gone));
-        let names: Vec<_> = alone.map(|(path, _)| String::from_utf8_lossy(path)).collect();
-        assert!(names.len() <= *lost, "{told}: more than {lost} is gone: {names:?}");
+        for (path, entry) in taken.entries.iter().filter(|entry| !entries.contains(entry)) {
+            // a further name of a file that was lost goes with it
+            let with_it = entry.link.as_ref().is_some_and(|of| lost.contains(of));
+            assert!(lost.contains(path) || with_it, "{told}: {} is gone", path.escape_ascii());
+        }
         let mut blocks = HashMap::new();
         for (path, entry) in &entries {
             assert!(taken.entries.iter().any(|(old, e)| (old, e) == (path, entry)), "{told}");
@@ -430,8 +434,8 @@ fn keeps_the_rest(specimen: &Specimen, store: &MemoryStore, lost: &[usize], told
     }
 }
 
-/// What a check of a store after a step says: the store, how many paths each snapshot lacked before.
-type Keeps = dyn Fn(&Specimen, &MemoryStore, &[usize], &str) + Sync;
+/// What a check of a store after a step says: the store, which paths each snapshot lacked before.
+type Keeps = dyn Fn(&Specimen, &MemoryStore, &[BTreeSet<Vec<u8>>], &str) + Sync;
 
 /// Runs a step with a fault in each of its calls; then everything that restored still does, and a plain
 /// run ends as one without faults.
@@ -445,8 +449,7 @@ fn every_call_keeps(
     step: &(dyn Fn(&Session) -> engine::Result<bool> + Sync),
 ) {
     let specimen = shared();
-    let lost: Vec<usize> =
-        specimen.taken.iter().map(|t| failing(specimen, damaged, t).len()).collect();
+    let lost: Vec<_> = specimen.taken.iter().map(|t| failing(specimen, damaged, t)).collect();
     let run = |store: Arc<dyn Store>, temp: &std::path::Path| -> engine::Result<bool> {
         let dirs = engine::Dirs { state: temp.join("state"), cache: temp.join("cache") };
         let none = |_: &repo::config::Config| Ok(None);
@@ -562,8 +565,7 @@ fn any_failure_of_a_repair_from_another_repository_is_survived() {
 fn any_failure_of_the_other_repository_is_survived() {
     let specimen = shared();
     let (damaged, whole) = (with_bad_blocks(), specimen.store.fork());
-    let lost: Vec<usize> =
-        specimen.taken.iter().map(|t| failing(specimen, &damaged, t).len()).collect();
+    let lost: Vec<_> = specimen.taken.iter().map(|t| failing(specimen, &damaged, t)).collect();
     let run = |store: &MemoryStore, other: Arc<dyn Store>| {
         let temp = tempfile::tempdir().unwrap();
         let session = specimen.session(store.clone(), &specimen.client(temp.path(), true))?;

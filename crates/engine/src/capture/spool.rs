@@ -3,7 +3,8 @@
 //! In: pieces, in order. Out: the same. As long as the producer is patient it waits for a slow
 //! reader, with at most [`MEMORY_BYTES_MAX`] between them; then it goes on into a file without a
 //! name in our own directory, and from then on the reader waits in its turn: while the database is
-//! held, both cores are the producer's. Invariant: what is in the file is sealed with AES-256-GCM-SIV under a
+//! held, the processor is the producer's. The reader still gets a piece every [`CRUMB`], so that it can
+//! look whether it should stop. Invariant: what is in the file is sealed with AES-256-GCM-SIV under a
 //! key that is only in memory and only of this spool, one nonce per piece; plaintext never gets
 //! there, whatever becomes of the disk.
 
@@ -25,6 +26,8 @@ pub(super) const MEMORY_BYTES_MAX: usize = 4 << 20;
 const TAG_BYTES: usize = 16;
 /// How often a waiting producer asks whether to go on waiting.
 const TICK: Duration = Duration::from_millis(50);
+/// How long a reader waits for a piece at most because the producer is in a hurry.
+const CRUMB: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ struct State {
     memory_bytes: usize,
     /// Nobody reads on.
     closed: bool,
-    /// The producer goes into the file; the reader waits until it is through.
+    /// The producer goes into the file, and its reader waits.
     hurries: bool,
     /// What the reader wants once more; nothing yet, or an empty list for nothing at all.
     asked: Option<Vec<Range<u64>>>,
@@ -164,12 +167,10 @@ impl Spool {
 
     /// The next piece; empty at the end of a reading.
     pub(super) fn take(&self) -> io::Result<Vec<u8>> {
-        let mut state = self.lock();
+        let state = self.lock();
+        let waited = self.moved.wait_timeout_while(state, CRUMB, |state| state.hurries);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         loop {
-            if state.hurries {
-                state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
             match state.pieces.pop_front() {
                 Some(Piece::Plain(piece)) => {
                     state.memory_bytes -= piece.len();

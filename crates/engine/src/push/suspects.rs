@@ -46,7 +46,8 @@ impl Watch {
     /// Begins with the new bytes of a file. What was known of it ends at `from`: what lies before only
     /// helps to see a secret that goes on behind it.
     pub(super) fn begin(&self, path: &[u8], from: u64) -> Look<'_> {
-        Look { watch: self, path: path.to_vec(), from, scanner: None, over: false }
+        let found = BTreeMap::new();
+        Look { watch: self, path: path.to_vec(), from, scanner: None, found, over: false }
     }
 
     pub(super) fn finish(self) -> Suspects {
@@ -72,6 +73,8 @@ pub(super) struct Look<'w> {
     from: u64,
     /// Made with the first bytes: most files of a push are not read at all.
     scanner: Option<Box<Scanner<'static>>>,
+    /// How often which rule fits.
+    found: BTreeMap<String, u64>,
     /// Nothing more of this file is looked at.
     over: bool,
 }
@@ -84,38 +87,38 @@ impl Look<'_> {
 
     /// Takes bytes of the file that begin at `offset`. A gap in them is no mistake.
     pub(super) fn feed(&mut self, bytes: &[u8], offset: u64) {
+        let end = offset + bytes.len() as u64;
+        let new = end.saturating_sub(offset.max(self.from));
+        self.over = self.over || !self.watch.afford(bytes.len() as u64);
         if self.over {
-            self.watch.passed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.watch.passed.fetch_add(new, Ordering::Relaxed);
             return;
         }
-        if !self.watch.afford(bytes.len() as u64) {
-            self.over = true;
-            return self.feed(bytes, offset);
-        }
-        self.watch.seen.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.watch.seen.fetch_add(new, Ordering::Relaxed);
         let path = String::from_utf8_lossy(&self.path).into_owned();
         let scanner = self.scanner.get_or_insert_with(|| {
             // no finding's hash is told
             Box::new(Scanner::new(Rules::pinned(), &path, &[0; 32]))
         });
-        scanner.feed(bytes, offset, &mut |finding| {
-            note(self.watch, &self.path, self.from, &finding);
-        });
+        scanner.feed(bytes, offset, &mut |finding| note(&mut self.found, self.from, &finding));
     }
 
-    /// The file is read.
+    /// The file is read. If it was read before in this push, because it moved, this reading counts.
     pub(super) fn end(mut self) {
         if let Some(mut scanner) = self.scanner.take() {
-            scanner.finish(&mut |finding| note(self.watch, &self.path, self.from, &finding));
+            scanner.finish(&mut |finding| note(&mut self.found, self.from, &finding));
+        }
+        let mut all = self.watch.found.lock().unwrap_or_else(PoisonError::into_inner);
+        for (rule, count) in self.found {
+            all.insert((self.path.clone(), rule), count);
         }
     }
 }
 
 /// Counts a finding that is not wholly in what was known.
-fn note(watch: &Watch, path: &[u8], from: u64, finding: &secrets::Finding<'_>) {
+fn note(found: &mut BTreeMap<String, u64>, from: u64, finding: &secrets::Finding<'_>) {
     if finding.range.end > from {
-        let mut found = watch.found.lock().unwrap_or_else(PoisonError::into_inner);
-        *found.entry((path.to_vec(), finding.rule.to_owned())).or_default() += 1;
+        *found.entry(finding.rule.to_owned()).or_default() += 1;
     }
 }
 
@@ -143,6 +146,17 @@ mod tests {
         let found = watch.finish().found;
         assert_eq!(found.values().sum::<u64>(), 1, "{found:?}");
         assert!(found.keys().all(|(path, rule)| path == b"r/a.jsonl" && rule.contains("github")));
+    }
+
+    #[test]
+    fn a_file_that_is_read_twice_is_counted_once() {
+        let watch = Watch::new(1 << 20);
+        for _ in 0..2 {
+            let mut look = watch.begin(b"r/a.jsonl", 0);
+            look.feed(format!("{{\"a\":\"{}\"}}\n", token()).as_bytes(), 0);
+            look.end();
+        }
+        assert_eq!(watch.finish().found.values().sum::<u64>(), 1);
     }
 
     #[test]

@@ -248,7 +248,7 @@ fn who_looks_after_it_raises_no_false_alarm_and_loses_nothing() {
 }
 
 #[test]
-#[ignore = "run: SEED=0 COUNT=50000 cargo test -p agent-backup-repo --test simulation -- --ignored"]
+#[ignore = "takes half an hour: SEED=0 COUNT=50000 cargo test -p agent-backup-repo --test simulation -- --ignored"]
 fn many_seeds() {
     all_hold(number("SEED", 0), number("COUNT", 50_000));
 }

@@ -32,7 +32,7 @@ fn is_pinned(path: &std::path::Path) -> bool {
 
 /// No test: the process that [`is_pinned`] starts.
 #[test]
-#[ignore = "the other process of the tests here: cargo test -p agent-backup-engine --lib holds"]
+#[ignore = "no test, the other process of the tests here, which run it: cargo test -p agent-backup-engine --lib holds"]
 #[expect(clippy::disallowed_methods, reason = "how the test tells its own child")]
 fn another_process() {
     let Some(path) = std::env::var_os(VARIABLE) else { return };
@@ -203,7 +203,7 @@ fn a_reader_that_leaves_ends_the_transaction() {
 
 /// Prints how long transactions last and how quick captures are; 1 GiB of disk for each journal mode.
 #[test]
-#[ignore = "a measurement: cargo test --release -p agent-backup-engine --lib measure_holds -- --ignored --nocapture"]
+#[ignore = "a measurement, takes 2 GiB of disk and minutes: cargo test --release -p agent-backup-engine --lib measure_holds -- --ignored --nocapture"]
 fn measure_holds() {
     for mode in ["WAL", "PERSIST"] {
         let case = Case::new();

@@ -23,8 +23,12 @@ fn pieces_come_out_as_they_went_in_from_memory_and_disk() {
     for n in 0..9 {
         assert!(spool.put(piece(n), &mut never));
     }
+    // also while the producer is at work: a reader that never got one could not stop
+    assert_eq!(spool.take().unwrap(), piece(0));
+    // there is room in memory again, behind what is on disk
+    assert!(spool.put(piece(9), &mut never));
     spool.end(Ok(()));
-    for n in 0..9 {
+    for n in 1..10 {
         assert_eq!(spool.take().unwrap(), piece(n));
     }
     assert!(spool.take().unwrap().is_empty());
