@@ -13,48 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use adapters::{Decision, FieldRules, Root, RowRule, Rules, builtin};
+use adapters::{Root, Rules, builtin};
 use engine::Problem;
 use engine::pull::{self, Action, Placement, Plan, SnapshotContent};
 use engine::push::{PushOptions, PushRoot, Pushed, push};
-use engine::scan::{Filter, ScanRoot, Verdict};
+use engine::scan::ScanRoot;
 use fixture::Kind;
 use store::MemoryStore;
 use support::{Bench, Ears, bench_in_memory};
-
-/// An adapter's rules, as the command line asks them.
-struct Ruled(Arc<Rules>);
-
-impl Filter for Ruled {
-    fn decide(&self, rel: &[u8], is_dir: bool) -> Verdict {
-        match self.0.decide(rel, is_dir) {
-            Decision::Include => Verdict::Include,
-            Decision::IncludeSqlite => Verdict::Sqlite,
-            Decision::Walk => Verdict::Walk,
-            _ => Verdict::Skip,
-        }
-    }
-
-    fn max_file_size(&self) -> Option<u64> {
-        self.0.max_file_size()
-    }
-
-    fn group(&self, rel: &[u8]) -> Option<&str> {
-        self.0.group(rel)
-    }
-
-    fn leads_to_group(&self, rel: &[u8]) -> bool {
-        self.0.leads_to_group(rel)
-    }
-
-    fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
-        self.0.rows(rel)
-    }
-
-    fn field_rules(&self, rel: &[u8]) -> Option<FieldRules> {
-        self.0.fields(rel)
-    }
-}
 
 /// An agent's home and a repository.
 struct Case {
@@ -80,6 +46,10 @@ impl Case {
         }
         let adapter = builtin().into_iter().find(|adapter| adapter.id() == id).unwrap();
         let roots = adapter.survey(&home.env).roots;
+        Self::at(id, home, roots, dir)
+    }
+
+    fn at(id: &str, home: fixture::Home, roots: Vec<Root>, dir: tempfile::TempDir) -> Self {
         let (bench, memory) = bench_in_memory();
         Self { id: id.to_owned(), home, roots, bench, memory, dir }
     }
@@ -90,15 +60,18 @@ impl Case {
     }
 
     fn push(&self) -> (Pushed, Vec<Problem>) {
-        let roots: Vec<PushRoot> = self
-            .roots
+        self.push_roots(&self.roots)
+    }
+
+    fn push_roots(&self, roots: &[Root]) -> (Pushed, Vec<Problem>) {
+        let roots: Vec<PushRoot> = roots
             .iter()
             .map(|root| PushRoot {
                 scan: ScanRoot {
                     label: root.label.clone(),
                     dir: root.dir.clone(),
                     files: None,
-                    filter: Arc::new(Ruled(root.rules.clone())),
+                    filter: root.rules.clone(),
                 },
                 agent: Some(self.id.clone()),
             })
@@ -267,4 +240,70 @@ fn a_file_that_does_not_parse_is_named_and_not_sent() {
     fs::write(&path, whole).unwrap();
     let (pushed, _) = case.push();
     assert!(case.held(&pushed).iter().any(|(held, _)| *held == name));
+}
+
+#[test]
+fn a_file_is_read_again_when_rules_come_to_name_its_fields() {
+    let case = Case::of("claude-code");
+    let mut open = case.roots.clone();
+    for root in &mut open {
+        root.rules = Arc::new(Rules::everything());
+    }
+    let (pushed, _) = case.push_roots(&open);
+    let canary = case.home.canaries.iter().find(|canary| canary.kind == Kind::Field).unwrap();
+    assert!(case.held(&pushed).iter().any(|(_, bytes)| has(bytes, &canary.text)));
+    // not one file changed
+    let (pushed, _) = case.push();
+    assert!(case.held(&pushed).iter().all(|(_, bytes)| !has(bytes, "CANARY-")));
+}
+
+/// What belongs together is captured by another way, and a further name of a file is a link to the
+/// first: none of them is a way out.
+#[test]
+fn neither_a_group_nor_a_further_name_lets_a_value_out() {
+    let adapter = adapters::Adapter::parse(
+        r#"
+        version = 1
+        id = "quill"
+        name = "Quill"
+        [[roots]]
+        label = "home"
+        all = "~/.quill"
+        [[roots.fields]]
+        file = ["state.json", "z.json"]
+        redact = ["token"]
+        [[groups]]
+        name = "state"
+        members = ["home:state.json", "home:index.json"]
+        "#,
+        "quill.toml",
+    )
+    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let quill = dir.path().join(".quill");
+    fs::create_dir(&quill).unwrap();
+    fs::write(quill.join("state.json"), r#"{"token": "CANARY-1", "open": "a"}"#).unwrap();
+    fs::write(quill.join("index.json"), r#"{"a": 1}"#).unwrap();
+    fs::write(quill.join("y.json"), r#"{"token": "[left out by agent-backup]"}"#).unwrap();
+    fs::hard_link(quill.join("y.json"), quill.join("z.json")).unwrap();
+    let env = adapters::Env {
+        home: dir.path().to_owned(),
+        vars: BTreeMap::new(),
+        os: adapters::Os::Linux,
+    };
+    let roots = adapter.survey(&env).roots;
+    let home = fixture::Home { env, listed: Vec::new(), canaries: Vec::new() };
+    let case = Case::at("quill", home, roots, dir);
+    let (pushed, problems) = case.push();
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(pushed.snapshot().groups.len(), 1);
+    let held = case.held(&pushed);
+    assert_eq!(held.len(), 4, "a further name with rules is a file of its own: {held:?}");
+    for (name, bytes) in &held {
+        assert!(!has(bytes, "CANARY"), "{name}");
+    }
+    assert!(
+        held.iter()
+            .any(|(name, bytes)| name == "quill/home/state.json" && has(bytes, redact::MARKER))
+    );
 }

@@ -254,16 +254,21 @@ impl Store for Remote {
     }
 }
 
+/// The specimen's machine, at a store of whatever kind.
+fn open(store: Arc<dyn Store>, temp: &std::path::Path) -> engine::Result<Session> {
+    let dirs = shared().client(temp, true);
+    let none = |_: &repo::config::Config| Ok(None);
+    let clock = shared().bench.clock.clone();
+    Session::open(store, none, &dirs, support::machine(), clock)
+}
+
 #[test]
 fn a_repair_at_a_remote_store_acts_on_damage_that_lasts_an_hour() {
     let specimen = shared();
     let memory = with_a_bad_block();
     let remote = Arc::new(Remote::new(&memory));
     let temp = tempfile::tempdir().unwrap();
-    let dirs = specimen.client(temp.path(), true);
-    let none = |_: &repo::config::Config| Ok(None);
-    let clock = specimen.bench.clock.clone();
-    let session = Session::open(remote.clone(), none, &dirs, support::machine(), clock).unwrap();
+    let session = open(remote.clone(), temp.path()).unwrap();
     let packs = memory.list("packs/").unwrap().len();
     // somebody who gives up what is lost does not give up what may be right in an hour
     let live = Some((vec![specimen.bench.root()], one_thread()));
@@ -299,10 +304,7 @@ fn what_only_looked_damaged_for_a_while_is_left_alone() {
     let memory = with_a_bad_block();
     let remote = Arc::new(Remote::new(&memory));
     let temp = tempfile::tempdir().unwrap();
-    let dirs = specimen.client(temp.path(), true);
-    let none = |_: &repo::config::Config| Ok(None);
-    let clock = specimen.bench.clock.clone();
-    let session = Session::open(remote.clone(), none, &dirs, support::machine(), clock).unwrap();
+    let session = open(remote.clone(), temp.path()).unwrap();
     assert_eq!(from_source(specimen, &session).unwrap().before.waiting.len(), 1);
     let (name, _) = specimen.reachable().into_iter().next().unwrap();
     memory.put(&name, vec![specimen.bytes(&name).into()]).unwrap();

@@ -12,8 +12,9 @@ use serde::Serialize;
 use store::Address;
 
 use crate::args::{Push, ScanSecrets};
+use crate::commands::roots::{self, Named};
 use crate::commands::snapshots::{SnapshotRecord, StatsRecord, contents, short_id};
-use crate::commands::{Context, init, roots};
+use crate::commands::{Context, init};
 use crate::connect::{self, Connection, Wanted};
 use crate::exit::{Exit, Stop};
 use crate::settings::{Settings, Which};
@@ -51,7 +52,8 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     for note in &settings.notes {
         screen.note(note);
     }
-    let chosen = roots::choose(args, settings)?;
+    let Push { agents, paths, exclude, .. } = args;
+    let chosen = roots::choose(Named { agents, paths, exclude }, settings)?;
     let meter = Meter::new(screen);
     for refused in &chosen.refused {
         let notice = !chosen.roots.is_empty();

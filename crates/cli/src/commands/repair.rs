@@ -11,10 +11,11 @@ use engine::repair::{self, Accepted, Healed, IndexReport, Repaired, Sources};
 use engine::verify::{Level, Report, Touched};
 use serde::Serialize;
 
-use crate::args::{Part, Push, Repair};
+use crate::args::{Part, Repair};
+use crate::commands::roots::{self, Named};
 use crate::commands::snapshots::short_id;
 use crate::commands::verify::{ReportRecord, options, tell_touched};
-use crate::commands::{Context, push, roots};
+use crate::commands::{Context, push};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Usage};
 use crate::settings::Settings;
@@ -97,9 +98,8 @@ fn live_roots(
     settings: &Settings,
     meter: &Meter,
 ) -> Result<Vec<PushRoot>> {
-    let mut push =
-        Push { agents: args.agents.clone(), paths: args.paths.clone(), ..Push::default() };
-    if push.agents.is_empty() && push.paths.is_empty() {
+    let (mut agents, mut paths) = (args.agents.clone(), args.paths.clone());
+    if agents.is_empty() && paths.is_empty() {
         let mut newest: std::collections::BTreeMap<String, repo::RootRecord> =
             std::collections::BTreeMap::new();
         for snapshot in session.snapshots()? {
@@ -111,24 +111,25 @@ fn live_roots(
         for root in newest.into_values() {
             match root.agent {
                 Some(agent) if known.iter().any(|adapter| adapter.id() == agent) => {
-                    if !push.agents.contains(&agent) {
-                        push.agents.push(agent);
+                    if !agents.contains(&agent) {
+                        agents.push(agent);
                     }
                 }
                 Some(_) => {}
                 None => match Path::new(OsStr::from_bytes(&root.dir)).to_str() {
                     Some(dir) if Path::new(dir).exists() => {
-                        push.paths.push(format!("{}={dir}", root.label));
+                        paths.push(format!("{}={dir}", root.label));
                     }
                     _ => meter.tell(&root.dir, "it is not here any more", false),
                 },
             }
         }
     }
-    if push.agents.is_empty() && push.paths.is_empty() {
+    if agents.is_empty() && paths.is_empty() {
         return Ok(Vec::new());
     }
-    let chosen = roots::choose(&push, settings)?;
+    let named = Named { agents: &agents, paths: &paths, exclude: &[] };
+    let chosen = roots::choose(named, settings)?;
     for refused in &chosen.refused {
         meter.tell(refused.path.as_os_str().as_encoded_bytes(), &refused.why, true);
     }

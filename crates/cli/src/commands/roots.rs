@@ -6,12 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adapters::{Adapter, Decision, FieldRules, Refused, RowRule, Rules};
+use adapters::{Adapter, Refused, Rules};
 use anyhow::Result;
 use engine::push::PushRoot;
-use engine::scan::{Filter, ScanRoot, Verdict};
+use engine::scan::ScanRoot;
 
-use crate::args::Push;
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::{Settings, absolute};
 use crate::ui::sanitize;
@@ -32,54 +31,28 @@ pub(crate) struct Chosen {
     others: usize,
 }
 
-/// An adapter's rules as the engine asks them.
-#[derive(Debug)]
-struct RulesFilter(Arc<Rules>);
-
-impl Filter for RulesFilter {
-    fn decide(&self, rel: &[u8], is_dir: bool) -> Verdict {
-        match self.0.decide(rel, is_dir) {
-            Decision::Include => Verdict::Include,
-            Decision::IncludeSqlite => Verdict::Sqlite,
-            Decision::Walk => Verdict::Walk,
-            Decision::Exclude | Decision::ExcludeSecret | Decision::PruneDir => Verdict::Skip,
-        }
-    }
-
-    fn max_file_size(&self) -> Option<u64> {
-        self.0.max_file_size()
-    }
-
-    fn group(&self, rel: &[u8]) -> Option<&str> {
-        self.0.group(rel)
-    }
-
-    fn leads_to_group(&self, rel: &[u8]) -> bool {
-        self.0.leads_to_group(rel)
-    }
-
-    fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
-        self.0.rows(rel)
-    }
-
-    fn field_rules(&self, rel: &[u8]) -> Option<FieldRules> {
-        self.0.fields(rel)
-    }
+/// What the command line says of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) agents: &'a [String],
+    /// Each `LABEL=DIR` or `DIR`.
+    pub(crate) paths: &'a [String],
+    pub(crate) exclude: &'a [String],
 }
 
 /// Decides what to push.
-pub(crate) fn choose(args: &Push, settings: &Settings) -> Result<Chosen> {
+pub(crate) fn choose(named: Named<'_>, settings: &Settings) -> Result<Chosen> {
     let known = adapters::load(Some(&settings.adapters_dir))?;
     let excludes: Vec<String> =
-        args.exclude.iter().chain(&settings.push.exclude).cloned().collect();
-    let named_here = !args.agents.is_empty() || !args.paths.is_empty();
-    let agents = if named_here { &args.agents } else { &settings.push.agents };
+        named.exclude.iter().chain(&settings.push.exclude).cloned().collect();
+    let named_here = !named.agents.is_empty() || !named.paths.is_empty();
+    let agents = if named_here { named.agents } else { &settings.push.agents };
     let mut chosen = Chosen::default();
     let all = !named_here && agents.is_empty();
     for adapter in pick(&known, agents, all)? {
         chosen.add(adapter, settings, &excludes, !all)?;
     }
-    for given in &args.paths {
+    for given in named.paths {
         chosen.roots.push(path_root(given, &settings.machine.home, &excludes)?);
     }
     if !named_here {
@@ -125,12 +98,7 @@ impl Chosen {
         for root in survey.roots {
             let rules = with_excludes(&root.rules, excludes)?;
             self.roots.push(PushRoot {
-                scan: ScanRoot {
-                    label: root.label,
-                    dir: root.dir,
-                    files: None,
-                    filter: Arc::new(RulesFilter(rules)),
-                },
+                scan: ScanRoot { label: root.label, dir: root.dir, files: None, filter: rules },
                 agent: Some(adapter.id().to_owned()),
             });
         }
@@ -194,7 +162,7 @@ fn labelled(label: &str, dir: &Path, excludes: &[String]) -> Result<PushRoot> {
         label: label.to_owned(),
         dir: path,
         files: None,
-        filter: Arc::new(RulesFilter(with_excludes(&Arc::new(Rules::everything()), excludes)?)),
+        filter: with_excludes(&Arc::new(Rules::everything()), excludes)?,
     };
     if !meta.is_dir() {
         let (Some(parent), Some(name)) = (scan.dir.parent(), scan.dir.file_name()) else {
@@ -223,6 +191,8 @@ pub(crate) fn shorten(path: &Path, home: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use engine::scan::Verdict;
+
     use super::*;
 
     #[test]

@@ -1,12 +1,15 @@
 //! `scan`: where secrets seem to be in what a push would send.
 
+use std::path::Path;
+
 use anyhow::Result;
 use engine::scan::ScanRoot;
 use engine::suspects::{self, Place};
 use serde::Serialize;
 
-use crate::args::{Push, Scan};
-use crate::commands::{Context, push, roots};
+use crate::args::Scan;
+use crate::commands::roots::{self, Named};
+use crate::commands::{Context, push};
 use crate::exit::{Exit, Stop};
 use crate::ui::progress::{Meter, records};
 use crate::ui::{count, json, sanitize, size};
@@ -32,21 +35,16 @@ struct PlaceRecord {
 
 pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, signals, .. } = context;
-    let rules = args.rules.as_ref().map(|path| {
-        let fail = |e| {
-            let what = format!("cannot read {}: {e}", path.display());
-            Stop::new(Exit::Configuration, what, "give a file of rules as gitleaks 8 reads it")
-        };
-        std::fs::read_to_string(path).map_err(fail)
-    });
-    let rules = rules.transpose()?;
-    let wanted = Push {
-        agents: args.agents.clone(),
-        paths: args.paths.clone(),
-        exclude: args.exclude.clone(),
-        ..Push::default()
+    let bad = |path: &Path, why: &dyn std::fmt::Display| {
+        let what = format!("cannot use the rules in {}: {why}", path.display());
+        Stop::new(Exit::Configuration, what, "give a file of rules as gitleaks 8 reads it")
     };
-    let chosen = roots::choose(&wanted, settings)?;
+    let rules = match &args.rules {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|e| bad(path, &e))?),
+        None => None,
+    };
+    let Scan { agents, paths, exclude, .. } = args;
+    let chosen = roots::choose(Named { agents, paths, exclude }, settings)?;
     if chosen.roots.is_empty() {
         return Err(chosen.nothing(settings).into());
     }
@@ -60,7 +58,11 @@ pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
         signals.graceful(),
         &mut |place| places.push(place),
         &mut |path, why| meter.tell(path, why, false),
-    )?;
+    );
+    let looked = match (looked, &args.rules) {
+        (Err(engine::Error::Rules(why)), Some(path)) => return Err(bad(path, &why).into()),
+        (looked, _) => looked?,
+    };
     let told = meter.finish();
     let clean = places.is_empty() && told.is_empty();
     let exit = if clean { Exit::Done } else { Exit::Skipped };

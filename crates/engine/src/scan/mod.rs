@@ -18,6 +18,7 @@ mod ignored;
 mod names;
 mod owners;
 mod problem;
+mod rules;
 mod source;
 mod stat;
 mod walk;
