@@ -150,3 +150,33 @@ fn a_restore_elsewhere_says_which_values_to_fill_in_and_one_over_them_needs_none
         assert!(fs::read_to_string(&canary.path).unwrap().contains(&canary.text));
     }
 }
+
+#[test]
+fn a_restore_over_a_database_leaves_its_logins_where_they_are() {
+    let (desk, home) = home_of("cursor");
+    // one letter each: no log that SQLite could read
+    let is_side = |rel: &str| ["-wal", "-shm", "-journal"].iter().any(|side| rel.ends_with(side));
+    for canary in &home.canaries {
+        for one in fs::read_dir(canary.path.parent().unwrap()).unwrap() {
+            let path = one.unwrap().path();
+            if is_side(&path.to_string_lossy()) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    desk.ok(&["push", "cursor"]);
+    let rows = || home.canaries.iter().filter(|canary| canary.kind == fixture::Kind::Row);
+    assert!(rows().count() > 0);
+    for canary in rows() {
+        let db = rusqlite::Connection::open(&canary.path).unwrap();
+        db.execute_batch("CREATE TABLE IF NOT EXISTS later(x)").unwrap();
+    }
+    let document = desk.json(&["pull", "--yes"]);
+    assert_eq!(document["notices"], Value::Array(Vec::new()), "{document}");
+    assert!(document["rows_kept"].as_u64().unwrap() > 0, "{document}");
+    for canary in rows() {
+        let bytes = fs::read(&canary.path).unwrap();
+        let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(has(&canary.text) && !has("later"), "{}", canary.path.display());
+    }
+}

@@ -17,8 +17,10 @@ use adapters::{Root, Rules, builtin};
 use engine::Problem;
 use engine::pull::{self, Action, Placement, Plan, SnapshotContent};
 use engine::push::{PushOptions, PushRoot, Pushed, push};
-use engine::scan::ScanRoot;
+use engine::scan::{Filter, ScanRoot};
 use fixture::Kind;
+use rusqlite::Connection;
+use rusqlite::types::Value;
 use store::MemoryStore;
 use support::{Bench, Ears, bench_in_memory};
 
@@ -87,8 +89,11 @@ impl Case {
     fn options(&self) -> pull::Options {
         let each = self.roots.iter().map(|r| (r.label.clone().into_bytes(), r.dir.clone()));
         let labels = self.roots.iter().map(|r| r.label.clone().into_bytes()).collect();
-        let verify = true;
-        pull::Options { labels, verify, ..pull::Options::new(Placement::Each(each.collect())) }
+        let filter = |root: &Root| -> Arc<dyn Filter> { root.rules.clone() };
+        let filters = self.roots.iter().map(|root| (root.label.clone().into_bytes(), filter(root)));
+        let (verify, filters) = (true, filters.collect());
+        let to = Placement::Each(each.collect());
+        pull::Options { labels, verify, filters, ..pull::Options::new(to) }
     }
 
     fn pull(&self, pushed: &Pushed, options: &pull::Options) -> pull::Report {
@@ -127,6 +132,28 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     all
+}
+
+/// The rows of every table, whatever their order.
+type Dump = BTreeMap<String, Vec<String>>;
+
+fn dump(path: &Path) -> Dump {
+    let db = Connection::open(path).unwrap();
+    let query = "SELECT name FROM sqlite_schema WHERE type='table' AND rootpage>0";
+    let mut tables = db.prepare(query).unwrap();
+    let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let rows = |table: &str| {
+        let mut all = db.prepare(&format!("SELECT * FROM \"{table}\"")).unwrap();
+        let width = all.column_count();
+        let row = |row: &rusqlite::Row<'_>| {
+            let values: Vec<Value> = (0..width).map(|at| row.get(at).unwrap()).collect();
+            Ok(format!("{values:?}"))
+        };
+        let mut rows: Vec<String> = all.query_map([], row).unwrap().map(Result::unwrap).collect();
+        rows.sort();
+        rows
+    };
+    tables.map(Result::unwrap).map(|table| (table.clone(), rows(&table))).collect()
 }
 
 fn has(bytes: &[u8], text: &str) -> bool {
@@ -180,15 +207,22 @@ fn no_planted_secret_of_any_agent_leaves_and_all_survive_a_restore_over_them() {
             fs::write(&path, text).unwrap();
             spoiled.push(path);
         }
+        let databases = case.home.listed.iter().filter(|one| one.mark == 'R');
+        let databases: Vec<_> = databases.map(|one| case.path(&one.label, &one.rel)).collect();
+        let rows: Vec<Dump> = databases.iter().map(|path| dump(path)).collect();
         let report = case.pull(&pushed, &case.options());
-        assert!(report.problems.is_empty(), "{id}: {:?}", report.problems);
+        assert!(report.problems.is_empty() && report.notices.is_empty(), "{id}: {report:?}");
+        assert!(report.blanks.is_empty(), "{id}: {:?}", report.blanks);
+        for (path, rows) in databases.iter().zip(rows) {
+            assert!(dump(path) == rows, "{id}: {}", path.display());
+        }
         let after = files(case.dir.path());
         for path in &spoiled {
             assert!(after[path] == before[path], "{id}: {}", path.display());
         }
         for canary in case.home.canaries.iter().filter(|one| before.contains_key(&one.path)) {
             assert!(
-                canary.kind == Kind::Row || has(&after[&canary.path], &canary.text),
+                has(&after[&canary.path], &canary.text),
                 "{id}: {} in {}",
                 canary.text,
                 canary.path.display()

@@ -92,6 +92,22 @@ impl Case {
         (pushed, ears.0.into_inner().unwrap())
     }
 
+    /// Restores over what was pushed.
+    fn pull(&self, pushed: &Pushed, overwrite: pull::Overwrite) -> pull::Report {
+        let session = self.bench.open().unwrap();
+        let content = SnapshotContent::open(&session, pushed.snapshot()).unwrap();
+        let label = || b"files".to_vec();
+        let filter: Arc<dyn Filter> = self.filter.clone();
+        let options = pull::Options {
+            labels: vec![label()],
+            overwrite,
+            verify: true,
+            filters: [(label(), filter)].into_iter().collect(),
+            ..pull::Options::new(Placement::Each(vec![(label(), self.bench.source())]))
+        };
+        pull::pull(&content, &options, &(), &AtomicBool::new(false)).unwrap()
+    }
+
     /// Where a push has its copies.
     fn captures(&self) -> PathBuf {
         let mut repos = fs::read_dir(self.bench.dirs().state.join("repos")).unwrap();
@@ -356,18 +372,114 @@ fn what_a_killed_push_left_is_gone_after_the_next() {
 }
 
 #[test]
-fn a_database_restored_over_the_live_one_says_what_it_lost() {
+fn cursors_logins_of_today_are_in_a_state_restored_from_before() {
+    let case = Case::of_agent("cursor", "user");
+    let sql = "CREATE TABLE ItemTable(key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
+        CREATE TABLE cursorDiskKV(key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
+        INSERT INTO ItemTable VALUES('cursorAuth/accessToken', 'SECRET 1'), ('panel', 'open');
+        INSERT INTO cursorDiskKV VALUES('composerData:1', 'a chat')";
+    let path = case.bench.source().join("globalStorage/state.vscdb");
+    drop(create(&path, sql));
+    let (pushed, _) = case.push();
+    case.held(&pushed);
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch(&format!(
+        "INSERT INTO ItemTable VALUES('cursorAuth/accessToken', '{SECRET} 2'), ('panel', 'shut'),
+             ('secret://x', '{SECRET} 3');
+         DELETE FROM cursorDiskKV"
+    ))
+    .unwrap();
+    drop(live);
+    let report = case.pull(&pushed, pull::Overwrite::IfChanged);
+    assert!(report.is_complete() && report.notices.is_empty(), "{report:?}");
+    assert_eq!((report.replaced, report.rows_kept, report.verified), (1, 2, 1), "{report:?}");
+    let db = Connection::open(&path).unwrap();
+    let all =
+        "SELECT (SELECT group_concat(key || value, ';') FROM (SELECT * FROM ItemTable ORDER BY 1))
+        || (SELECT value FROM cursorDiskKV)";
+    let expected = format!("cursorAuth/accessToken{SECRET} 2;panelopen;secret://x{SECRET} 3a chat");
+    assert_eq!(text(&db, all), expected);
+    assert_eq!(text(&db, "PRAGMA integrity_check"), "ok");
+    drop(db);
+    // nobody was logged in when it was stored: what is there now stays all the same
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch("DELETE FROM ItemTable WHERE key GLOB 'cursorAuth/*' OR key GLOB 's*'")
+        .unwrap();
+    drop(live);
+    let (pushed, _) = case.push();
+    assert_eq!(case.flags(&pushed, "files/globalStorage/state.vscdb"), flag::SQLITE);
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch(&format!(
+        "INSERT INTO ItemTable VALUES('cursorAuth/accessToken', '{SECRET} 4'), ('panel', 'x')"
+    ))
+    .unwrap();
+    drop(live);
+    case.pull(&pushed, pull::Overwrite::IfChanged);
+    let expected = format!("cursorAuth/accessToken{SECRET} 4;panelopena chat");
+    assert_eq!(text(&Connection::open(&path).unwrap(), all), expected);
+}
+
+#[test]
+fn opencodes_accounts_get_their_own_tokens_and_an_empty_place_a_list() {
+    let case = Case::of_agent("opencode", "data");
+    let path = case.bench.source().join("opencode.db");
+    drop(create(
+        &path,
+        "CREATE TABLE account(id TEXT PRIMARY KEY, email TEXT NOT NULL, access_token TEXT NOT NULL,
+             refresh_token TEXT NOT NULL);
+         CREATE TABLE control_account(email TEXT, url TEXT, access_token TEXT, refresh_token TEXT,
+             PRIMARY KEY(email, url));
+         CREATE TABLE credential(id TEXT PRIMARY KEY, label TEXT NOT NULL, value TEXT NOT NULL);
+         CREATE TABLE session(id TEXT PRIMARY KEY, title TEXT);
+         INSERT INTO account VALUES('1', 'me@x', 'SECRET 1', 'SECRET 2'), ('2', 'b@x', 'SECRET 3', 'SECRET 4');
+         INSERT INTO control_account VALUES('me@x', 'u', 'SECRET 5', NULL);
+         INSERT INTO credential VALUES('c', 'key', 'SECRET 6');
+         INSERT INTO session VALUES('s', 'then')",
+    ));
+    let (pushed, _) = case.push();
+    case.held(&pushed);
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch("UPDATE session SET title='now'; DELETE FROM account WHERE id='2'").unwrap();
+    drop(live);
+    let report = case.pull(&pushed, pull::Overwrite::IfChanged);
+    assert!(report.is_complete() && report.notices.is_empty(), "{report:?}");
+    let all =
+        "SELECT (SELECT group_concat(id || access_token || refresh_token, ';') FROM account) ||
+        (SELECT access_token FROM control_account) || (SELECT value FROM credential) ||
+        (SELECT title FROM session)";
+    let left = "[left out by agent-backup]";
+    let expected = format!("1{SECRET} 1{SECRET} 2;2{left}{left}{SECRET} 5{SECRET} 6then");
+    assert_eq!(text(&Connection::open(&path).unwrap(), all), expected);
+    assert_eq!(report.blanks.len(), 1);
+    assert_eq!(report.blanks[0].fields, ["account.access_token", "account.refresh_token"]);
+
+    fs::remove_file(&path).unwrap();
+    let report = case.pull(&pushed, pull::Overwrite::IfChanged);
+    assert_eq!(
+        report.blanks[0].fields,
+        [
+            "account.access_token in 2 rows",
+            "account.refresh_token in 2 rows",
+            "control_account.access_token"
+        ]
+    );
+}
+
+#[test]
+fn a_live_database_whose_rows_cannot_be_read_stays_unless_it_is_told_to_go() {
     let case = Case::new(Ruled::default());
     let path = case.bench.source().join("a.db");
     drop(create(&path, PLAIN));
     case.rule("a.db", secret_row());
     let (pushed, _) = case.push();
-    let session = case.bench.open().unwrap();
-    let content = SnapshotContent::open(&session, pushed.snapshot()).unwrap();
-    let place = Placement::Each(vec![(b"files".to_vec(), case.bench.source())]);
-    let options = pull::Options { labels: vec![b"files".to_vec()], ..pull::Options::new(place) };
-    let report = pull::pull(&content, &options, &(), &AtomicBool::new(false)).unwrap();
-    assert!(report.is_complete(), "{:?}", report.problems);
-    assert_eq!(report.notices.len(), 1, "{:?}", report.notices);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100..108].fill(0xee);
+    fs::write(&path, &bytes).unwrap();
+    let report = case.pull(&pushed, pull::Overwrite::IfChanged);
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].reason.contains("rows that nobody else has"), "{report:?}");
+    assert!(fs::read(&path).unwrap() == bytes, "it is as it was");
+    let report = case.pull(&pushed, pull::Overwrite::Always);
+    assert!(report.is_complete() && report.notices.len() == 1, "{report:?}");
     assert_eq!(text(&Connection::open(&path).unwrap(), "SELECT group_concat(v) FROM t"), "kept");
 }

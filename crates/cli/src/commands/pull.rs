@@ -1,10 +1,8 @@
 //! `pull`: a snapshot becomes files again, below a directory or where each root lives here.
 
+mod live;
 mod report;
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -19,9 +17,10 @@ use crate::commands::Context;
 use crate::commands::snapshots::short_id;
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop, Usage};
-use crate::settings::{Settings, absolute};
+use crate::settings::absolute;
 use crate::ui::progress::Meter;
 use crate::ui::{count, sanitize};
+use live::Live;
 
 /// Reads from a bucket under way at once: each waits for the network most of the time.
 const REMOTE_WORKERS: usize = 8;
@@ -77,9 +76,10 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
     let here = snapshot.machine == *session.machine_id();
+    let live = Live::look(&roots, settings)?;
     let to = match &args.to {
         Some(dir) => Placement::Under(absolute(dir)?),
-        None => Placement::Each(places(&roots, here, settings)?),
+        None => Placement::Each(live.places(&roots, here)?),
     };
     let labels: Vec<Vec<u8>> = roots.iter().map(|r| r.label.clone().into_bytes()).collect();
     let mut options = Options {
@@ -89,6 +89,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         delete: args.delete,
         verify: args.verify,
         even_if_open: args.even_if_open,
+        filters: live.filters(&roots)?,
         ..Options::new(to)
     };
     if !matches!(settings.which.address(), Address::Local(_)) {
@@ -164,30 +165,6 @@ fn literal(text: &str) -> String {
         }
     }
     out
-}
-
-/// Where each root lives on this machine.
-fn places(
-    roots: &[&RootRecord],
-    same_machine: bool,
-    settings: &Settings,
-) -> Result<Vec<(Vec<u8>, PathBuf)>> {
-    let known = adapters::load(Some(&settings.adapters_dir))?;
-    let place = |root: &&RootRecord| {
-        let adapter = known.iter().find(|a| root.agent.as_deref() == Some(a.id()));
-        let located = adapter.and_then(|a| a.locate(&root.label, &settings.adapters_env));
-        let recorded = || {
-            let dir = PathBuf::from(OsStr::from_bytes(&root.dir));
-            (same_machine && dir.is_absolute()).then_some(dir)
-        };
-        let dir = located.or_else(recorded).ok_or_else(|| {
-            let label = sanitize::text(&root.label);
-            let what = format!("'{label}' has no place on this machine that is known");
-            Stop::new(Exit::Usage, what, "name a directory: agent-backup pull --to DIR")
-        })?;
-        Ok((root.label.clone().into_bytes(), dir))
-    };
-    roots.iter().map(place).collect()
 }
 
 fn overwrite(typed: Overwrite) -> pull::Overwrite {

@@ -123,7 +123,8 @@ impl Chosen {
     }
 }
 
-fn with_excludes(rules: &Arc<Rules>, excludes: &[String]) -> Result<Arc<Rules>> {
+/// Rules with what the user excludes besides.
+pub(crate) fn with_excludes(rules: &Arc<Rules>, excludes: &[String]) -> Result<Arc<Rules>> {
     if excludes.is_empty() {
         return Ok(Arc::clone(rules));
     }

@@ -24,7 +24,21 @@ const OWN_CACHE_KIB: i32 = -16 << 10;
 
 /// Opens a database for reading. `wait` is for locks.
 pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    connect_with(path, how, wait, OpenFlags::empty())
+}
+
+/// The same for a path that leads through no link.
+pub(super) fn connect_there(path: &Path, how: How, wait: Duration) -> rusqlite::Result<Connection> {
+    connect_with(path, how, wait, OpenFlags::SQLITE_OPEN_NOFOLLOW)
+}
+
+fn connect_with(
+    path: &Path,
+    how: How,
+    wait: Duration,
+    more: OpenFlags,
+) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     let db = if how == How::Closed {
         let uri = format!("file:{}?immutable=1", uri_path(path));
         Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?

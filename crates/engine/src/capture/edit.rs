@@ -193,7 +193,7 @@ impl<'a> Table<'a> {
             }
         };
         if count > 0 {
-            if let Some(index) = self.index_with_its_rows().map_err(fail)? {
+            if let Some(index) = index_of(self.db, &self.name).map_err(fail)? {
                 let what = format!("the full-text index '{index}' would keep what is left out");
                 return Err(refused(self.rule, what));
             }
@@ -204,7 +204,7 @@ impl<'a> Table<'a> {
     }
 
     fn delete(&self) -> rusqlite::Result<usize> {
-        let (condition, values) = self.condition();
+        let (condition, values) = condition(self.rule, 1);
         let sql = format!("DELETE FROM main.{}{condition}", quoted(&self.name));
         self.db.execute(&sql, params_from_iter(values))
     }
@@ -215,7 +215,7 @@ impl<'a> Table<'a> {
             self.rule.rows.as_ref().is_some_and(|rows| rows.column.eq_ignore_ascii_case(column))
         };
         columns.sort_by_key(finds);
-        let (condition, values) = self.condition();
+        let (condition, values) = condition(self.rule, 2);
         let and = if condition.is_empty() { " WHERE " } else { " AND " };
         let mut count = 0;
         for column in columns {
@@ -231,56 +231,6 @@ impl<'a> Table<'a> {
         Ok(count)
     }
 
-    /// The rows of the rule: a condition and its values, which begin at the second parameter when
-    /// columns are redacted.
-    fn condition(&self) -> (String, Vec<&str>) {
-        let Some(rows) = &self.rule.rows else { return (String::new(), Vec::new()) };
-        let (operator, values) = match &rows.values {
-            RowValues::Is(values) => ("=", values),
-            RowValues::Glob(globs) => ("GLOB", globs),
-        };
-        let first = if self.rule.action == RowAction::Delete { 1 } else { 2 };
-        let column = quoted(&rows.column);
-        let tests: Vec<String> = (first..first + values.len())
-            .map(|at| format!("CAST({column} AS TEXT) COLLATE BINARY {operator} ?{at}"))
-            .collect();
-        let condition = format!(" WHERE ({})", tests.join(" OR "));
-        (condition, values.iter().map(String::as_str).collect())
-    }
-
-    /// A virtual table that has the text of these rows too: it names this table as its content (or a
-    /// view, which may be made of this table), or a trigger of this table fills it. Triggers do not
-    /// run here.
-    fn index_with_its_rows(&self) -> rusqlite::Result<Option<String>> {
-        let names = |query: &str| -> rusqlite::Result<Vec<(String, String)>> {
-            let mut statement = self.db.prepare(query)?;
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-            statement.query_map([], row)?.collect()
-        };
-        let of =
-            |what| format!("SELECT name, coalesce(sql, '') FROM main.sqlite_schema WHERE {what}");
-        let virtuals = names(&of("type='table' AND rootpage=0"))?;
-        let views = names(&of("type='view'"))?;
-        let triggers: Vec<String> = names(
-            "SELECT tbl_name, coalesce(sql, '') FROM main.sqlite_schema WHERE type='trigger'",
-        )?
-        .into_iter()
-        .filter(|(table, _)| table.eq_ignore_ascii_case(&self.name))
-        .map(|(_, sql)| plain(&sql))
-        .collect();
-        let is_content = |sql: &str| {
-            let content = sql.split_once("content=").map(|(_, rest)| rest);
-            let content = content.and_then(|rest| rest.split([',', ')']).next());
-            content.is_some_and(|content| {
-                content == plain(&self.name) || views.iter().any(|(view, _)| plain(view) == content)
-            })
-        };
-        let keeps = |(name, sql): &(String, String)| {
-            is_content(&plain(sql)) || triggers.iter().any(|sql| sql.contains(&plain(name)))
-        };
-        Ok(virtuals.into_iter().find(keeps).map(|(name, _)| name))
-    }
-
     /// The samples that ANALYZE keeps of an index are values of its rows.
     fn forget_samples(&self) -> rusqlite::Result<()> {
         for samples in ["sqlite_stat3", "sqlite_stat4"] {
@@ -294,13 +244,59 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The rows of a rule: a condition and its values, which begin at the parameter `first`.
+pub(super) fn condition(rule: &RowRule, first: usize) -> (String, Vec<&str>) {
+    let Some(rows) = &rule.rows else { return (String::new(), Vec::new()) };
+    let (operator, values) = match &rows.values {
+        RowValues::Is(values) => ("=", values),
+        RowValues::Glob(globs) => ("GLOB", globs),
+    };
+    let column = quoted(&rows.column);
+    let tests: Vec<String> = (first..first + values.len())
+        .map(|at| format!("CAST({column} AS TEXT) COLLATE BINARY {operator} ?{at}"))
+        .collect();
+    let condition = format!(" WHERE ({})", tests.join(" OR "));
+    (condition, values.iter().map(String::as_str).collect())
+}
+
+/// A virtual table that has the text of a table's rows too: it names the table as its content (or a
+/// view, which may be made of it), or a trigger of the table fills it. Triggers do not
+/// run here.
+pub(super) fn index_of(db: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
+    let names = |query: &str| -> rusqlite::Result<Vec<(String, String)>> {
+        let mut statement = db.prepare(query)?;
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        statement.query_map([], row)?.collect()
+    };
+    let of = |what| format!("SELECT name, coalesce(sql, '') FROM main.sqlite_schema WHERE {what}");
+    let virtuals = names(&of("type='table' AND rootpage=0"))?;
+    let views = names(&of("type='view'"))?;
+    let triggers: Vec<String> =
+        names("SELECT tbl_name, coalesce(sql, '') FROM main.sqlite_schema WHERE type='trigger'")?
+            .into_iter()
+            .filter(|(of, _)| of.eq_ignore_ascii_case(table))
+            .map(|(_, sql)| plain(&sql))
+            .collect();
+    let is_content = |sql: &str| {
+        let content = sql.split_once("content=").map(|(_, rest)| rest);
+        let content = content.and_then(|rest| rest.split([',', ')']).next());
+        content.is_some_and(|content| {
+            content == plain(table) || views.iter().any(|(view, _)| plain(view) == content)
+        })
+    };
+    let keeps = |(name, sql): &(String, String)| {
+        is_content(&plain(sql)) || triggers.iter().any(|sql| sql.contains(&plain(name)))
+    };
+    Ok(virtuals.into_iter().find(keeps).map(|(name, _)| name))
+}
+
 fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = db.prepare(&format!("PRAGMA main.table_xinfo({})", quoted(table)))?;
     statement.query_map([], |row| row.get("name"))?.collect()
 }
 
 /// A name in SQL. Only names that the database has are put there: SQLite reads others as text.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -320,7 +316,7 @@ fn failed(rule: &RowRule, error: io::Error) -> io::Error {
 }
 
 /// Parts of the header that editing moves, though no content does.
-struct Header([u8; 100]);
+pub(super) struct Header([u8; 100]);
 
 /// How it is written to and read: 1 with a rollback journal, 2 with a log.
 const VERSIONS: std::ops::Range<usize> = 18..20;
@@ -335,7 +331,7 @@ const KEPT: [std::ops::Range<usize>; 4] = [VERSIONS, 24..28, INCREMENTAL_VACUUM,
 impl Header {
     /// Makes the file one with a rollback journal, so that no log appears beside it, and one in
     /// which free pages stay where they are.
-    fn prepare(path: &Path) -> io::Result<Self> {
+    pub(super) fn prepare(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let mut header = [0; 100];
         file.read_exact_at(&mut header, 0)?;
@@ -346,6 +342,11 @@ impl Header {
         }
         file.write_all_at(&changed, 0)?;
         Ok(Self(header))
+    }
+
+    /// Makes it what it was; nobody has the file open.
+    pub(super) fn put_back_at(&self, path: &Path) -> io::Result<()> {
+        self.put_back(&OpenOptions::new().write(true).open(path)?)
     }
 
     fn put_back(&self, file: &File) -> io::Result<()> {

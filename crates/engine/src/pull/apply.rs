@@ -211,6 +211,11 @@ impl Run<'_> {
         lock(&self.report).blanks.push(Blank { path: item.path.clone(), fields });
     }
 
+    /// Rows of the live database are in the restored one.
+    pub(super) fn kept_rows(&self, count: u64) {
+        lock(&self.report).rows_kept += count;
+    }
+
     pub(super) fn count_verified(&self) {
         lock(&self.report).verified += 1;
     }

@@ -101,22 +101,11 @@ fn flush(run: &Run<'_>, batch: Batch) {
         match give_name(run, item, temp) {
             Ok(()) => {
                 run.done(index);
-                tell_lost_rows(run, item);
                 let event = Event::FileDone { path: &item.path, size: item.bytes };
                 run.monitor.event(event);
             }
             Err(error) => run.local(item, error),
         }
-    }
-}
-
-/// What was in the place of an edited database had rows that it does not have.
-fn tell_lost_rows(run: &Run<'_>, item: &Item) {
-    let edited = item.target().is_some_and(|(entry, _)| entry.flags & flag::SQLITE_EDITED != 0);
-    if edited && item.action != Action::Create {
-        let what = "it replaced a database; rows that its adapter leaves out of backups, such as \
-                    logins, are not in it";
-        run.notice(item, what.to_owned());
     }
 }
 

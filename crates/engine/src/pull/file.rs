@@ -18,7 +18,7 @@ use super::commit::Finished;
 use super::layout::Layout;
 use super::plan::{Action, Keep, Place};
 use super::target::{self, Facts, Temp};
-use super::{Event, check, fields};
+use super::{Event, check, fields, rows};
 
 /// A hole is worth a hole from this length on: a page of most file systems.
 const HOLE_BYTES: usize = 4096;
@@ -272,6 +272,10 @@ impl<'r> Writing<'r> {
         }
         if let Some(format) = self.entry.redacted {
             fields::keep_live(run, self.index, &self.file, format)?;
+        }
+        if self.entry.flags & flag::SQLITE != 0 {
+            self.there = None; // to close it takes the locks away that SQLite has on it
+            rows::keep_live(run, self.index, &self.temp, &self.file)?;
         }
         check::check(run, item, &self.temp)?;
         target::set(&self.file, self.entry, &run.rules, &mut |text| run.notice(item, text))?;

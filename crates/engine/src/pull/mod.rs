@@ -27,6 +27,7 @@ mod inspect;
 mod keep;
 mod layout;
 mod plan;
+mod rows;
 mod select;
 mod snapshot;
 mod source;
@@ -42,6 +43,7 @@ use std::sync::atomic::AtomicBool;
 pub use apply::apply;
 pub use error::{Error, Result};
 pub use plan::{Action, Item, Plan, Totals};
+pub use rows::Filters;
 pub use snapshot::SnapshotContent;
 pub use source::{Content, Location, Visit};
 
@@ -96,6 +98,8 @@ pub struct Options {
     pub fold_case: bool,
     /// Reads from the store under way at once; for a remote store more than there are cores.
     pub workers: usize,
+    /// What a push takes of each root: so it is known which rows of a database only the live one has.
+    pub filters: Filters,
 }
 
 impl Options {
@@ -114,6 +118,7 @@ impl Options {
             special_bits: false,
             fold_case: cfg!(any(target_os = "macos", target_os = "ios")),
             workers: std::thread::available_parallelism().map_or(2, usize::from),
+            filters: Filters::default(),
         }
     }
 }
@@ -178,6 +183,8 @@ pub struct Report {
     pub bytes_written: u64,
     /// Of these, bytes taken from what was there.
     pub bytes_kept: u64,
+    /// Rows of live databases that no backup has and that are in the restored ones too.
+    pub rows_kept: u64,
     /// Bytes of sealed blocks read from the store.
     pub bytes_fetched: u64,
     /// Files read again and found right (`verify`).
@@ -197,7 +204,8 @@ pub struct Report {
 pub struct Blank {
     /// Path as stored, label first.
     pub path: Vec<u8>,
-    /// Dotted paths of the fields; their text is from the file, escape it before showing.
+    /// Dotted paths of the fields, or `table.column` of a database; their text is from the file, escape
+    /// it before showing.
     pub fields: Vec<String>,
 }
 

@@ -118,6 +118,7 @@ struct Document {
     bytes_written: u64,
     bytes_kept: u64,
     bytes_fetched: u64,
+    rows_kept: u64,
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
     skipped: Vec<json::Problem>,
@@ -161,6 +162,7 @@ pub(super) fn tell(
             bytes_written: report.bytes_written,
             bytes_kept: report.bytes_kept,
             bytes_fetched: report.bytes_fetched,
+            rows_kept: report.rows_kept,
             problems: report.problems.iter().map(problem).collect(),
             notices: records(told, true),
             skipped: report.skipped.iter().map(problem).collect(),
@@ -199,6 +201,10 @@ pub(super) fn tell(
         size::show(report.bytes_written),
         size::show(report.bytes_fetched)
     ))?;
+    if report.rows_kept > 0 {
+        let rows = count(report.rows_kept, "row", "rows");
+        screen.detail(format_args!("{rows} that no backup has, such as logins, were kept"));
+    }
     if !report.blanks.is_empty() {
         let files = count(report.blanks.len() as u64, "file has", "files have");
         screen.note(format_args!(

@@ -14,16 +14,16 @@ use super::{Case, capture, names};
 
 const SECRET: &str = "eyJhbGciOiJ-canary-of-a-token";
 
-fn rule_where(table: &str, rows: RowMatch, action: RowAction) -> Arc<RowRule> {
+pub(super) fn rule_where(table: &str, rows: RowMatch, action: RowAction) -> Arc<RowRule> {
     Arc::new(RowRule { table: table.into(), rows: Some(rows), action })
 }
 
 /// For every row.
-fn rule(table: &str, action: RowAction) -> Arc<RowRule> {
+pub(super) fn rule(table: &str, action: RowAction) -> Arc<RowRule> {
     Arc::new(RowRule { table: table.into(), rows: None, action })
 }
 
-fn globs(column: &str, globs: &[&str]) -> RowMatch {
+pub(super) fn globs(column: &str, globs: &[&str]) -> RowMatch {
     let values = RowValues::Glob(globs.iter().map(ToString::to_string).collect());
     RowMatch { column: column.into(), values }
 }
@@ -33,8 +33,12 @@ fn is(column: &str, values: &[&str]) -> RowMatch {
     RowMatch { column: column.into(), values }
 }
 
-fn redact(columns: &[&str]) -> RowAction {
+pub(super) fn redact(columns: &[&str]) -> RowAction {
     RowAction::Redact(columns.iter().map(ToString::to_string).collect())
+}
+
+pub(super) fn delete() -> RowAction {
+    RowAction::Delete
 }
 
 /// What an editor of the VS Code family has, as its embedded adapter sees it.
@@ -78,7 +82,7 @@ fn editing(request: Request, rules: &[Arc<RowRule>]) -> (Request, Edit) {
     (Request { edit: Some(edit.clone()), ..request }, edit)
 }
 
-fn edited(case: &Case, how: How, rules: &[Arc<RowRule>]) -> (Vec<u8>, Edited) {
+pub(super) fn edited(case: &Case, how: How, rules: &[Arc<RowRule>]) -> (Vec<u8>, Edited) {
     let (request, edit) = editing(case.request(how), rules);
     let (bytes, _) = capture(request);
     assert!(names(&case.scratch()).is_empty(), "{:?}", names(&case.scratch()));

@@ -3,6 +3,7 @@
 mod edit;
 mod fallbacks;
 mod holds;
+mod regain;
 mod shapes;
 mod spools;
 

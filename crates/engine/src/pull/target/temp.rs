@@ -117,6 +117,12 @@ impl Temp {
         Ok(path_of(&self.dir)?.join(&self.name))
     }
 
+    /// A path to another name in its directory, the same way; the name itself may be a link.
+    pub(crate) fn beside(&self, name: &[u8]) -> io::Result<PathBuf> {
+        use std::os::unix::ffi::OsStrExt as _;
+        Ok(path_of(&self.dir)?.join(std::ffi::OsStr::from_bytes(name)))
+    }
+
     /// What it is.
     pub(crate) fn facts(&self) -> io::Result<Facts> {
         facts_at(self.dir.as_fd(), self.name())?.ok_or_else(|| Errno::NOENT.into())

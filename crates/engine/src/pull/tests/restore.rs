@@ -549,7 +549,7 @@ fn an_old_log_beside_a_database_goes_when_the_database_comes_back() {
 }
 
 #[test]
-fn a_database_without_all_its_rows_that_replaces_another_says_so() {
+fn a_database_without_all_its_rows_replaces_no_other_unless_told_to_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let db = rusqlite::Connection::open(dir.path().join("db")).unwrap();
     db.execute_batch("CREATE TABLE t(x)").unwrap();
@@ -569,10 +569,17 @@ fn a_database_without_all_its_rows_that_replaces_another_says_so() {
     for name in ["r/edited", "r/whole"] {
         fs::write(ground.path(name), "live").unwrap();
     }
-    let report = restore(&content, &ground.options());
+    // nobody here knows which rows: they are nowhere else
+    let report = run(&content, &ground.options()).unwrap();
+    assert_eq!(problems(&report), ["r/edited"]);
+    assert!(report.problems[0].reason.contains("no adapter here"), "{:?}", report.problems);
+    assert_eq!(ground.read("r/edited"), b"live");
+    assert_eq!((ground.read("r/whole"), ground.read("r/new")), (image.clone(), image.clone()));
+    let report = restore(&content, &ground.with(Overwrite::Always));
     let told: Vec<&[u8]> = report.notices.iter().map(|notice| notice.path.as_slice()).collect();
     assert_eq!(told, [b"r/edited"]);
     assert!(report.notices[0].reason.contains("logins"), "{:?}", report.notices);
+    assert_eq!(ground.read("r/edited"), image);
     assert!(restore(&content, &ground.options()).notices.is_empty(), "nothing was replaced");
     ground.check();
 }
