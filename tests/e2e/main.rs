@@ -18,6 +18,7 @@ mod main_job;
 mod restore_kill;
 mod retention;
 mod rooms;
+mod safety;
 mod secrets;
 mod state;
 mod suspects;

@@ -12,6 +12,7 @@ pub mod pull;
 pub mod push;
 pub mod repair;
 mod rotate;
+pub mod running;
 pub mod scan;
 mod session;
 mod state;

@@ -206,7 +206,7 @@ impl Session {
     }
 
     /// Picks a snapshot: `latest`, `latest~N`, an id or a unique beginning of one (at least four
-    /// digits). `agent` narrows `latest` to snapshots that hold the agent, `host` to a machine.
+    /// digits). `latest` and what it counts back from are no safety snapshots. `agent` narrows `latest` to snapshots that hold the agent, `host` to a machine.
     pub fn select(&self, spec: &str, agent: Option<&str>, host: Option<&str>) -> Result<Snapshot> {
         let fits = |s: &Snapshot| {
             agent.is_none_or(|a| s.agents().contains(&a)) && host.is_none_or(|h| s.host == h)
@@ -220,7 +220,8 @@ impl Session {
                 }
                 None => return Err(none(format!("{spec}: no snapshot has this name"))),
             };
-            let fitting: Vec<Snapshot> = self.snapshots()?.into_iter().filter(fits).collect();
+            let fitting: Vec<Snapshot> =
+                self.snapshots()?.into_iter().filter(|s| fits(s) && !s.is_safety()).collect();
             let count = fitting.len();
             return fitting.into_iter().rev().nth(back).ok_or_else(|| {
                 none(format!(

@@ -51,5 +51,5 @@ pub use pack::{
 pub use packs::{Packs, Stored};
 pub use pages::PageFormat;
 pub use repository::Repository;
-pub use snapshot::{GroupRecord, PushStats, RootRecord, Snapshot};
+pub use snapshot::{GroupRecord, PushStats, RootRecord, SAFETY, Snapshot};
 pub use tree::{Entry, Kind, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, path_order};

@@ -61,6 +61,9 @@ pub struct PushStats {
     pub entries_changed: u64,
 }
 
+/// The reason of a safety snapshot.
+pub const SAFETY: &str = "safety";
+
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -113,7 +116,7 @@ pub struct Snapshot {
     /// The home directory at the source, as bytes.
     #[cbor(n(15), with = "minicbor::bytes")]
     pub home: Option<Vec<u8>>,
-    /// Why it was made, if not by a plain push: `safety` before a restore.
+    /// Why it was made, if not by a plain push: [`SAFETY`] before a restore.
     #[n(16)]
     pub reason: Option<String>,
     /// Groups of two members and more, sorted by name.
@@ -156,6 +159,11 @@ impl Snapshot {
     /// Object name.
     pub fn object_name(id: &OpId) -> String {
         format!("snap/{id}")
+    }
+
+    /// Made before something was replaced: no policy takes it, and `latest` does not mean it.
+    pub fn is_safety(&self) -> bool {
+        self.reason.as_deref() == Some(SAFETY)
     }
 
     /// No group is known to be from several moments.

@@ -39,7 +39,8 @@ Examples:
   agent-backup scan --path notes=~/notes --rules my-gitleaks.toml --json";
 
 pub(super) const PULL: &str = "\
-Files whose content fits are left alone. Nothing is ever written outside of the target.
+Files whose content fits are left alone. Nothing is ever written outside of the target. What would be
+replaced is saved in a safety snapshot first, which no policy forgets; the run says how to go back to it.
 
 Examples:
   agent-backup pull --to /tmp/look

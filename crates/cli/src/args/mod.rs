@@ -238,6 +238,12 @@ pub(crate) struct Pull {
     /// Replace databases also while another program has them open
     #[arg(long)]
     pub(crate) even_if_open: bool,
+    /// Restore also while the agent runs whose files they are
+    #[arg(long)]
+    pub(crate) while_running: bool,
+    /// Replace what is there without saving it in a snapshot before
+    #[arg(long)]
+    pub(crate) no_safety_snapshot: bool,
     /// Only show what would be done
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,

@@ -2,6 +2,7 @@
 
 mod live;
 mod report;
+mod safety;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -66,8 +67,9 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
 
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
+    let limit_upload = settings.push.limit_upload;
     let wanted_store =
-        Wanted { patient: true, cancel: context.signals.flag(), ..Wanted::default() };
+        Wanted { patient: true, create: false, limit_upload, cancel: context.signals.flag() };
     let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
     let (spec, path) = split_spec(&args.snapshot);
@@ -99,22 +101,37 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     // where nobody is asked, what is not restored because of a signal is told from here on
     let asks = args.to.is_none() && !args.yes && !args.dry_run;
     let cancel = if asks { context.signals.flag() } else { Arc::clone(context.signals.graceful()) };
-    let plan = Plan::make(&content, &options, &cancel).context("cannot plan the restore")?;
+    let mut plan = Plan::make(&content, &options, &cancel).context("cannot plan the restore")?;
     if plan.items.is_empty() {
         let what = format!("snapshot {} has nothing that fits", short_id(&snapshot.id));
         return Err(Stop::new(Exit::Failed, what, "agent-backup ls -R shows what it has").into());
     }
+    let running = if args.to.is_none() { live.running(&roots, &plan) } else { Vec::new() };
+    let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     if args.dry_run {
-        return report::dry_run(&plan, &snapshot, context);
+        let saved = !args.no_safety_snapshot && plan.replaces();
+        return report::dry_run(&plan, &snapshot, &report::Ahead { running, saved }, context);
+    }
+    if let Some(running) = running {
+        let what = format!("{running}; it would write over what is restored");
+        let hint = "stop it and run this again; --while-running restores all the same";
+        return Err(Stop::new(Exit::Refused, what, hint).into());
     }
     if args.to.is_none() && !args.yes {
         confirm(&plan, &snapshot, context)?;
     }
-    let meter = Meter::new(screen);
     let cancel: &Arc<AtomicBool> = context.signals.graceful();
+    let before = if args.no_safety_snapshot {
+        safety::Done::default()
+    } else {
+        let roots = live.roots(&roots, &options.to)?;
+        safety::save(&mut plan, &roots, options.overwrite, session, context)?
+    };
+    let meter = Meter::new(screen);
     let done = pull::apply(&content, &plan, &options, &meter, cancel);
-    let told = meter.finish();
-    report::tell(&done.context("the restore stopped")?, &told, &snapshot, context)
+    let told = [before.told, meter.finish()].concat();
+    let done = done.context("the restore stopped")?;
+    report::tell(&done, &told, &snapshot, before.snapshot.as_ref(), context)
 }
 
 /// The roots that are wanted, and a glob for a path inside of one.

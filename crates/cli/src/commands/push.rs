@@ -75,11 +75,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     let larger = &mut options.scan.exclude_larger_than;
     *larger = args.exclude_larger_than.or(*larger);
     options.scan.one_file_system |= args.one_file_system;
-    options.suspect_bytes = match args.scan_secrets.unwrap_or(settings.push.scan_secrets) {
-        ScanSecrets::None => 0,
-        ScanSecrets::New => options.suspect_bytes,
-        ScanSecrets::All => u64::MAX,
-    };
+    options.suspect_bytes = suspect_bytes(args.scan_secrets.unwrap_or(settings.push.scan_secrets));
     if args.dry_run {
         return dry_run(&chosen.roots, &options.scan, meter, context);
     }
@@ -96,6 +92,7 @@ pub(crate) fn options(settings: &Settings) -> PushOptions {
     let remote = !matches!(settings.which.address(), Address::Local(_));
     let mut options = PushOptions {
         uploads: if remote { 2 } else { 1 },
+        suspect_bytes: suspect_bytes(settings.push.scan_secrets),
         scan: scan::Options {
             exclude_larger_than: settings.push.exclude_larger_than,
             one_file_system: settings.push.one_file_system,
@@ -110,6 +107,15 @@ pub(crate) fn options(settings: &Settings) -> PushOptions {
         options.scan.leave_out(&repository);
     }
     options
+}
+
+/// How much of what is new is looked through for secrets.
+fn suspect_bytes(choice: ScanSecrets) -> u64 {
+    match choice {
+        ScanSecrets::None => 0,
+        ScanSecrets::New => PushOptions::default().suspect_bytes,
+        ScanSecrets::All => u64::MAX,
+    }
 }
 
 /// Opens the repository; the embedded one is made on first use.
@@ -193,7 +199,7 @@ fn secrets(suspects: &Suspects) -> Vec<SecretRecord> {
 }
 
 /// Says which files seem to have secrets, never which.
-fn warn_of_secrets(suspects: &Suspects, screen: &Screen) {
+pub(crate) fn warn_of_secrets(suspects: &Suspects, screen: &Screen) {
     if suspects.bytes_passed > 0 {
         let bytes = size::show(suspects.bytes_passed);
         screen.note(format_args!(

@@ -103,7 +103,7 @@ fn live_roots(
         let mut newest: std::collections::BTreeMap<String, repo::RootRecord> =
             std::collections::BTreeMap::new();
         for snapshot in session.snapshots()? {
-            if snapshot.machine == *session.machine_id() {
+            if snapshot.machine == *session.machine_id() && !snapshot.is_safety() {
                 newest.extend(snapshot.roots.into_iter().map(|root| (root.label.clone(), root)));
             }
         }

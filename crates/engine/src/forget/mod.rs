@@ -18,13 +18,12 @@ use jiff::tz::TimeZone;
 use repo::{Forgot, MachineId, OpId, Snapshot};
 
 pub use policy::{Policy, Reason, Within};
+pub use repo::SAFETY;
 
 use crate::error::{Error, Result};
 use crate::session::Session;
 use policy::Moment;
 
-/// What the reason field of a snapshot says that was made before something was replaced.
-pub const SAFETY: &str = "safety";
 /// A snapshot cannot have been made later than the store got it, but for clocks that differ a little.
 const LATE_MAX: Duration = Duration::from_secs(5 * 60);
 /// Nor much earlier: a push does not take longer.
@@ -155,22 +154,23 @@ pub fn plan(session: &Session, request: &Request, zone: &TimeZone) -> Result<Pla
         members.sort_by(|(a, _, s), (b, _, t)| {
             (b, t.counter, t.finished_nanos, t.id).cmp(&(a, s.counter, s.finished_nanos, s.id))
         });
-        let moment = |(time, _, s): &(Timestamp, bool, Snapshot)| Moment {
-            time: *time,
-            tags: s.tags.clone(),
-        };
-        let moments: Vec<Moment> = members.iter().map(moment).collect();
-        let reasons = request.policy.reasons(&moments, zone);
+        // safety snapshots stay by themselves, and take the place of no other
+        let moments = members.iter().filter(|(_, _, s)| !s.is_safety());
+        let moments: Vec<Moment> =
+            moments.map(|(time, _, s)| Moment { time: *time, tags: s.tags.clone() }).collect();
+        let mut by_policy = request.policy.reasons(&moments, zone).into_iter();
         let host = members[0].2.host.clone();
         let machine = machine.map(|machine| (machine, host));
         let times_set_right = members.iter().filter(|(_, moved, _)| *moved).count();
         let mut group = Group { machine, roots, tags, times_set_right, ..Group::default() };
-        for ((_, _, snapshot), mut reasons) in members.into_iter().zip(reasons) {
+        for (_, _, snapshot) in members {
+            let mut reasons = if snapshot.is_safety() {
+                vec![Reason::Safety]
+            } else {
+                by_policy.next().unwrap_or_default()
+            };
             if pinned.contains(&snapshot.id) {
                 reasons.push(Reason::Pinned);
-            }
-            if snapshot.reason.as_deref() == Some(SAFETY) {
-                reasons.push(Reason::Safety);
             }
             let databases = healthy.get(&snapshot.id).into_iter().flatten();
             reasons.extend(databases.cloned().map(Reason::Healthy));
@@ -180,9 +180,9 @@ pub fn plan(session: &Session, request: &Request, zone: &TimeZone) -> Result<Pla
                 group.keep.push(Kept { snapshot, reasons });
             }
         }
-        if group.keep.is_empty() && !request.remove_all {
-            let newest = group.forget.first().expect("a group has a member").id;
-            return Err(Error::KeepsNothing { newest, count: group.forget.len() });
+        let empty = group.keep.iter().all(|kept| kept.snapshot.is_safety());
+        if let Some(newest) = group.forget.first().filter(|_| empty && !request.remove_all) {
+            return Err(Error::KeepsNothing { newest: newest.id, count: group.forget.len() });
         }
         plan.groups.push(group);
     }

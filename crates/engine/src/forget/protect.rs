@@ -45,7 +45,7 @@ pub(super) fn healthy(
 /// Databases that are damaged in the newest snapshot of their machine and roots, with its place.
 fn damaged_now<'s>(snapshots: &[&'s Snapshot]) -> Vec<(usize, &'s Vec<u8>)> {
     let mut newest = BTreeMap::<(MachineId, Vec<&str>), usize>::new();
-    for (at, s) in snapshots.iter().enumerate() {
+    for (at, s) in snapshots.iter().enumerate().filter(|(_, s)| !s.is_safety()) {
         let labels = s.roots.iter().map(|root| root.label.as_str()).collect();
         newest.insert((s.machine, labels), at);
     }

@@ -28,6 +28,7 @@ mod keep;
 mod layout;
 mod plan;
 mod rows;
+pub mod safety;
 mod select;
 mod snapshot;
 mod source;

@@ -240,7 +240,7 @@ pub(super) fn deletion(path: &[u8], place: Place) -> Item {
     Item { place: Some(place), ..Item::new(path, Action::Delete) }
 }
 
-fn count(items: &[Item]) -> Totals {
+pub(super) fn count(items: &[Item]) -> Totals {
     let mut totals = Totals::default();
     for item in items {
         *match item.action {

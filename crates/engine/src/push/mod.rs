@@ -28,7 +28,10 @@ mod upload;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use repo::{Commit, Ended, OpId, OpKind, Operation, PushStats, RootRecord, Snapshot, end_stale};
+use repo::{
+    BlockId, Commit, Ended, OpId, OpKind, Operation, PushStats, RootRecord, SAFETY, Snapshot,
+    end_stale,
+};
 
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -151,16 +154,22 @@ pub fn push(
         set_key(roots.iter().map(|root| {
             (root.scan.label.as_bytes(), root.scan.dir.as_os_str().as_encoded_bytes())
         }));
-    let current = state.sets.get(&set).and_then(Current::ids);
-    if let Some((id, tree)) = current
-        && !options.always
+    let sets = sets_of(set, options);
+    let current: Vec<_> =
+        sets.iter().filter_map(|set| state.sets.get(set).and_then(Current::ids)).collect();
+    let sound = |(id, _): &&(OpId, BlockId)| {
+        session.snapshot(id).is_ok_and(|snapshot| snapshot.is_consistent())
+    };
+    if !options.always
         && !options.reread
-        && session.snapshot(&id).is_ok_and(|snapshot| snapshot.is_consistent())
+        && current.iter().any(|one| sound(&one))
         && let Some(found) = probe::probe(session, &roots, options, monitor, cancel)?
-        && found.tree == tree
-        && is_current(session, &id)?
     {
-        return Ok(Pushed::Unchanged(Box::new(session.snapshot(&id)?), found.stats));
+        for (id, _) in current.iter().filter(|one| one.1 == found.tree).filter(sound) {
+            if is_current(session, id)? {
+                return Ok(Pushed::Unchanged(Box::new(session.snapshot(id)?), found.stats));
+            }
+        }
     }
     refuse_rollback(session, &state, options)?;
     let started_nanos = session.clock.now_nanos();
@@ -178,19 +187,18 @@ pub fn push(
             session.state.save(&state)?;
             return Err(Error::NothingToBackUp);
         }
-        if let Some((current, tree)) = current
-            && tree == run.tree.id
-            && !options.always
-            && is_current(session, &current)?
-            && let snapshot = session.snapshot(&current)?
-            // the same files, and now it is sure that they belong together: worth a snapshot
-            && (snapshot.is_consistent() || snapshot.groups == run.groups)
-        {
-            op.finish_without_snapshot()?;
-            state.unfinished = None;
-            session.state.save(&state)?;
-            run.rows.save(session);
-            return Ok(Pushed::Unchanged(Box::new(snapshot), run.stats));
+        for (current, _) in current.iter().filter(|one| one.1 == run.tree.id && !options.always) {
+            if is_current(session, current)?
+                && let snapshot = session.snapshot(current)?
+                // the same files, and now it is sure that they belong together: worth a snapshot
+                && (snapshot.is_consistent() || snapshot.groups == run.groups)
+            {
+                op.finish_without_snapshot()?;
+                state.unfinished = None;
+                session.state.save(&state)?;
+                run.rows.save(session);
+                return Ok(Pushed::Unchanged(Box::new(snapshot), run.stats));
+            }
         }
         let snapshot = record(session, &state, &roots, options, &run, id, started_nanos);
         match op.commit(&snapshot)? {
@@ -198,6 +206,7 @@ pub fn push(
                 state.counter = snapshot.counter;
                 state.previous =
                     Some(Previous { id: id.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
+                let set = sets[0].clone();
                 state.sets.insert(set, Current { snapshot: id.hex(), tree: run.tree.id.hex() });
                 state.unfinished = None;
                 session.state.save(&state)?;
@@ -226,7 +235,7 @@ pub(crate) fn gather(
     options: &PushOptions,
     monitor: &dyn Monitor,
     cancel: &AtomicBool,
-) -> Result<repo::BlockId> {
+) -> Result<BlockId> {
     let _lock = session.state.lock()?;
     let mut state = session.state.load()?;
     finish_unfinished(session, &mut state)?;
@@ -305,6 +314,16 @@ fn refuse_rollback(session: &Session, state: &State, options: &PushOptions) -> R
             session.repo.store().address()
         ),
     }))
+}
+
+/// The sets whose snapshot is current for a push; its own is the first. A safety snapshot is none for
+/// a plain push, as `latest` does not mean it; a plain one is as good as a safety snapshot.
+fn sets_of(set: String, options: &PushOptions) -> Vec<String> {
+    if options.reason.as_deref() == Some(SAFETY) {
+        vec![format!("{SAFETY} {set}"), set]
+    } else {
+        vec![set]
+    }
 }
 
 /// Names a set of roots by labels and directories.

@@ -50,7 +50,7 @@ pub fn rehearse(
 ) -> Result<Vec<Rehearsed>> {
     let snapshots = session.snapshots()?;
     let mut newest: BTreeMap<Option<String>, &Snapshot> = BTreeMap::new();
-    for snapshot in &snapshots {
+    for snapshot in snapshots.iter().filter(|snapshot| !snapshot.is_safety()) {
         for root in &snapshot.roots {
             newest.insert(root.agent.clone(), snapshot);
         }

@@ -1,5 +1,5 @@
-//! What holds for the roots of a restore on this machine: where each lives, and what a push takes of
-//! it.
+//! What holds for the roots of a restore on this machine: where each lives, what a push takes of it,
+//! and whether its agent runs.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,14 +8,16 @@ use std::sync::Arc;
 
 use adapters::{Adapter, Root, Rules};
 use anyhow::Result;
-use engine::pull::Filters;
+use engine::pull::safety::LiveRoot;
+use engine::pull::{Filters, Placement, Plan};
+use engine::running::{self, Process};
 use engine::scan::Filter;
 use repo::RootRecord;
 
 use crate::commands::roots::with_excludes;
 use crate::exit::{Exit, Stop};
 use crate::settings::Settings;
-use crate::ui::sanitize;
+use crate::ui::{Screen, sanitize};
 
 /// The agents that are known here, and what of them is here.
 pub(super) struct Live<'s> {
@@ -80,4 +82,71 @@ impl<'s> Live<'s> {
         };
         roots.iter().map(filter).collect()
     }
+
+    /// The roots as a safety snapshot saves them.
+    pub(super) fn roots(&self, roots: &[&RootRecord], to: &Placement) -> Result<Vec<LiveRoot>> {
+        let live = |root: &&RootRecord| {
+            let dir = match to {
+                Placement::Under(dir) => Some(dir.join(&root.label)),
+                Placement::Each(places) => {
+                    let place = places.iter().find(|(label, _)| label == root.label.as_bytes());
+                    place.map(|(_, dir)| dir.clone())
+                }
+            };
+            let here = |dir: &PathBuf| {
+                self.here.iter().any(|here| here.label == root.label && here.dir == *dir)
+            };
+            let Some(dir) = dir else { return Ok(None) };
+            Ok(Some(LiveRoot {
+                whole: here(&dir),
+                label: root.label.clone(),
+                agent: root.agent.clone(),
+                dir,
+                rules: self.rules(root)?,
+            }))
+        };
+        roots.iter().filter_map(|root| live(root).transpose()).collect()
+    }
+
+    /// Which of the agents whose files a plan changes run.
+    pub(super) fn running(&self, roots: &[&RootRecord], plan: &Plan) -> Vec<Runs> {
+        let changed = |adapter: &&Adapter| {
+            let own = |root: &&&RootRecord| root.agent.as_deref() == Some(adapter.id());
+            roots.iter().filter(own).any(|root| plan.changes(root.label.as_bytes()))
+        };
+        let known = self.known.iter().filter(changed).filter(|a| !a.running().is_empty());
+        let home = &self.settings.machine.home;
+        let look = |adapter: &Adapter| Runs {
+            agent: adapter.id().to_owned(),
+            processes: running::find(adapter.running(), home),
+        };
+        known.map(look).collect()
+    }
+}
+
+/// Whether an agent runs.
+pub(super) struct Runs {
+    pub(super) agent: String,
+    /// `None` if nobody can look here.
+    pub(super) processes: Option<Vec<Process>>,
+}
+
+/// Says that agents run, or that it is not known whether they do. `None` if none does.
+pub(super) fn tell_running(all: &[Runs], screen: &Screen) -> Option<String> {
+    let unseen: Vec<&str> =
+        all.iter().filter(|one| one.processes.is_none()).map(|one| one.agent.as_str()).collect();
+    if !unseen.is_empty() {
+        let agents = sanitize::text(&unseen.join(", "));
+        screen.note(format_args!(
+            "whether an agent runs cannot be looked at on this system: make sure that none of \
+             {agents} does"
+        ));
+    }
+    let name = |one: &Runs| {
+        let processes = one.processes.as_deref().filter(|processes| !processes.is_empty())?;
+        let processes: Vec<String> = processes.iter().map(ToString::to_string).collect();
+        Some(format!("{} runs: {}", one.agent, processes.join(", ")))
+    };
+    let named: Vec<String> = all.iter().filter_map(name).collect();
+    (!named.is_empty()).then(|| named.join("; "))
 }

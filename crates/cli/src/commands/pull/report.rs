@@ -17,6 +17,17 @@ struct DryDocument {
     snapshot: String,
     items: Vec<ItemRecord>,
     totals: TotalsRecord,
+    safety_snapshot: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<String>,
+}
+
+/// What would come before.
+pub(super) struct Ahead {
+    /// Agents that run: nothing would be restored.
+    pub(super) running: Option<String>,
+    /// A safety snapshot is needed.
+    pub(super) saved: bool,
 }
 
 #[derive(Serialize)]
@@ -52,7 +63,12 @@ fn reason(action: &Action) -> Option<&String> {
 }
 
 /// Shows the plan. An entry that would not be restored makes the exit code of the real run.
-pub(super) fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -> Result<Exit> {
+pub(super) fn dry_run(
+    plan: &Plan,
+    snapshot: &Snapshot,
+    ahead: &Ahead,
+    context: &Context<'_>,
+) -> Result<Exit> {
     let screen = context.screen;
     let t = &plan.totals;
     let exit = if t.refuse > 0 { Exit::Incomplete } else { Exit::Done };
@@ -80,6 +96,8 @@ pub(super) fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -
                 bytes: t.bytes,
                 fetch: t.fetch,
             },
+            safety_snapshot: ahead.saved,
+            running: ahead.running.clone(),
         })?;
         return Ok(exit);
     }
@@ -102,12 +120,20 @@ pub(super) fn dry_run(plan: &Plan, snapshot: &Snapshot, context: &Context<'_>) -
         size::show(t.bytes),
         size::show(t.fetch)
     ));
+    if ahead.saved {
+        screen.note("what is there would be saved in a safety snapshot first");
+    }
+    if let Some(running) = &ahead.running {
+        screen.note(format_args!("a restore would be refused: {}", sanitize::text(running)));
+    }
     Ok(exit)
 }
 
 #[derive(Serialize)]
 struct Document {
     snapshot: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_snapshot: Option<String>,
     created: u64,
     replaced: u64,
     patched: u64,
@@ -141,6 +167,7 @@ pub(super) fn tell(
     report: &Report,
     told: &[Told],
     snapshot: &Snapshot,
+    saved: Option<&Snapshot>,
     context: &Context<'_>,
 ) -> Result<Exit> {
     let screen = context.screen;
@@ -152,6 +179,7 @@ pub(super) fn tell(
         };
         screen.document(&Document {
             snapshot: snapshot.id.hex(),
+            safety_snapshot: saved.map(|saved| saved.id.hex()),
             created: report.created,
             replaced: report.replaced,
             patched: report.patched,

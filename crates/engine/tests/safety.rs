@@ -1,0 +1,389 @@
+//! Safety snapshots: whatever a restore replaces is in one before, they stay, and nobody takes one for
+//! a snapshot that somebody asked for.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use adapters::{Adapter, Rules};
+use engine::forget::{self, Policy, Reason, Request};
+use engine::pull::safety::{LiveRoot, Saved, save};
+use engine::pull::{self, Action, Overwrite, Placement, Plan, Report, SnapshotContent};
+use engine::push::{PushOptions, PushRoot, Pushed, push};
+use engine::scan::ScanRoot;
+use engine::{Session, Silent};
+use repo::OpId;
+use store::{MemoryStore, Store};
+use support::{Bench, bench_in_memory};
+use testkit::{Failure, Fault, FaultStore, RecordingStore, Tree, Verb};
+
+/// A home of an agent called Quill.
+struct Case {
+    bench: Bench,
+    memory: Arc<MemoryStore>,
+    rules: Arc<Rules>,
+    agent: bool,
+}
+
+impl Case {
+    fn new() -> Self {
+        let text = r#"
+            version = 1
+            id = "quill"
+            name = "Quill"
+            [[roots]]
+            label = "home"
+            all = "~/.quill"
+            exclude = ["cache", "*.tmp"]
+            secret_exclude = ["auth.json"]
+            sqlite = ["*.db"]
+            max_file_size = "1 KiB"
+            [[roots.rows]]
+            database = "logins.db"
+            table = "t"
+            delete = true
+        "#;
+        let adapter = Adapter::parse(text, "quill.toml").unwrap();
+        let (bench, memory) = bench_in_memory();
+        let rules = adapter.rules("quill/home").unwrap();
+        Self { bench, memory, rules, agent: true }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.bench.source().join(name)
+    }
+
+    fn agent(&self) -> Option<String> {
+        self.agent.then(|| "quill".to_owned())
+    }
+
+    fn push_by(&self, rules: Arc<Rules>) -> Pushed {
+        let scan = ScanRoot {
+            label: "quill/home".into(),
+            dir: self.bench.source(),
+            files: None,
+            filter: rules,
+        };
+        let roots = [PushRoot { scan, agent: self.agent() }];
+        let session = self.bench.open().unwrap();
+        let options = PushOptions::default();
+        push(&session, &roots, &options, &Silent, &AtomicBool::new(false)).unwrap()
+    }
+
+    fn push(&self) -> Pushed {
+        self.push_by(self.rules.clone())
+    }
+
+    fn options(&self) -> pull::Options {
+        let label = b"quill/home".to_vec();
+        let to = Placement::Each(vec![(label.clone(), self.bench.source())]);
+        pull::Options { labels: vec![label], ..pull::Options::new(to) }
+    }
+
+    /// Plans, saves, and does it.
+    fn pull(&self, id: &OpId, options: &pull::Options) -> (Option<Pushed>, Report) {
+        self.pull_on(self.bench.store.clone(), id, options).unwrap()
+    }
+
+    fn pull_on(
+        &self,
+        store: Arc<dyn Store>,
+        id: &OpId,
+        options: &pull::Options,
+    ) -> engine::Result<(Option<Pushed>, Report)> {
+        let session = self.bench.open_on(store).unwrap();
+        let content = SnapshotContent::open(&session, &session.snapshot(id)?)?;
+        let cancel = AtomicBool::new(false);
+        let mut plan = Plan::make(&content, options, &cancel).unwrap();
+        let saved = self.save(&session, &mut plan, options.overwrite)?;
+        let report = pull::apply(&content, &plan, options, &(), &cancel).unwrap();
+        Ok((saved.pushed, report))
+    }
+
+    fn save(
+        &self,
+        session: &Session,
+        plan: &mut Plan,
+        overwrite: Overwrite,
+    ) -> engine::Result<Saved> {
+        let root = LiveRoot {
+            label: "quill/home".into(),
+            agent: self.agent(),
+            dir: self.bench.source(),
+            rules: self.rules.clone(),
+            whole: self.agent,
+        };
+        let cancel = AtomicBool::new(false);
+        save(session, plan, &[root], overwrite, &PushOptions::default(), &Silent, &cancel)
+    }
+
+    fn held(&self, pushed: &Pushed) -> Vec<String> {
+        let held = self.bench.held(self.memory.clone(), &pushed.snapshot().id);
+        held.into_iter().map(|(name, _)| name["quill/home/".len()..].to_owned()).collect()
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::read(&self.bench.source()).unwrap()
+    }
+
+    fn count(&self) -> usize {
+        self.bench.open().unwrap().snapshots().unwrap().len()
+    }
+
+    fn latest(&self, spec: &str) -> OpId {
+        self.bench.open().unwrap().select(spec, None, None).unwrap().id
+    }
+}
+
+fn id(pushed: &Pushed) -> OpId {
+    pushed.snapshot().id
+}
+
+#[test]
+fn what_a_restore_replaces_comes_back_with_its_safety_snapshot_and_latest_is_another() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    case.write("same.md", "same");
+    let first = case.push();
+    case.write("a.md", "two, never pushed");
+    case.write("b.md", "new, never pushed");
+    let before = case.tree();
+    let (saved, report) = case.pull(&id(&first), &case.options());
+    let saved = saved.unwrap();
+    assert!(report.is_complete() && report.replaced == 1, "{report:?}");
+    assert!(saved.snapshot().is_safety() && matches!(saved, Pushed::Made(_)));
+    assert_eq!(case.held(&saved), ["a.md", "b.md", "same.md"]);
+    assert_eq!(case.read("a.md"), "one");
+    assert_eq!(case.latest("latest"), id(&first), "never the safety snapshot");
+    assert!(case.bench.open().unwrap().select("latest~1", None, None).is_err());
+
+    // back again, which is saved too
+    let (again, report) = case.pull(&id(&saved), &case.options());
+    assert!(report.is_complete());
+    let after = case.tree();
+    assert_eq!(after.entries, before.entries);
+    assert!(matches!(again.unwrap(), Pushed::Made(_)) && case.count() == 3);
+    // a plain push of what a safety snapshot has makes a snapshot of its own
+    let pushed = case.push();
+    assert!(matches!(pushed, Pushed::Made(_)) && !pushed.snapshot().is_safety());
+    assert_eq!(pushed.snapshot().tree, saved.snapshot().tree);
+    assert_eq!(case.latest("latest"), id(&pushed));
+    assert_eq!(case.latest("latest~1"), id(&first));
+}
+
+#[test]
+fn nothing_to_save_makes_no_snapshot_and_what_is_saved_already_makes_no_other() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let first = case.push();
+    case.write("a.md", "two");
+    let second = case.push();
+    let store = Arc::new(RecordingStore::new(case.memory.clone()));
+    let run = |of: &Pushed, apply: bool| {
+        let session = case.bench.open_on(store.clone()).unwrap();
+        let content = SnapshotContent::open(&session, of.snapshot()).unwrap();
+        let cancel = AtomicBool::new(false);
+        let mut plan = Plan::make(&content, &case.options(), &cancel).unwrap();
+        store.take();
+        let saved = case.save(&session, &mut plan, Overwrite::IfChanged).unwrap().pushed;
+        let calls = store.take();
+        if apply {
+            pull::apply(&content, &plan, &case.options(), &(), &cancel).unwrap();
+        }
+        (saved, calls)
+    };
+    let (saved, calls) = run(&second, false);
+    assert!(saved.is_none() && calls.is_empty(), "all fits: {calls:?}");
+    let (saved, calls) = run(&first, true);
+    let saved = saved.unwrap();
+    assert!(matches!(saved, Pushed::Unchanged(..)) && id(&saved) == id(&second));
+    assert!(calls.iter().all(|call| call.verb != Verb::Put) && calls.len() <= 8, "{calls:?}");
+    assert_eq!(case.count(), 2);
+    // an empty place
+    fs::remove_dir_all(case.bench.source()).unwrap();
+    let (saved, calls) = run(&first, true);
+    assert!(saved.is_none() && calls.is_empty(), "{calls:?}");
+    // what is not there yet replaces nothing
+    fs::remove_file(case.path("a.md")).unwrap();
+    case.write("other.md", "x");
+    assert!(run(&first, true).0.is_none());
+    assert_eq!(case.read("other.md"), "x");
+}
+
+#[test]
+fn what_the_rules_leave_out_and_the_restore_replaces_is_saved_but_a_secret_is_not_replaced() {
+    let case = Case::new();
+    let long = "x".repeat(5_000);
+    for name in
+        ["a.md", "cache/deep/c", "b.tmp", "auth.json", "long.md", "cache/other", "other.tmp"]
+    {
+        case.write(name, "old");
+    }
+    let everything = case.push_by(Arc::new(Rules::everything()));
+    for name in ["cache/deep/c", "b.tmp", "auth.json"] {
+        case.write(name, "new");
+    }
+    case.write("long.md", &long);
+    let (saved, report) = case.pull(&id(&everything), &case.options());
+    assert_eq!(case.held(&saved.unwrap()), ["a.md", "b.tmp", "cache/deep/c", "long.md"]);
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert_eq!(report.problems[0].path, b"quill/home/auth.json");
+    assert!(report.problems[0].reason.contains("--overwrite always"), "{report:?}");
+    assert_eq!(case.read("auth.json"), "new", "nobody else has it");
+    assert_eq!((case.read("b.tmp"), case.read("long.md")), ("old".into(), "old".into()));
+}
+
+#[test]
+fn what_a_push_cannot_read_is_not_replaced() {
+    let case = Case::new();
+    let db =
+        |sql: &str| rusqlite::Connection::open(case.path("logins.db")).unwrap().execute_batch(sql);
+    db("CREATE TABLE t(v); CREATE TABLE u(v); INSERT INTO t VALUES('login')").unwrap();
+    case.write("a.md", "one");
+    let pushed = case.push();
+    let mut damaged = fs::read(case.path("logins.db")).unwrap();
+    damaged[100..108].fill(0xee);
+    fs::write(case.path("logins.db"), &damaged).unwrap();
+    case.write("a.md", "two");
+    let (_, report) = case.pull(&id(&pushed), &case.options());
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].reason.contains("damaged"), "{report:?}");
+    assert!(fs::read(case.path("logins.db")).unwrap() == damaged);
+    assert_eq!(case.read("a.md"), "one", "the others are restored");
+    // told to go
+    let session = case.bench.open().unwrap();
+    let content = SnapshotContent::open(&session, pushed.snapshot()).unwrap();
+    let cancel = AtomicBool::new(false);
+    let options = pull::Options { overwrite: Overwrite::Always, ..case.options() };
+    let mut plan = Plan::make(&content, &options, &cancel).unwrap();
+    let saved = case.save(&session, &mut plan, options.overwrite).unwrap();
+    assert_eq!(saved.unsaved.len(), 1, "{:?}", saved.unsaved);
+    assert_eq!(saved.unsaved[0].path, b"quill/home/logins.db");
+    let report = pull::apply(&content, &plan, &options, &(), &cancel).unwrap();
+    assert!(report.is_complete() && report.replaced == 1, "{report:?}");
+}
+
+#[test]
+fn a_storage_that_takes_nothing_stops_the_restore_before_it_begins() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let pushed = case.push();
+    case.write("a.md", "two");
+    for failure in [Failure::Denied, Failure::CapReached, Failure::Unavailable] {
+        let rule =
+            move |call: &testkit::Call| (call.verb == Verb::Put).then_some(Fault::Fail(failure));
+        let store = Arc::new(FaultStore::new(case.memory.clone(), rule));
+        let failed = case.pull_on(store, &id(&pushed), &case.options());
+        assert!(failed.is_err(), "{failure:?}");
+        assert_eq!(case.read("a.md"), "two", "{failure:?}");
+    }
+    // and the next one works
+    let (saved, report) = case.pull(&id(&pushed), &case.options());
+    assert!(report.is_complete() && saved.is_some());
+    assert_eq!(case.read("a.md"), "one");
+}
+
+#[test]
+fn a_directory_of_the_users_is_never_saved_beyond_what_the_restore_touches() {
+    // a root of one file: its directory may be the home
+    let case = Case { agent: false, ..Case::new() };
+    case.write(".quillrc", "one");
+    let scan = ScanRoot {
+        label: "quill/home".into(),
+        dir: case.bench.source(),
+        files: Some(vec![b".quillrc".to_vec()]),
+        filter: case.rules.clone(),
+    };
+    let roots = [PushRoot { scan, agent: None }];
+    let session = case.bench.open().unwrap();
+    let options = PushOptions::default();
+    let pushed = push(&session, &roots, &options, &Silent, &AtomicBool::new(false)).unwrap();
+    drop(session);
+    case.write(".quillrc", "two");
+    case.write("private/letter", "not asked for");
+    let (saved, report) = case.pull(&id(&pushed), &case.options());
+    assert!(report.is_complete());
+    assert_eq!(case.held(&saved.unwrap()), [".quillrc"]);
+}
+
+#[test]
+fn what_is_deleted_is_saved_with_all_below_it() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let pushed = case.push();
+    case.write("gone/deep/b.md", "b");
+    case.write("cache/c", "left out by the rules");
+    case.write("auth.json", "a secret");
+    let before = case.tree();
+    let options = pull::Options { delete: true, ..case.options() };
+    let (saved, report) = case.pull(&id(&pushed), &options);
+    let saved = saved.unwrap();
+    assert_eq!(case.held(&saved), ["a.md", "cache/c", "gone/deep/b.md"]);
+    assert_eq!((report.deleted, report.problems.len()), (2, 1), "{report:?}");
+    assert_eq!(case.read("auth.json"), "a secret");
+    case.pull(&id(&saved), &case.options());
+    let after = case.tree();
+    assert_eq!(after.entries.keys().collect::<Vec<_>>(), before.entries.keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn no_policy_forgets_a_safety_snapshot_or_counts_it() {
+    let case = Case::new();
+    let (mut plain, mut safe) = (Vec::new(), Vec::new());
+    for n in 0..3 {
+        case.bench.clock.0.fetch_add(3_600_000_000_000, Ordering::Relaxed);
+        case.write("a.md", &format!("pushed {n}"));
+        plain.push(id(&case.push()));
+        case.write("a.md", &format!("never pushed {n}"));
+        case.bench.clock.0.fetch_add(3_600_000_000_000, Ordering::Relaxed);
+        safe.push(id(&case.pull(plain.last().unwrap(), &case.options()).0.unwrap()));
+    }
+    let policy = Policy { last: 2, ..Policy::default() };
+    let request = Request { policy, ..Request::default() };
+    let session = case.bench.open().unwrap();
+    let zone = jiff::tz::TimeZone::UTC;
+    let planned = forget::plan(&session, &request, &zone).unwrap();
+    let group = &planned.groups[0];
+    assert_eq!(group.forget.iter().map(|s| s.id).collect::<Vec<_>>(), [plain[0]]);
+    let safety = group.keep.iter().filter(|kept| kept.reasons == [Reason::Safety]);
+    assert_eq!(safety.count(), 3);
+    // one that keeps nothing but them keeps nothing
+    let none = forget::plan(&session, &Request::default(), &zone);
+    assert!(none.is_err(), "{none:?}");
+}
+
+#[test]
+fn a_plan_says_beforehand_whether_something_has_to_be_saved() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let pushed = case.push();
+    let plan = |options: &pull::Options| {
+        let session = case.bench.open().unwrap();
+        let content = SnapshotContent::open(&session, pushed.snapshot()).unwrap();
+        Plan::make(&content, options, &AtomicBool::new(false)).unwrap()
+    };
+    assert!(!plan(&case.options()).replaces());
+    case.write("a.md", "two");
+    assert!(plan(&case.options()).replaces() && plan(&case.options()).changes(b"quill/home"));
+    assert!(!plan(&case.options()).changes(b"quill"[..3].as_ref()));
+    let never = pull::Options { overwrite: Overwrite::Never, ..case.options() };
+    assert!(!plan(&never).replaces());
+    fs::remove_file(case.path("a.md")).unwrap();
+    let made = plan(&case.options());
+    assert!(!made.replaces() && made.changes(b"quill/home"));
+    assert!(made.items.iter().any(|item| item.action == Action::Create));
+    assert!(Path::new(&case.bench.source()).exists());
+}
