@@ -15,6 +15,7 @@ mod golden;
 mod kill;
 mod live;
 mod main_job;
+mod quill;
 mod restore_kill;
 mod retention;
 mod rooms;

@@ -185,6 +185,31 @@ fn what_a_restore_replaces_comes_back_with_its_safety_snapshot_and_latest_is_ano
 }
 
 #[test]
+fn a_restore_that_was_killed_leaves_its_safety_snapshot_and_the_next_push_makes_its_own() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let first = case.push();
+    case.write("a.md", "two");
+    let save = || {
+        let session = case.bench.open().unwrap();
+        let content = SnapshotContent::open(&session, first.snapshot()).unwrap();
+        let mut plan = Plan::make(&content, &case.options(), &AtomicBool::new(false)).unwrap();
+        case.save(&session, &mut plan, Overwrite::IfChanged).unwrap().pushed.unwrap()
+    };
+    let saved = save();
+    assert!(matches!(saved, Pushed::Made(_)));
+    // the same state is saved once
+    assert!(matches!(save(), Pushed::Unchanged(..)) && id(&save()) == id(&saved));
+    assert_eq!(case.count(), 2);
+    // who only pushes is never told that a safety snapshot is enough
+    let pushed = case.push();
+    assert!(matches!(pushed, Pushed::Made(_)) && !pushed.snapshot().is_safety());
+    assert_eq!((case.latest("latest"), pushed.snapshot().counter), (id(&pushed), 3));
+    assert_eq!(pushed.snapshot().previous, Some(id(&saved)));
+    assert!(matches!(case.push(), Pushed::Unchanged(..)));
+}
+
+#[test]
 fn nothing_to_save_makes_no_snapshot_and_what_is_saved_already_makes_no_other() {
     let case = Case::new();
     case.write("a.md", "one");
