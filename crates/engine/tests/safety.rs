@@ -401,6 +401,9 @@ fn a_plan_says_beforehand_whether_something_has_to_be_saved() {
         Plan::make(&content, options, &AtomicBool::new(false)).unwrap()
     };
     assert!(!plan(&case.options()).replaces());
+    case.write("b.md", "the time of the directory is another now");
+    let dir = plan(&case.options());
+    assert!(dir.totals.metadata == 1 && !dir.replaces() && !dir.changes(b"quill/home"));
     case.write("a.md", "two");
     assert!(plan(&case.options()).replaces() && plan(&case.options()).changes(b"quill/home"));
     assert!(!plan(&case.options()).changes(b"quill"[..3].as_ref()));

@@ -101,10 +101,13 @@ pub fn save(
 }
 
 impl Plan {
-    /// Does anything below a label change?
+    /// Does anything below a label change, but for modes and times of directories?
     pub fn changes(&self, label: &[u8]) -> bool {
-        let changes = |item: &Item| {
-            item.action.writes() || matches!(item.action, Action::Delete | Action::Metadata)
+        let is_dir = |item: &Item| item.entry.as_ref().is_some_and(|e| e.kind == Kind::Dir);
+        let changes = |item: &Item| match item.action {
+            Action::Metadata => !is_dir(item),
+            Action::Delete => true,
+            _ => item.action.writes(),
         };
         self.items.iter().any(|item| changes(item) && strip_path(&item.path, label).is_some())
     }
