@@ -53,6 +53,9 @@ pub enum Error {
     /// A file of rules for secrets cannot be used.
     #[error("the rules: {0}")]
     Rules(String),
+    /// A pattern to search for cannot be used.
+    #[error("the pattern: {0}")]
+    Pattern(String),
     /// Nothing in the snapshot fits what was asked for.
     #[error("{0}")]
     NotFound(String),

@@ -109,6 +109,11 @@ impl StateDir {
         Ok(Self { dir })
     }
 
+    /// The directory itself, for files without a name.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where captures keep what they must keep for a moment. Only under the lock.
     pub(crate) fn captures(&self) -> PathBuf {
         self.dir.join("capture")

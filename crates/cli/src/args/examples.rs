@@ -76,6 +76,16 @@ Examples:
   agent-backup find -s latest 'claude-code/**/settings*.json'
   agent-backup find -i '*invoice*'";
 
+pub(super) const GREP: &str = "\
+Every snapshot is searched, what they share once. A line that is in several snapshots is shown once, with
+all of them and its number in the newest. Databases are searched page by page. Code 0: found, 1: not.
+
+Examples:
+  agent-backup grep 'panicked at'
+  agent-backup grep -i -l invoice --agent claude-code
+  agent-backup grep -F 'a[0].b' --path '*.jsonl' --latest
+  agent-backup grep -e TODO -e FIXME -s 3f2a -s 9c01 --json";
+
 pub(super) const DIFF: &str = "\
 + added, - removed, M content changed, U only metadata changed.
 

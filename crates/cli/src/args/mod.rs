@@ -3,6 +3,7 @@
 
 mod care;
 mod examples;
+mod grep;
 mod retention;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::ui::size;
 
 pub(crate) use care::{Level, Part, Repair, Scan, ScanSecrets, Verify};
+pub(crate) use grep::Grep;
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
 
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
@@ -89,6 +91,9 @@ pub(crate) enum Command {
     /// Find entries by name in one snapshot or in all
     #[command(after_help = examples::FIND)]
     Find(Find),
+    /// Search the text of files in all snapshots
+    #[command(after_help = examples::GREP)]
+    Grep(Grep),
     /// Show what differs between two snapshots
     #[command(after_help = examples::DIFF)]
     Diff(Diff),

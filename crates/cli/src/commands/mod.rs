@@ -8,6 +8,7 @@ mod diff;
 mod find;
 mod forget;
 mod gc;
+mod grep;
 mod init;
 mod key;
 mod ls;
@@ -89,6 +90,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Ls(args) => ls::run(args, &context),
         Command::Cat(args) => cat::run(args, &context),
         Command::Find(args) => find::run(args, &context),
+        Command::Grep(args) => grep::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Stats => stats::run(&context),
         Command::Verify(args) => verify::run(args, &context),

@@ -119,6 +119,11 @@ impl Meter {
         self.working(done, of, String::new());
     }
 
+    /// Takes the bar away: there is nothing more to wait for.
+    pub(crate) fn hide(&self) {
+        self.bar.finish_and_clear();
+    }
+
     /// Tells of an item.
     pub(crate) fn tell(&self, path: &[u8], what: &str, notice: bool) {
         if !self.silent && (!notice || self.verbose) {

@@ -4,26 +4,19 @@
 //! reader, with at most [`MEMORY_BYTES_MAX`] between them; then it goes on into a file without a
 //! name in our own directory, and from then on the reader waits in its turn: while the database is
 //! held, the processor is the producer's. The reader still gets a piece every [`CRUMB`], so that it can
-//! look whether it should stop. Invariant: what is in the file is sealed with AES-256-GCM-SIV under a
-//! key that is only in memory and only of this spool, one nonce per piece; plaintext never gets
-//! there, whatever becomes of the disk.
+//! look whether it should stop. The file is sealed ([`SealedFile`]): plaintext never gets there.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aes_gcm_siv::aead::AeadInOut;
-use aes_gcm_siv::{Aes256GcmSiv, KeyInit, Nonce, Tag};
+use crate::sealed::SealedFile;
 
 /// Plaintext in memory at most: with one database per reader, four readers have 16 MiB.
 pub(super) const MEMORY_BYTES_MAX: usize = 4 << 20;
-/// Bytes a seal adds: the tag.
-const TAG_BYTES: usize = 16;
 /// How often a waiting producer asks whether to go on waiting.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a reader waits for a piece at most because the producer is in a hurry.
@@ -213,61 +206,10 @@ impl Spool {
             Some(file) => file,
             None => Arc::new(SealedFile::create(&self.dir)?),
         };
-        let len = piece.len();
-        let sealed = file.seal(number, piece);
-        file.file.write_all_at(&sealed, offset)?;
+        let end = file.put(number, offset, piece)?;
         let mut state = self.lock();
-        state.next.0 = offset + sealed.len() as u64;
+        state.next.0 = end;
         state.file.get_or_insert(file);
-        Ok(Piece::Sealed { number, offset, len })
-    }
-}
-
-/// The file and its key.
-struct SealedFile {
-    file: File,
-    cipher: Aes256GcmSiv,
-}
-
-impl std::fmt::Debug for SealedFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SealedFile").field("file", &self.file).finish_non_exhaustive()
-    }
-}
-
-impl SealedFile {
-    fn create(dir: &Path) -> io::Result<Self> {
-        let mut key = zeroize::Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut_slice()).map_err(io::Error::other)?;
-        let cipher = Aes256GcmSiv::new((&*key).into());
-        Ok(Self { file: tempfile::tempfile_in(dir)?, cipher })
-    }
-
-    fn nonce(number: u64) -> Nonce {
-        let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&number.to_le_bytes());
-        Nonce::from(nonce)
-    }
-
-    fn seal(&self, number: u64, piece: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(piece.len() + TAG_BYTES);
-        sealed.extend_from_slice(piece);
-        let tag = self
-            .cipher
-            .encrypt_inout_detached(&Self::nonce(number), b"", sealed.as_mut_slice().into())
-            .expect("a piece is far below the cipher's length limit");
-        sealed.extend_from_slice(&tag);
-        sealed
-    }
-
-    fn open(&self, number: u64, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut piece = vec![0; len + TAG_BYTES];
-        self.file.read_exact_at(&mut piece, offset)?;
-        let tag = Tag::try_from(&piece[len..]).expect("the tag's length");
-        piece.truncate(len);
-        self.cipher
-            .decrypt_inout_detached(&Self::nonce(number), b"", piece.as_mut_slice().into(), &tag)
-            .map_err(|_| io::Error::other("a spooled piece changed on disk"))?;
-        Ok(piece)
+        Ok(Piece::Sealed { number, offset, len: piece.len() })
     }
 }

@@ -45,6 +45,7 @@ pub use apply::apply;
 pub use error::{Error, Result};
 pub use plan::{Action, Item, Plan, Totals};
 pub use rows::Filters;
+pub(crate) use select::Select;
 pub use snapshot::SnapshotContent;
 pub use source::{Content, Location, Visit};
 

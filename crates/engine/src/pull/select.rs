@@ -13,13 +13,13 @@ use super::error::Result;
 
 /// A set of patterns.
 #[derive(Debug)]
-pub(super) struct Select {
+pub(crate) struct Select {
     set: GlobSet,
     labels: Vec<Vec<u8>>,
 }
 
 impl Select {
-    pub(super) fn new(patterns: &[String], labels: &[Vec<u8>]) -> Result<Self> {
+    pub(crate) fn new(patterns: &[String], labels: &[Vec<u8>]) -> Result<Self> {
         let mut set = GlobSetBuilder::new();
         let mut add = |pattern: &str| -> Result<()> {
             set.add(GlobBuilder::new(pattern).literal_separator(true).build()?);
@@ -36,7 +36,7 @@ impl Select {
     }
 
     /// Are there any patterns?
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.set.is_empty()
     }
 
@@ -47,7 +47,7 @@ impl Select {
     }
 
     /// Does a pattern match this path or a directory above it?
-    pub(super) fn covers(&self, path: &[u8]) -> bool {
+    pub(crate) fn covers(&self, path: &[u8]) -> bool {
         let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         ends.chain([path.len()]).any(|end| self.matches(&path[..end]))
     }

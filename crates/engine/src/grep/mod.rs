@@ -1,0 +1,358 @@
+//! Search through the text of all history: every file of every snapshot, at the cost of what is unique.
+//!
+//! In: snapshots, and patterns with the flags of `grep`. Out: per path the lines that fit, each once
+//! with all snapshots that have it.
+//!
+//! `history` finds the distinct contents of the files, `plan` cuts what they are made of into distinct
+//! stretches, `search` reads every block once and searches every stretch once, `assemble` puts lines
+//! together that reach over the ends of stretches, and numbers them.
+//!
+//! **Lines** are what line feeds separate; they may be of any length and lie in any number of blocks.
+//! A *database* (an image whose pages are known) is searched page by page, and there a line is
+//! what stands between control characters: a value that SQLite spread over several pages is looked at
+//! in parts.
+//!
+//! **Memory**: the index; for each distinct stretch about 100 bytes; for each path and content its name
+//! and map; the limits of [`Limits`]; and the results of one path. What would be more goes into a
+//! sealed file without a name in the state directory.
+
+mod assemble;
+mod history;
+mod keep;
+mod pattern;
+mod plan;
+mod search;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use repo::{OpId, Reader, Snapshot};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+use assemble::{Assembler, Occurrence};
+use history::{File, History};
+use keep::Keep;
+use pattern::Pattern;
+use plan::Plan;
+use search::Searched;
+
+/// What is wanted of what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// The lines.
+    #[default]
+    Lines,
+    /// How many lines.
+    Counts,
+    /// Which files.
+    Files,
+}
+
+/// What to search for, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Patterns: a line fits if one of them does.
+    pub patterns: Vec<String>,
+    /// They are text, no regular expressions.
+    pub fixed_strings: bool,
+    /// Upper and lower case are the same.
+    pub ignore_case: bool,
+    /// Only whole words.
+    pub word: bool,
+    /// Only files of these agents; none: of all, and those of nobody.
+    pub agents: Vec<String>,
+    /// Only what one of these globs matches, and what is below it.
+    pub paths: Vec<String>,
+    /// What is told.
+    pub wanted: Wanted,
+    /// Bytes of a line that are told at most: those around the first match. 0: all.
+    pub shown_bytes_max: usize,
+    /// Bounds of memory.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            patterns: Vec::new(),
+            fixed_strings: false,
+            ignore_case: false,
+            word: false,
+            agents: Vec::new(),
+            paths: Vec::new(),
+            wanted: Wanted::Lines,
+            shown_bytes_max: 240,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Bounds of memory.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Ends of stretches and results in memory; the rest goes into a sealed file.
+    pub kept_bytes_max: usize,
+    /// Plaintext of blocks that are read together; twice as much is in memory.
+    pub batch_bytes_max: u64,
+    /// A longer line is looked at in windows of this length, which overlap by a 64th.
+    pub line_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { kept_bytes_max: 64 << 20, batch_bytes_max: 16 << 20, line_bytes_max: 64 << 20 }
+    }
+}
+
+impl Limits {
+    fn window_overlap_bytes(&self) -> usize {
+        usize::try_from(self.line_bytes_max / 64).unwrap_or(usize::MAX)
+    }
+}
+
+/// A file in which something fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFound {
+    /// Full path, label first; of a file in the archive the path at which it lived.
+    pub path: Vec<u8>,
+    /// The agent had deleted it when the newest of `snapshots` was made.
+    pub gone: bool,
+    /// The snapshots in which it has a line that fits, in the order given.
+    pub snapshots: Arc<[OpId]>,
+    /// Different lines that fit, in all of them. 1 if only files are wanted.
+    pub count: u64,
+    /// The lines, if they are wanted: in the order of their places.
+    pub lines: Vec<LineFound>,
+}
+
+/// A line that fits. Its place is that in the newest snapshot that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineFound {
+    /// Its number, from 1; none in a database.
+    pub line: Option<u64>,
+    /// Its first byte in the file.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// What is shown of it.
+    pub text: Vec<u8>,
+    /// Where that begins in the line.
+    pub text_at: u64,
+    /// The first match, in the line.
+    pub matched: Range<u64>,
+    /// The snapshots that have it, in the order given.
+    pub snapshots: Arc<[OpId]>,
+}
+
+/// What a search did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Snapshots looked at.
+    pub snapshots: u64,
+    /// Paths that were asked for.
+    pub files: u64,
+    /// Distinct contents of these.
+    pub contents: u64,
+    /// Bytes of these together.
+    pub content_bytes: u64,
+    /// Data blocks read: each once.
+    pub blocks_read: u64,
+    /// Plaintext of these.
+    pub bytes_read: u64,
+    /// Distinct stretches searched: each once.
+    pub stretches_searched: u64,
+    /// Bytes of these.
+    pub bytes_searched: u64,
+    /// Lines that were put together of several stretches, or were at the end of one: each once.
+    pub lines_joined: u64,
+    /// Lines that were looked at in windows.
+    pub lines_in_windows: u64,
+    /// Most bytes of blocks in one batch.
+    pub batch_bytes_max: u64,
+    /// Most bytes that were kept in memory.
+    pub kept_bytes_max: u64,
+    /// Bytes that went into the sealed file.
+    pub file_bytes: u64,
+}
+
+/// Listens to a search.
+pub trait Listener {
+    /// So many bytes of blocks were read, of so many.
+    fn progress(&mut self, done: u64, of: u64);
+    /// A file could not be searched whole.
+    fn problem(&mut self, path: &[u8], what: &str);
+    /// Something was found. Files come in path order, when all is read.
+    fn found(&mut self, file: FileFound) -> ControlFlow<()>;
+}
+
+/// Searches snapshots, which come oldest first.
+pub fn grep(
+    session: &Session,
+    snapshots: &[Snapshot],
+    options: &Options,
+    cancel: &AtomicBool,
+    listener: &mut dyn Listener,
+) -> Result<Stats> {
+    let pattern = Pattern::new(options)?;
+    let is_over = || cancel.load(Ordering::Relaxed);
+    let reader = Reader::open(session.repo(), session.cache())?;
+    let history = History::read(&reader, snapshots, options, &is_over)?;
+    let mut stats = Stats {
+        snapshots: snapshots.len() as u64,
+        files: history.files.len() as u64,
+        contents: history.contents.len() as u64,
+        content_bytes: history.contents.iter().map(|content| content.size).sum(),
+        ..Stats::default()
+    };
+    let (dir, limits) = (session.state.dir(), &options.limits);
+    let mut keep = Keep::new(dir, limits.kept_bytes_max);
+    let plan = Plan::make(&reader, &history, dir, limits, &mut keep, &is_over)?;
+    let searched =
+        Searched::search(&reader, &plan, &pattern, limits, &mut keep, &mut stats, &mut |n, of| {
+            listener.progress(n, of);
+            !is_over()
+        })?;
+    let mut assembler = Assembler {
+        plan: &plan,
+        searched: &searched,
+        pattern: &pattern,
+        limits,
+        keep: &mut keep,
+        stats: &mut stats,
+        joined: HashMap::new(),
+    };
+    let mut told = vec![false; history.contents.len()];
+    for file in &history.files {
+        if is_over() {
+            return Err(Error::Cancelled);
+        }
+        let found =
+            search_file(&history, file, snapshots, options, &mut assembler, &mut |held, why| {
+                if !std::mem::replace(&mut told[held], true) {
+                    listener.problem(&file.path, why);
+                }
+            })?;
+        if let Some(found) = found
+            && listener.found(found).is_break()
+        {
+            break;
+        }
+    }
+    stats.kept_bytes_max = stats.kept_bytes_max.max(keep.memory_bytes() as u64);
+    stats.file_bytes = keep.file_bytes();
+    Ok(stats)
+}
+
+/// A line in the making: as the newest content so far has it, and which of the file's contents do.
+struct Line {
+    newest: Occurrence,
+    held: Vec<usize>,
+}
+
+fn search_file(
+    history: &History,
+    file: &File,
+    snapshots: &[Snapshot],
+    options: &Options,
+    assembler: &mut Assembler<'_>,
+    problem: &mut dyn FnMut(usize, &str),
+) -> Result<Option<FileFound>> {
+    // contents by the newest snapshot that has them: what comes later says where a line is now
+    let mut spans: Vec<(BTreeMap<usize, bool>, usize)> =
+        file.held.iter().map(|held| (history.snapshots(held), held.content)).collect();
+    spans.sort_by_key(|(ranks, _)| ranks.last_key_value().map(|(rank, _)| *rank));
+    let mut lines: Vec<Line> = Vec::new();
+    let mut known: HashMap<([u8; 16], u32), usize> = HashMap::new();
+    let mut fitting: Vec<usize> = Vec::new();
+    for (at, (_, content)) in spans.iter().enumerate() {
+        let mut seen: HashMap<[u8; 16], u32> = HashMap::new();
+        let mut any = false;
+        let unread = assembler.each(*content, &mut |found| {
+            any = true;
+            if options.wanted == Wanted::Files {
+                return false;
+            }
+            let again = seen.entry(found.hit.id).or_default();
+            let line = *known.entry((found.hit.id, *again)).or_insert_with(|| {
+                lines.push(Line { newest: found.clone(), held: Vec::new() });
+                lines.len() - 1
+            });
+            *again += 1;
+            lines[line].held.push(at);
+            lines[line].newest = found;
+            true
+        })?;
+        if let Some(why) = unread {
+            problem(*content, &why);
+        }
+        if any {
+            fitting.push(at);
+        }
+    }
+    if fitting.is_empty() {
+        return Ok(None);
+    }
+    let mut sets = Sets { spans: &spans, snapshots, made: HashMap::new() };
+    let (all, gone) = sets.of(fitting);
+    let count = if options.wanted == Wanted::Files { 1 } else { lines.len() as u64 };
+    if options.wanted != Wanted::Lines {
+        lines.clear();
+    }
+    lines.sort_by_key(|line| (line.newest.offset, line.held.first().copied()));
+    let found = |line: Line| {
+        let (Occurrence { line: number, offset, hit }, held) = (line.newest, line.held);
+        let (snapshots, _) = sets.of(held);
+        LineFound {
+            line: number,
+            offset,
+            len: hit.len,
+            text: hit.text,
+            text_at: hit.from,
+            matched: hit.start..hit.end,
+            snapshots,
+        }
+    };
+    let lines = lines.into_iter().map(found).collect();
+    Ok(Some(FileFound { path: file.path.clone(), gone, snapshots: all, count, lines }))
+}
+
+/// Sets of snapshots; many lines have the same one.
+struct Sets<'a> {
+    /// Of each content of a file: the places of its snapshots, and whether it was gone there.
+    spans: &'a [(BTreeMap<usize, bool>, usize)],
+    snapshots: &'a [Snapshot],
+    made: HashMap<Vec<usize>, (Arc<[OpId]>, bool)>,
+}
+
+impl Sets<'_> {
+    /// The snapshots of some contents, and whether the file was gone in the newest of them.
+    fn of(&mut self, held: Vec<usize>) -> (Arc<[OpId]>, bool) {
+        let (spans, snapshots) = (self.spans, self.snapshots);
+        let make = |held: &Vec<usize>| {
+            let mut all: BTreeMap<usize, bool> = BTreeMap::new();
+            for (rank, gone) in held.iter().flat_map(|at| &spans[*at].0) {
+                *all.entry(*rank).or_insert(true) &= *gone;
+            }
+            let gone = all.last_key_value().is_some_and(|(_, gone)| *gone);
+            (all.keys().map(|rank| snapshots[*rank].id).collect(), gone)
+        };
+        let set = self.made.entry(held);
+        let made = match set {
+            std::collections::hash_map::Entry::Occupied(made) => made.into_mut(),
+            std::collections::hash_map::Entry::Vacant(empty) => {
+                let made = make(empty.key());
+                empty.insert(made)
+            }
+        };
+        made.clone()
+    }
+}
+
+/// Does this error mean that no other block will do better?
+fn is_fatal(error: &repo::Error) -> bool {
+    use repo::Error as E;
+    !matches!(error, E::Corrupt { .. } | E::Missing { .. } | E::WrongKey { .. })
+}
