@@ -12,6 +12,7 @@ mod desk;
 mod exits;
 mod gate;
 mod golden;
+mod grep;
 mod kill;
 mod live;
 mod main_job;
