@@ -113,7 +113,7 @@ fn told(heard: &Heard, history: &[(OpId, Files)]) -> Lines {
             let bytes = &newest[path.strip_prefix("files/").unwrap()];
             let at = usize::try_from(line.offset).unwrap();
             assert!(bytes[at..].starts_with(&line.text), "{path} at {at}");
-            let feeds = bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+            let feeds = memchr::memchr_iter(b'\n', &bytes[..at]).count() as u64;
             assert_eq!(line.line, Some(feeds + 1), "{path} at {at}");
             any.extend(line.snapshots.iter().copied());
             let n = again.entry(&line.text).or_default();
@@ -132,9 +132,14 @@ fn sorted(lines: Lines) -> BTreeMap<(String, Vec<u8>), Vec<BTreeSet<OpId>>> {
     for ((path, text, _), ids) in lines {
         out.entry((path, text)).or_default().push(ids);
     }
-    out.values_mut().for_each(|sets| sets.sort());
+    for sets in out.values_mut() {
+        sets.sort();
+    }
     out
 }
+
+/// Whether a line fits, told in another way.
+type Fits<'f> = &'f dyn Fn(&[u8]) -> bool;
 
 /// Deterministic numbers.
 struct Dice(u64);
@@ -305,7 +310,6 @@ fn a_search_finds_what_a_search_of_every_snapshot_finds_and_reads_each_block_onc
                     && !after.starts_with(b"\xc3\xa9")
             })
         };
-        type Fits<'f> = &'f dyn Fn(&[u8]) -> bool;
         let shown = |options: Options| Options { shown_bytes_max: 0, ..options };
         let cases: [(Options, Fits<'_>); 6] = [
             (pattern("needle"), &|line| contains(line, b"needle")),
