@@ -1,12 +1,12 @@
 //! Before a restore replaces anything: what is there is saved, and nobody is at work on it.
 
 use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use testkit::server::Fault;
 
 use crate::desk::Desk;
+use crate::gate::bucket;
 use crate::state;
 
 const SETTINGS: &str = ".claude/settings.json";
@@ -95,54 +95,87 @@ fn what_cannot_be_saved_is_not_replaced_and_the_way_on_is_named() {
     assert_eq!(settings(&desk), stored);
 }
 
-/// A program with this name that waits, as somebody with this home.
-#[cfg(target_os = "linux")]
-fn program(desk: &Desk, name: &str, home: &Path) -> Child {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = desk.beside(name);
-    if !path.exists() {
-        fs::write(&path, "#!/bin/sh\necho up\nread wait\n").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+#[test]
+fn a_storage_that_takes_nothing_stops_a_restore_with_its_own_code() {
+    let (server, mut desk) = bucket();
+    desk.ok(&["init", "--no-passphrase"]);
+    let note = desk.beside("notes/a");
+    fs::create_dir_all(note.parent().unwrap()).unwrap();
+    fs::write(&note, "stored").unwrap();
+    desk.ok(&["push", "--path", &format!("notes={}", note.parent().unwrap().display())]);
+    desk.set("AGENT_BACKUP_RETRY", "0");
+    fs::write(&note, "never pushed").unwrap();
+    let told = "what is there could not be saved first";
+    for (fault, code, name, word) in [
+        (Fault::NoCapability, 13, "storage-denied", "check the key id"),
+        (Fault::CapExceeded, 14, "storage-cap", "raise the cap"),
+        (Fault::Close, 15, "storage-unreachable", "check the network"),
+    ] {
+        server.on(move |request| (request.method == "PUT").then(|| fault.clone()));
+        let words = [told, word, "--no-safety-snapshot"];
+        desk.fails(code, name, &["pull", "--yes"], &words);
+        assert_eq!(fs::read_to_string(&note).unwrap(), "never pushed", "{name}");
     }
-    let mut command = Command::new(path);
-    desk.surround(&mut command);
-    command.env("HOME", home).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut up = [0; 3];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
-    child
+    // one may read, and be told to go on with that
+    desk.ok(&["pull", "--yes", "--no-safety-snapshot"]);
+    assert_eq!(fs::read_to_string(&note).unwrap(), "stored");
 }
 
-#[test]
+/// Elsewhere nobody can look.
 #[cfg(target_os = "linux")]
-fn nothing_is_restored_under_an_agent_that_runs() {
-    let (desk, stored) = changed();
-    // another user's, or another home's, is not ours
-    let mut other = program(&desk, "claude", &desk.beside("elsewhere"));
-    let mut codex = program(&desk, "codex", &desk.home());
-    let pull = ["pull", "--agent", "claude-code", "--yes"];
-    let mut claude = program(&desk, "claude", &desk.home());
-    let named = format!("claude (process {})", claude.id());
-    let words = [named.as_str(), "claude-code runs", "--while-running"];
-    desk.fails(17, "stopped-for-safety", &pull, &words);
-    assert!(settings(&desk).contains("never pushed"));
-    assert_eq!(desk.snapshots().len(), 1);
-    let dry = desk.ok(&[&pull[..], &["-n"]].concat());
-    assert!(dry.err.contains("would be refused") && dry.err.contains(&named), "{}", dry.err);
-    let dry = desk.json(&[&pull[..], &["-n"]].concat());
-    assert!(dry["running"].as_str().unwrap().contains(&named), "{dry}");
-    // its files are not touched there
-    desk.ok(&["pull", "--to", desk.beside("out").to_str().unwrap()]);
+mod under_an_agent {
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
 
-    desk.ok(&[&pull[..], &["--while-running"]].concat());
-    assert_eq!(settings(&desk), stored);
-    fs::write(desk.home().join(SETTINGS), "{}").unwrap();
-    drop(claude.stdin.take());
-    claude.wait().unwrap();
-    desk.ok(&pull);
-    assert_eq!(settings(&desk), stored);
-    for child in [&mut other, &mut codex] {
-        drop(child.stdin.take());
-        child.wait().unwrap();
+    use super::*;
+
+    /// A program with this name that waits, as somebody with this home.
+    fn program(desk: &Desk, name: &str, home: &Path) -> Child {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = desk.beside(name);
+        if !path.exists() {
+            fs::write(&path, "#!/bin/sh\necho up\nread wait\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut command = Command::new(path);
+        desk.surround(&mut command);
+        command.env("HOME", home).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut up = [0; 3];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+        child
+    }
+
+    #[test]
+    fn nothing_is_restored_under_an_agent_that_runs() {
+        let (desk, stored) = changed();
+        // another user's, or another home's, is not ours
+        let mut other = program(&desk, "claude", &desk.beside("elsewhere"));
+        let mut codex = program(&desk, "codex", &desk.home());
+        let pull = ["pull", "--agent", "claude-code", "--yes"];
+        let mut claude = program(&desk, "claude", &desk.home());
+        let named = format!("claude (process {})", claude.id());
+        let words = [named.as_str(), "claude-code runs", "--while-running"];
+        desk.fails(17, "stopped-for-safety", &pull, &words);
+        assert!(settings(&desk).contains("never pushed"));
+        assert_eq!(desk.snapshots().len(), 1);
+        let dry = desk.ok(&[&pull[..], &["-n"]].concat());
+        assert!(dry.err.contains("would be refused") && dry.err.contains(&named), "{}", dry.err);
+        let dry = desk.json(&[&pull[..], &["-n"]].concat());
+        assert!(dry["running"].as_str().unwrap().contains(&named), "{dry}");
+        // its files are not touched there
+        desk.ok(&["pull", "--to", desk.beside("out").to_str().unwrap()]);
+
+        desk.ok(&[&pull[..], &["--while-running"]].concat());
+        assert_eq!(settings(&desk), stored);
+        fs::write(desk.home().join(SETTINGS), "{}").unwrap();
+        drop(claude.stdin.take());
+        claude.wait().unwrap();
+        desk.ok(&pull);
+        assert_eq!(settings(&desk), stored);
+        for child in [&mut other, &mut codex] {
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
     }
 }
