@@ -391,6 +391,22 @@ fn no_policy_forgets_a_safety_snapshot_or_counts_it() {
 }
 
 #[test]
+fn one_that_was_forgotten_and_brought_back_is_a_safety_snapshot_still() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let first = case.push();
+    case.write("a.md", "two");
+    let saved = case.pull(&id(&first), &case.options()).0.unwrap();
+    let session = case.bench.open().unwrap();
+    let planned = forget::plan_named(&session, vec![saved.snapshot().clone()]).unwrap();
+    let report = forget::apply(&session, &planned, &AtomicBool::new(false)).unwrap();
+    assert_eq!(report.forgotten, [id(&saved)], "by name it goes");
+    let back = engine::undelete::undelete(&session, &id(&saved)).unwrap();
+    assert!(back.is_safety() && back.has_reason(repo::undelete::REASON), "{:?}", back.reason);
+    assert_eq!(case.latest("latest"), id(&first));
+}
+
+#[test]
 fn a_plan_says_beforehand_whether_something_has_to_be_saved() {
     let case = Case::new();
     case.write("a.md", "one");

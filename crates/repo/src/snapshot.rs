@@ -116,7 +116,7 @@ pub struct Snapshot {
     /// The home directory at the source, as bytes.
     #[cbor(n(15), with = "minicbor::bytes")]
     pub home: Option<Vec<u8>>,
-    /// Why it was made, if not by a plain push: [`SAFETY`] before a restore.
+    /// Why it was made, if not by a plain push, in words apart by a space: [`SAFETY`] before a restore.
     #[n(16)]
     pub reason: Option<String>,
     /// Groups of two members and more, sorted by name.
@@ -163,7 +163,17 @@ impl Snapshot {
 
     /// Made before something was replaced: no policy takes it, and `latest` does not mean it.
     pub fn is_safety(&self) -> bool {
-        self.reason.as_deref() == Some(SAFETY)
+        self.has_reason(SAFETY)
+    }
+
+    /// Is this one of the words of its reason?
+    pub fn has_reason(&self, word: &str) -> bool {
+        self.reason.as_deref().is_some_and(|reason| reason.split(' ').any(|one| one == word))
+    }
+
+    /// The reason of a snapshot that is made of this one: a safety snapshot is one ever after.
+    pub fn reason_with(&self, word: &str) -> String {
+        if self.is_safety() { format!("{SAFETY} {word}") } else { word.to_owned() }
     }
 
     /// No group is known to be from several moments.

@@ -47,7 +47,7 @@ pub fn undelete(
             other => other,
         });
     }
-    let snapshot = Snapshot { id: fresh, reason: Some(REASON.to_owned()), ..old };
+    let snapshot = Snapshot { id: fresh, reason: Some(old.reason_with(REASON)), ..old };
     let (commit, _) = op.commit(&snapshot)?;
     Ok((commit, snapshot))
 }

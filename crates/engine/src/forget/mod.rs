@@ -266,7 +266,7 @@ impl Times {
         // what an undelete or a copy wrote is as old as it says
         let is_new = self.original
             && snapshot.origin.is_none()
-            && snapshot.reason.as_deref() != Some(repo::undelete::REASON);
+            && !snapshot.has_reason(repo::undelete::REASON);
         let earliest = modified.checked_sub(EARLY_MAX).filter(|_| is_new);
         let earliest = earliest.and_then(|at| Timestamp::try_from(at).ok());
         let mut time = own;

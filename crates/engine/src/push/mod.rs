@@ -274,7 +274,7 @@ pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<
         // about to declare it dead. So the next push makes one of its own
         let (snapshot, hash) = session.repo.snapshot(session.cache.as_ref(), &old)?;
         // one that an undelete brought back is an old one, maybe of another machine
-        if snapshot.reason.as_deref() != Some(repo::undelete::REASON) {
+        if !snapshot.has_reason(repo::undelete::REASON) {
             state.counter = state.counter.max(snapshot.counter);
             state.previous =
                 Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });

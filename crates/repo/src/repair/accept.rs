@@ -65,7 +65,8 @@ pub fn accept(
             return Err(error);
         }
     };
-    let snapshot = Snapshot { id: fresh, tree, reason: Some(REASON.to_owned()), ..old.clone() };
+    let reason = Some(old.reason_with(REASON));
+    let snapshot = Snapshot { id: fresh, tree, reason, ..old.clone() };
     let (commit, _) = op.commit(&snapshot)?;
     if matches!(commit, Commit::Acknowledged(_)) {
         repo.forget(&old.id)?;
