@@ -54,8 +54,36 @@ fn scan_shows_every_place_and_no_value() {
     let path = format!("notes={}", desk.beside("notes").display());
     let run = desk.ends(3, &["scan", "--path", &path]);
     let lines: Vec<&str> = run.text().lines().collect();
-    assert_eq!(lines, ["notes/a.jsonl:2: github-pat", "notes/a.jsonl:4: github-pat"]);
+    let split: Vec<_> = lines.iter().filter_map(|line| line.split_once("   ")).collect();
+    let [(a, first), (b, second)] = split.as_slice() else { panic!("{run:?}") };
+    assert_eq!((*a, *b), ("notes/a.jsonl:2: github-pat", "notes/a.jsonl:4: github-pat"));
+    assert!(first != second && first.len() == 16, "{run:?}");
     assert!(!run.err.contains("ghp_"), "{run:?}");
+
+    // what was looked at is not told again, here or by a push
+    let config = desk.home().join(".config/agent-backup");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("secrets-ignore"), format!("# a test's\n{first}\n")).unwrap();
+    let run = desk.ends(3, &["scan", "--path", &path]);
+    assert_eq!(run.text(), format!("{b}   {second}\n"));
+    assert!(run.err.contains("1 not told"), "{run:?}");
+    let run = desk.ok(&["push", "--path", &path]);
+    assert!(run.err.contains("notes/a.jsonl: 1 github-pat"), "{run:?}");
+    fs::write(config.join("config.toml"), format!("[secrets]\nignore = [\"{second}\"]\n")).unwrap();
+    desk.ok(&["scan", "--path", &path]);
+    fs::write(config.join("secrets-ignore"), "path:notes/*.jsonl\n").unwrap();
+    let document = desk.json(&["scan", "--path", &path]);
+    assert_eq!(
+        (&document["secrets"], &document["files"]),
+        (&serde_json::json!([]), &serde_json::json!(0))
+    );
+    fs::write(config.join("config.toml"), "").unwrap();
+    fs::write(config.join("secrets-ignore"), "rule:github-pat\n").unwrap();
+    let document = desk.json(&["scan", "--path", &path]);
+    assert_eq!(document["ignored"], 2, "{document}");
+    fs::write(config.join("secrets-ignore"), "github-pat\n").unwrap();
+    desk.ends(19, &["scan", "--path", &path]);
+    fs::remove_file(config.join("secrets-ignore")).unwrap();
 
     fs::write(&file, "{}\n").unwrap();
     desk.ok(&["scan", "--path", &path]);

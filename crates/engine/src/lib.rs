@@ -8,6 +8,7 @@ mod error;
 pub mod forget;
 pub mod gc;
 pub mod grep;
+mod ignored;
 mod monitor;
 pub mod pull;
 pub mod push;

@@ -188,6 +188,31 @@ pub(crate) struct Lock {
     _file: File,
 }
 
+/// The key under fingerprints of findings: of this machine, for all repositories; made on first use.
+pub(crate) fn secrets_key(state: &Path) -> Result<[u8; 32]> {
+    private_dir(state)?;
+    let path = state.join("secrets.key");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let bytes = data_encoding::HEXLOWER.decode(text.trim().as_bytes()).ok();
+            bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+                let what = "it holds no key; remove it, and fingerprints in lists of findings to \
+                            ignore count no more";
+                let what = std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+                Error::local("read", &path, what)
+            })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key)
+                .map_err(|e| Error::local("make", &path, std::io::Error::other(e)))?;
+            write_whole(&path, format!("{}\n", data_encoding::HEXLOWER.encode(&key)).as_bytes())?;
+            Ok(key)
+        }
+        Err(e) => Err(Error::local("read", &path, e)),
+    }
+}
+
 /// This machine's id: random, made on first use.
 pub(crate) fn machine_id(state: &Path) -> Result<MachineId> {
     private_dir(state)?;

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::push::fields::Fields;
 use crate::scan::{self, Found, ScanRoot, SourceRoot};
 
+pub use crate::ignored::Ignored;
+
 /// Bytes read at once.
 const READ_BYTES: usize = 256 << 10;
 
@@ -27,6 +29,8 @@ pub struct Place {
     pub rule: String,
     /// Its line, from 1.
     pub line: Option<u64>,
+    /// A hash of rule and secret under a key of this machine, for [`Ignored`].
+    pub fingerprint: [u8; 8],
     /// First byte of the secret in the file, and the one behind it.
     pub bytes: (u64, u64),
 }
@@ -38,19 +42,30 @@ pub struct Looked {
     pub files: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Findings that were not told, as they are to be ignored.
+    pub ignored: u64,
 }
 
-/// Looks through all files of the roots. `rules`: a file of rules in gitleaks' format in place of the
-/// pinned ones. What cannot be read is a problem, and the rest is looked at.
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'s> {
+    /// A file of rules in gitleaks' format in place of the pinned ones.
+    pub rules: Option<&'s str>,
+    /// What is not told.
+    pub ignored: &'s Ignored,
+}
+
+/// Looks through all files of the roots. What cannot be read is a problem, and the rest is looked at.
 pub fn look_through(
     roots: &[ScanRoot],
     options: &scan::Options,
-    rules: Option<&str>,
+    search: Search<'_>,
     cancel: &AtomicBool,
     tell: &mut dyn FnMut(Place),
     problem: &mut dyn FnMut(&[u8], &str),
 ) -> Result<Looked> {
-    let own = rules.map(Rules::from_toml).transpose().map_err(|e| Error::Rules(e.to_string()))?;
+    let own =
+        search.rules.map(Rules::from_toml).transpose().map_err(|e| Error::Rules(e.to_string()))?;
     let rules = own.as_ref().unwrap_or_else(|| Rules::pinned());
     let sources: Vec<Option<SourceRoot>> =
         roots.iter().map(|root| SourceRoot::open_dir(&root.dir).ok()).collect();
@@ -72,8 +87,16 @@ pub fn look_through(
         problem(&one.path, &one.to_string());
     }
     for found in files {
+        if search.ignored.has_path(&found.path) {
+            continue;
+        }
         let Some(source) = &sources[found.root] else { continue };
-        match file(&found, &roots[found.root], source, rules, cancel, tell) {
+        let ignored = &mut looked.ignored;
+        let mut told = |place, finding: &Finding<'_>| {
+            if search.ignored.has(finding) { *ignored += 1 } else { tell(place) }
+        };
+        let scanner = |path: &str| Scanner::new(rules, path, search.ignored.key());
+        match file(&found, &roots[found.root], source, scanner, cancel, &mut told) {
             Ok(bytes) => {
                 looked.files += 1;
                 looked.bytes += bytes;
@@ -88,25 +111,27 @@ pub fn look_through(
 }
 
 /// Looks through one file; how many bytes it had.
-fn file(
+fn file<'r>(
     found: &Found,
     root: &ScanRoot,
     source: &SourceRoot,
-    rules: &Rules,
+    scanner: impl Fn(&str) -> Scanner<'r>,
     cancel: &AtomicBool,
-    tell: &mut dyn FnMut(Place),
+    tell: &mut dyn FnMut(Place, &Finding<'_>),
 ) -> std::result::Result<u64, String> {
     let rel = found.rel(root);
     let mut file = source.open(rel, &found.stat).map_err(|e| e.to_string())?;
     let path = String::from_utf8_lossy(&found.path).into_owned();
-    let mut scanner = Scanner::new(rules, &path, &[0; 32]);
+    let mut scanner = scanner(&path);
     let mut told = |finding: Finding<'_>| {
-        tell(Place {
+        let place = Place {
             path: found.path.clone(),
             rule: finding.rule.to_owned(),
             line: finding.line,
+            fingerprint: finding.fingerprint(),
             bytes: (finding.range.start, finding.range.end),
-        });
+        };
+        tell(place, &finding);
     };
     if let Some(fields) = root.filter.field_rules(rel) {
         let (bytes, _) = Fields::of(&fields).redact(&mut file, found.stat.size)?;

@@ -31,7 +31,8 @@ Examples:
 
 pub(super) const SCAN: &str = "\
 Files, lines and rules are shown, never a value. Code 3 if there is any. Databases are looked at page
-by page, as they lie. The rules are those of gitleaks (MIT licence), some dropped, some added.
+by page, as they lie. What stands behind a finding (or rule:ID, path:GLOB) goes to `ignore` of [secrets] in
+config.toml, or on a line of secrets-ignore beside it, if it is not to be told again. The rules are those of gitleaks (MIT licence), some dropped, some added.
 
 Examples:
   agent-backup scan

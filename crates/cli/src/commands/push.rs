@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use engine::push::{PushOptions, PushRoot, Pushed, Suspects};
 use engine::scan;
+use engine::suspects::Ignored;
 use repo::Kind;
 use repo::keys::SecretInput;
 use serde::Serialize;
@@ -79,6 +81,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     if args.dry_run {
         return dry_run(&chosen.roots, &options.scan, meter, context);
     }
+    options.ignored = ignored(settings)?;
     let connection = open(args, context)?;
     let cancel = context.signals.graceful();
     let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
@@ -107,6 +110,11 @@ pub(crate) fn options(settings: &Settings) -> PushOptions {
         options.scan.leave_out(&repository);
     }
     options
+}
+
+/// The findings of secrets that a push does not tell.
+pub(crate) fn ignored(settings: &Settings) -> Result<Arc<Ignored>> {
+    Ok(Arc::new(Ignored::open(&settings.state_dir, &settings.secrets_ignored)?))
 }
 
 /// How much of what is new is looked through for secrets.

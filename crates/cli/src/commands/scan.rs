@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
+use data_encoding::HEXLOWER;
 use engine::scan::ScanRoot;
-use engine::suspects::{self, Place};
+use engine::suspects::{self, Place, Search};
 use serde::Serialize;
 
 use crate::args::Scan;
@@ -19,6 +20,7 @@ struct Document {
     secrets: Vec<PlaceRecord>,
     files: u64,
     bytes: u64,
+    ignored: u64,
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
 }
@@ -31,6 +33,7 @@ struct PlaceRecord {
     line: Option<u64>,
     offset: u64,
     length: u64,
+    fingerprint: String,
 }
 
 pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
@@ -51,10 +54,12 @@ pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
     let meter = Meter::new(screen);
     let scans: Vec<ScanRoot> = chosen.roots.iter().map(|root| root.scan.clone()).collect();
     let mut places: Vec<Place> = Vec::new();
+    let ignored = push::ignored(settings)?;
+    let search = Search { rules: rules.as_deref(), ignored: &ignored };
     let looked = suspects::look_through(
         &scans,
         &push::options(settings).scan,
-        rules.as_deref(),
+        search,
         signals.graceful(),
         &mut |place| places.push(place),
         &mut |path, why| meter.tell(path, why, false),
@@ -73,11 +78,13 @@ pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
             line: place.line,
             offset: place.bytes.0,
             length: place.bytes.1 - place.bytes.0,
+            fingerprint: HEXLOWER.encode(&place.fingerprint),
         };
         screen.document(&Document {
             secrets: places.iter().map(record).collect(),
             files: looked.files,
             bytes: looked.bytes,
+            ignored: looked.ignored,
             problems: records(&told, false),
             notices: records(&told, true),
         })?;
@@ -85,7 +92,9 @@ pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
     }
     for place in &places {
         let line = place.line.map_or_else(String::new, |line| format!(":{line}"));
-        screen.line(format_args!("{}{line}: {}", sanitize::bytes(&place.path), place.rule))?;
+        let (path, fingerprint) =
+            (sanitize::bytes(&place.path), HEXLOWER.encode(&place.fingerprint));
+        screen.line(format_args!("{path}{line}: {}   {fingerprint}", place.rule))?;
     }
     screen.note(format_args!(
         "{} in {}, {}",
@@ -93,5 +102,8 @@ pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
         count(looked.files, "file", "files"),
         size::show(looked.bytes)
     ));
+    if looked.ignored > 0 {
+        screen.note(format_args!("{} not told, as they are on the list", looked.ignored));
+    }
     Ok(exit)
 }

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use engine::suspects::Ignored;
 use serde::Deserialize;
 use toml::Spanned;
 use zeroize::Zeroizing;
@@ -33,6 +34,15 @@ struct Raw {
     push: RawPush,
     #[serde(default)]
     storage: RawStorage,
+    #[serde(default)]
+    secrets: RawSecrets,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSecrets {
+    #[serde(default)]
+    ignore: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -86,6 +96,8 @@ pub(crate) struct ConfigFile {
     pub(crate) limit_upload: Option<u64>,
     pub(crate) one_file_system: bool,
     pub(crate) scan_secrets: ScanSecrets,
+    /// Findings that are not told.
+    pub(crate) secrets_ignored: Vec<String>,
     pub(crate) key_id: Option<String>,
     pub(crate) secret_key: Option<secret::Source>,
     pub(crate) region: Option<String>,
@@ -148,7 +160,12 @@ impl ConfigFile {
         for (label, dir) in raw.push.paths {
             paths.insert(label, at.path(dir)?);
         }
+        let ignored = |entry: Spanned<String>| match Ignored::check(entry.get_ref()) {
+            Ok(()) => Ok(entry.into_inner()),
+            Err(what) => Err(at.wrong(&entry.span(), &what)),
+        };
         let config = Self {
+            secrets_ignored: raw.secrets.ignore.into_iter().map(ignored).collect::<Result<_>>()?,
             repo: raw.repo.map(|repo| at.address(repo)).transpose()?,
             password_file: path_of(raw.password_file)?,
             password_command: raw.password_command.map(|command| at.filled(command)).transpose()?,
@@ -170,6 +187,33 @@ impl ConfigFile {
         };
         Ok((config, holds_secret))
     }
+}
+
+/// Reads a list of findings to ignore: an entry a line, `#` begins a comment; none if it is not there.
+pub(crate) fn read_ignored(path: &Path) -> Result<Vec<String>> {
+    let io = |source| Error::ConfigRead { path: path.to_owned(), source };
+    let mut text = String::new();
+    match File::open(path) {
+        Ok(file) => file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(io)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(io(e)),
+    };
+    let mut entries = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        // a glob may hold `#`: only what follows a space is a comment
+        let line = line.split_once(" #").map_or(line, |(entry, _)| entry).trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        Ignored::check(line).map_err(|what| Error::Config {
+            file: path.to_owned(),
+            line: n + 1,
+            key: String::new(),
+            what,
+        })?;
+        entries.push(line.to_owned());
+    }
+    Ok(entries)
 }
 
 /// Names places in the file.
@@ -264,6 +308,11 @@ const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over enviro
 [push.paths]
 #notes = "~/notes"
 
+# Findings that are not to be told: a rule, a glob of paths, or what `agent-backup scan` shows behind one. The file
+# secrets-ignore beside this one holds more, one a line.
+[secrets]
+#ignore = ["rule:jwt", "path:**/fixtures/**", "0123456789abcdef"]
+
 # The storage key of a bucket. B2_KEY_ID and B2_APPLICATION_KEY do the same.
 [storage]
 #key_id = "004..."
@@ -303,6 +352,7 @@ mod tests {
             ("[push.paths]\nnotes = \"notes\"\n", "/c/config.toml:2: notes: write an absolute"),
             ("password_file = \"p\"\n", "/c/config.toml:1: password_file: write an absolute"),
             ("[storage]\nkey_id = \"x\"\n", "/c/config.toml:2: key_id: "),
+            ("[secrets]\nignore = [\"jwt\"]\n", "/c/config.toml:2: ignore: write rule:ID"),
             (
                 "password_file = \"/p\"\npassword_command = \"c\"\n",
                 "/c/config.toml:2: password_command: ",
@@ -312,6 +362,24 @@ mod tests {
             assert!(said.starts_with(begins), "{text:?} gave {said:?}");
             assert_eq!(said.lines().count(), 1, "{said}");
         }
+    }
+
+    #[test]
+    fn a_list_of_findings_to_ignore_has_comments_and_names_a_bad_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secrets-ignore");
+        assert!(read_ignored(&path).unwrap().is_empty());
+        let text = "# looked at\n\n0123456789abcdef # in a test\npath:a#b/*.md\nrule:jwt\n";
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(read_ignored(&path).unwrap(), ["0123456789abcdef", "path:a#b/*.md", "rule:jwt"]);
+        std::fs::write(&path, "rule:jwt\njwt\n").unwrap();
+        let said = read_ignored(&path).unwrap_err().to_string();
+        assert!(
+            said.ends_with(
+                "secrets-ignore:2: write rule:ID, path:GLOB or the 16 digits that scan shows"
+            ),
+            "{said}"
+        );
     }
 
     #[test]

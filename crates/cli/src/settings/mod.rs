@@ -86,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) adapters_env: adapters::Env,
     pub(crate) machine: engine::Machine,
     pub(crate) push: PushDefaults,
+    /// Findings of secrets that are not told.
+    pub(crate) secrets_ignored: Vec<String>,
     /// What the user should know about variables that are set.
     pub(crate) notes: Vec<String>,
     storage_key: Option<(String, Source)>,
@@ -112,7 +114,9 @@ impl Settings {
             config => config,
         };
         let config_found = config.is_some();
-        let config = config.unwrap_or_default();
+        let mut config = config.unwrap_or_default();
+        let mut secrets_ignored = std::mem::take(&mut config.secrets_ignored);
+        secrets_ignored.extend(file::read_ignored(&config_path.with_file_name("secrets-ignore"))?);
         let which = which(flags, env, &config)?;
         let at_b2 = matches!(which, Which::Named(Address::B2 { .. }));
         let text = |name| Ok(env.text(name)?.map(str::to_owned));
@@ -148,6 +152,7 @@ impl Settings {
             )?,
             no_cache: flags.no_cache,
             config_found,
+            secrets_ignored,
             adapters_dir: config_path.with_file_name("agents"),
             config_path,
             adapters_env: env.for_adapters()?,

@@ -25,6 +25,7 @@ mod run;
 mod suspects;
 mod upload;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use repo::{
 };
 
 use crate::error::{Error, Result};
+use crate::ignored::Ignored;
 use crate::monitor::Monitor;
 use crate::scan::{self, ScanRoot};
 use crate::session::Session;
@@ -83,6 +85,8 @@ pub struct PushOptions {
     pub check_wait: Duration,
     /// New bytes that are looked through for secrets, at most; 0: none.
     pub suspect_bytes: u64,
+    /// What of that is not told.
+    pub ignored: Arc<Ignored>,
 }
 
 impl Default for PushOptions {
@@ -103,6 +107,7 @@ impl Default for PushOptions {
             check_databases: false,
             check_wait: Duration::from_secs(30),
             suspect_bytes: 16 << 20,
+            ignored: Arc::new(Ignored::nothing()),
         }
     }
 }

@@ -268,7 +268,8 @@ pub(super) fn run(
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(session, op);
     let (fates, members) = (Fates::default(), Members::default());
-    let watch = (options.suspect_bytes > 0).then(|| Watch::new(options.suspect_bytes));
+    let watch = (options.suspect_bytes > 0)
+        .then(|| Watch::new(options.suspect_bytes, options.ignored.clone()));
     let context = Context {
         dedup: &dedup,
         fates: &fates,

@@ -8,9 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use secrets::{Rules, Scanner};
+
+use crate::ignored::Ignored;
 
 /// What a push found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub struct Suspects {
 /// What the readers of a push share.
 #[derive(Debug)]
 pub(super) struct Watch {
+    ignored: Arc<Ignored>,
     budget: AtomicU64,
     passed: AtomicU64,
     seen: AtomicU64,
@@ -33,9 +36,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Looks at no more than so many bytes.
-    pub(super) fn new(budget: u64) -> Self {
+    /// Looks at no more than so many bytes, and tells nothing of what is to be ignored.
+    pub(super) fn new(budget: u64, ignored: Arc<Ignored>) -> Self {
         Self {
+            ignored,
             budget: AtomicU64::new(budget),
             passed: AtomicU64::new(0),
             seen: AtomicU64::new(0),
@@ -47,7 +51,9 @@ impl Watch {
     /// helps to see a secret that goes on behind it.
     pub(super) fn begin(&self, path: &[u8], from: u64) -> Look<'_> {
         let found = BTreeMap::new();
-        Look { watch: self, path: path.to_vec(), from, scanner: None, found, over: false }
+        let unwatched = self.ignored.has_path(path);
+        let path = path.to_vec();
+        Look { watch: self, path, from, scanner: None, found, over: false, unwatched }
     }
 
     pub(super) fn finish(self) -> Suspects {
@@ -77,6 +83,8 @@ pub(super) struct Look<'w> {
     found: BTreeMap<String, u64>,
     /// Nothing more of this file is looked at.
     over: bool,
+    /// Nothing of it is, as nothing would be told.
+    unwatched: bool,
 }
 
 impl Look<'_> {
@@ -87,6 +95,9 @@ impl Look<'_> {
 
     /// Takes bytes of the file that begin at `offset`. A gap in them is no mistake.
     pub(super) fn feed(&mut self, bytes: &[u8], offset: u64) {
+        if self.unwatched {
+            return;
+        }
         let end = offset + bytes.len() as u64;
         let new = end.saturating_sub(offset.max(self.from));
         self.over = self.over || !self.watch.afford(bytes.len() as u64);
@@ -97,16 +108,17 @@ impl Look<'_> {
         self.watch.seen.fetch_add(new, Ordering::Relaxed);
         let path = String::from_utf8_lossy(&self.path).into_owned();
         let scanner = self.scanner.get_or_insert_with(|| {
-            // no finding's hash is told
-            Box::new(Scanner::new(Rules::pinned(), &path, &[0; 32]))
+            Box::new(Scanner::new(Rules::pinned(), &path, self.watch.ignored.key()))
         });
-        scanner.feed(bytes, offset, &mut |finding| note(&mut self.found, self.from, &finding));
+        let (found, from, ignored) = (&mut self.found, self.from, &self.watch.ignored);
+        scanner.feed(bytes, offset, &mut |finding| note(found, from, ignored, &finding));
     }
 
     /// The file is read. If it was read before in this push, because it moved, this reading counts.
     pub(super) fn end(mut self) {
         if let Some(mut scanner) = self.scanner.take() {
-            scanner.finish(&mut |finding| note(&mut self.found, self.from, &finding));
+            let (found, from, ignored) = (&mut self.found, self.from, &self.watch.ignored);
+            scanner.finish(&mut |finding| note(found, from, ignored, &finding));
         }
         let mut all = self.watch.found.lock().unwrap_or_else(PoisonError::into_inner);
         for (rule, count) in self.found {
@@ -115,9 +127,14 @@ impl Look<'_> {
     }
 }
 
-/// Counts a finding that is not wholly in what was known.
-fn note(found: &mut BTreeMap<String, u64>, from: u64, finding: &secrets::Finding<'_>) {
-    if finding.range.end > from {
+/// Counts a finding that is not wholly in what was known, nor to be ignored.
+fn note(
+    found: &mut BTreeMap<String, u64>,
+    from: u64,
+    ignored: &Ignored,
+    finding: &secrets::Finding<'_>,
+) {
+    if finding.range.end > from && !ignored.has(finding) {
         *found.entry(finding.rule.to_owned()).or_default() += 1;
     }
 }
@@ -133,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_secret_across_the_end_of_what_was_known_is_found_and_one_before_it_is_not() {
-        let watch = Watch::new(1 << 20);
+        let watch = Watch::new(1 << 20, Arc::new(Ignored::nothing()));
         let text = format!("{{\"a\":\"{}\"}}\n{{\"b\":\"{}\"}}\n", token(), token());
         let known = text.rfind("ghp_").unwrap() as u64 + 10;
         let mut look = watch.begin(b"r/a.jsonl", known);
@@ -150,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_read_twice_is_counted_once() {
-        let watch = Watch::new(1 << 20);
+        let watch = Watch::new(1 << 20, Arc::new(Ignored::nothing()));
         for _ in 0..2 {
             let mut look = watch.begin(b"r/a.jsonl", 0);
             look.feed(format!("{{\"a\":\"{}\"}}\n", token()).as_bytes(), 0);
@@ -161,7 +178,7 @@ mod tests {
 
     #[test]
     fn no_more_than_the_budget_is_looked_at_and_the_rest_is_counted() {
-        let watch = Watch::new(100);
+        let watch = Watch::new(100, Arc::new(Ignored::nothing()));
         let mut look = watch.begin(b"r/a", 0);
         look.feed(&[b'x'; 60], 0);
         look.feed(&[b'x'; 60], 60);
