@@ -23,7 +23,7 @@ pub(crate) fn choose(tree: &Tree, text: &str, paths: &[Path]) -> Result<Vec<Id>,
 }
 
 /// The nodes at which a rule ends, aliases resolved.
-fn named(tree: &Tree, paths: &[Path]) -> Vec<Id> {
+pub(crate) fn named(tree: &Tree, paths: &[Path]) -> Vec<Id> {
     let start: Vec<State> = (0..paths.len()).map(|rule| (rule, 0)).collect();
     let mut open: Vec<(Id, Vec<State>)> =
         tree.roots.iter().map(|id| (*id, start.clone())).collect();

@@ -4,6 +4,8 @@
 //! values that a live file has back in the places of markers. Nothing else in the file changes by one
 //! byte: comments, order, spacing, quotes, line ends and a byte order mark stay.
 //!
+//! [`rewrite`] changes strings and keys that are named, by a function of the caller's, with the same care.
+//!
 //! **A value that is named never leaves.** A file that does not parse, that is not UTF-8, or in which
 //! a value cannot be replaced safely is an [`Error`], and the caller sends nothing of it. Every result
 //! is parsed again and compared with what was read, so a mistake in here refuses a file, too.
@@ -38,6 +40,7 @@ mod format;
 mod path;
 mod read;
 mod restore;
+mod rewrite;
 mod tree;
 
 pub use edit::{Redacted, redact};
@@ -45,6 +48,7 @@ pub use error::Error;
 pub use format::Format;
 pub use path::{Path, PathError};
 pub use restore::{Restored, restore};
+pub use rewrite::{Part, Rewritten, Rule, rewrite};
 
 /// What stands in the place of a value that was left out.
 pub const MARKER: &str = "[left out by agent-backup]";

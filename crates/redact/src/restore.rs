@@ -289,8 +289,9 @@ fn yaml_string(tree: &Tree, id: Id) -> Option<&str> {
     }
 }
 
-/// `text` as a YAML string on one line.
-fn quote(text: &str) -> String {
+/// `text` as a string on one line, in double quotes: of YAML, and what it escapes is the same in JSON
+/// and TOML.
+pub(crate) fn quote(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {

@@ -28,6 +28,8 @@ pub(crate) struct Tree {
 pub(crate) struct Node {
     pub(crate) parent: Option<Id>,
     pub(crate) step: Step,
+    /// The bytes of its key as written; of one that stands several times, as TOML's may, one place.
+    pub(crate) key: Option<Range<usize>>,
     pub(crate) value: Value,
     /// The bytes to replace; none for what is spread over the file, as TOML tables are.
     pub(crate) slot: Option<Range<usize>>,
@@ -85,8 +87,8 @@ impl Tree {
         value: Value,
         slot: Option<Range<usize>>,
     ) -> Id {
-        let tag = Tag::None;
-        self.nodes.push(Node { parent, step, value, slot, lead: None, tag, merged: false });
+        let (key, lead, tag) = (None, None, Tag::None);
+        self.nodes.push(Node { parent, step, key, value, slot, lead, tag, merged: false });
         self.nodes.len() - 1
     }
 

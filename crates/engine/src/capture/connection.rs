@@ -58,7 +58,7 @@ pub(crate) fn harden(db: &Connection) -> rusqlite::Result<()> {
 
 /// Opens an image of ours to leave rows out of it. Nothing else is ever written, and no file
 /// appears beside it: there is no way back, so after an error the image is worth nothing.
-pub(super) fn connect_own(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn connect_own(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     guard(&db)?;
@@ -115,7 +115,7 @@ fn uri_path(path: &Path) -> String {
 /// Says why a database could not be captured. One that is locked, or that its next user repairs, is
 /// [`io::ErrorKind::ResourceBusy`]: the next push tries again.
 #[allow(clippy::needless_pass_by_value, reason = "the argument of map_err")]
-pub(super) fn explain(error: rusqlite::Error) -> io::Error {
+pub(crate) fn explain(error: rusqlite::Error) -> io::Error {
     use io::ErrorKind::{InvalidData, Other, PermissionDenied, ResourceBusy};
     let extended = error.sqlite_error().map(|e| e.extended_code);
     if extended == Some(ffi::SQLITE_READONLY_ROLLBACK) {

@@ -290,13 +290,13 @@ pub(super) fn index_of(db: &Connection, table: &str) -> rusqlite::Result<Option<
     Ok(virtuals.into_iter().find(keeps).map(|(name, _)| name))
 }
 
-fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = db.prepare(&format!("PRAGMA main.table_xinfo({})", quoted(table)))?;
     statement.query_map([], |row| row.get("name"))?.collect()
 }
 
 /// A name in SQL. Only names that the database has are put there: SQLite reads others as text.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -316,7 +316,8 @@ fn failed(rule: &RowRule, error: io::Error) -> io::Error {
 }
 
 /// Parts of the header that editing moves, though no content does.
-pub(super) struct Header([u8; 100]);
+#[derive(Debug)]
+pub(crate) struct Header([u8; 100]);
 
 /// How it is written to and read: 1 with a rollback journal, 2 with a log.
 const VERSIONS: std::ops::Range<usize> = 18..20;
@@ -331,7 +332,7 @@ const KEPT: [std::ops::Range<usize>; 4] = [VERSIONS, 24..28, INCREMENTAL_VACUUM,
 impl Header {
     /// Makes the file one with a rollback journal, so that no log appears beside it, and one in
     /// which free pages stay where they are.
-    pub(super) fn prepare(path: &Path) -> io::Result<Self> {
+    pub(crate) fn prepare(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let mut header = [0; 100];
         file.read_exact_at(&mut header, 0)?;
@@ -345,7 +346,7 @@ impl Header {
     }
 
     /// Makes it what it was; nobody has the file open.
-    pub(super) fn put_back_at(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn put_back_at(&self, path: &Path) -> io::Result<()> {
         self.put_back(&OpenOptions::new().write(true).open(path)?)
     }
 

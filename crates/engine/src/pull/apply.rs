@@ -13,6 +13,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::error::{Error, Result, explain, is_full, show};
 use super::fetch::{Budget, Fetcher};
 use super::fields::Written;
+use super::moves::Rewrite;
+use super::moves::plan::MovePlan;
 use super::plan::{Action, Base, Item, Plan, guard};
 use super::source::Content;
 use super::target::{Dir, Facts, Guard, Rules, Target};
@@ -28,6 +30,7 @@ const FSYNC_DIRS_MAX: usize = 32;
 pub(super) struct Run<'a> {
     pub(super) content: &'a dyn Content,
     pub(super) items: &'a [Item],
+    pub(super) moves: Option<&'a MovePlan>,
     pub(super) targets: Vec<Target>,
     pub(super) guard: Guard,
     pub(super) options: &'a Options,
@@ -68,6 +71,7 @@ pub fn apply(
     let run = Run {
         content,
         items: &plan.items,
+        moves: plan.moves.as_ref(),
         guard: guard(targets.iter()),
         targets,
         options,
@@ -171,6 +175,17 @@ impl Run<'_> {
         }
     }
 
+    /// What is there is as it should be, though the plan did not know.
+    pub(super) fn left(&self, index: usize) {
+        self.done[index].store(true, Ordering::Relaxed);
+        lock(&self.report).left += 1;
+    }
+
+    /// A move rewrote a file.
+    pub(super) fn rewrote(&self, rewrite: Rewrite) {
+        lock(&self.report).rewrites.push(rewrite);
+    }
+
     pub(super) fn is_done(&self, index: usize) -> bool {
         self.done[index].load(Ordering::Relaxed)
     }
@@ -259,6 +274,7 @@ impl Run<'_> {
 
     fn finish(self) -> Report {
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.rewrites.sort_by(|a, b| a.path.cmp(&b.path));
         report.bytes_written = self.written_bytes.into_inner();
         report.bytes_kept = self.kept_bytes.into_inner();
         report.bytes_fetched = self.fetcher.fetched_bytes();

@@ -12,13 +12,14 @@ use std::os::unix::fs::FileExt as _;
 use redact::Format;
 use repo::{Entry, TextFormat};
 
-use super::Overwrite;
 use super::apply::Run;
 use super::file::Failed;
 use super::inspect::hash_file;
-use super::plan::Place;
+use super::moves::plan::MovePlan;
+use super::plan::{Item, Place};
 use super::source::Content;
 use super::target::Found;
+use super::{Overwrite, moves};
 use crate::push::fields::format_of;
 
 /// Puts the live values into a whole and verified file.
@@ -29,9 +30,11 @@ pub(super) fn keep_live(
     format: TextFormat,
 ) -> Result<(), Failed> {
     let (item, format) = (&run.items[index], format_of(format));
-    let (entry, place) = item.target().ok_or(Failed::Over)?;
-    let too_long = || Failed::Content(format!("{format} of {} bytes is not parsed", entry.size));
-    let len = usize::try_from(entry.size).ok().filter(|len| *len <= format.bytes_max());
+    let (_, place) = item.target().ok_or(Failed::Over)?;
+    // a move may have changed its length
+    let size = file.metadata()?.len();
+    let too_long = || Failed::Content(format!("{format} of {size} bytes is not parsed"));
+    let len = usize::try_from(size).ok().filter(|len| *len <= format.bytes_max());
     let mut stored = vec![0; len.ok_or_else(too_long)?];
     file.read_exact_at(&mut stored, 0)?;
     let stays = |why: &dyn std::fmt::Display| {
@@ -81,44 +84,66 @@ pub(super) struct Written {
 
 /// Has a restored file the content that it should have?
 pub(super) fn is_right(run: &Run<'_>, index: usize, file: &File) -> Result<bool, Failed> {
-    let (entry, _) = run.items[index].target().ok_or(Failed::Over)?;
-    if let (Some(format), None) = (entry.redacted, run.written(index)) {
+    let item = &run.items[index];
+    let (entry, _) = item.target().ok_or(Failed::Over)?;
+    if run.written(index).is_none() {
         // it was left as it was
-        return fits(run.content, entry, format, file).map_err(|e| Failed::Content(e.to_string()));
+        let fits = match (entry.redacted, run.moves.filter(|_| item.is_rewritten_text())) {
+            (Some(_), moves) => Some(fits(run.content, item, moves, file)),
+            (None, Some(moves)) => Some(moves::apply::fits(run.content, entry, moves, item, file)),
+            (None, None) => None,
+        };
+        if let Some(fits) = fits {
+            return fits.map_err(|e| Failed::Content(e.to_string()));
+        }
     }
     let hash = run.written(index).map_or(entry.hash, |written| written.hash);
     Ok(hash_file(file, run.cancel).map_err(|_| Failed::Over)?? == hash)
 }
 
-/// Is what is there the stored file with values of its own?
+/// Is what is there the stored file (as a move rewrites it) with values of its own?
 pub(super) fn fits(
     content: &dyn Content,
-    entry: &Entry,
-    format: TextFormat,
+    item: &Item,
+    moves: Option<&MovePlan>,
     there: &File,
 ) -> repo::Result<bool> {
-    let format = format_of(format);
+    let Some(entry) = item.entry.as_deref() else { return Ok(false) };
+    let Some(format) = entry.redacted.map(format_of) else { return Ok(false) };
     let Ok(Some(live)) = read_live(there, format) else { return Ok(false) };
-    if entry.size > format.bytes_max() as u64 {
+    let Some(mut stored) = stored(content, entry, format.bytes_max() as u64)? else {
         return Ok(false);
+    };
+    if let Some(moves) = moves {
+        stored = moves::apply::rewritten(moves, item, stored);
+    }
+    let restored = redact::restore(format, &stored, Some(&live));
+    Ok(restored.is_ok_and(|restored| restored.bytes == live))
+}
+
+/// What is stored of a file that is no longer than this; none if it is longer or does not fit its hash:
+/// what is wrong with it, writing it will say.
+pub(super) fn stored(
+    content: &dyn Content,
+    entry: &Entry,
+    bytes_max: u64,
+) -> repo::Result<Option<Vec<u8>>> {
+    if entry.size > bytes_max {
+        return Ok(None);
     }
     let mut stored = Vec::new();
     for extent in content.extents(entry)? {
         let block = content.read_run(&[extent.block])?;
         let start = extent.offset as usize;
         let part = block.first().and_then(|plain| plain.get(start..start + extent.len as usize));
-        // what is wrong with its map, writing it will say
-        let Some(part) = part else { return Ok(false) };
+        let Some(part) = part else { return Ok(None) };
         if extent.pages || stored.len() as u64 + u64::from(extent.len) > entry.size {
-            return Ok(false);
+            return Ok(None);
         }
         stored.extend_from_slice(part);
     }
-    if *blake3::hash(&stored).as_bytes() != entry.hash {
-        return Ok(false);
-    }
-    let restored = redact::restore(format, &stored, Some(&live));
-    Ok(restored.is_ok_and(|restored| restored.bytes == live))
+    let fits = *blake3::hash(&stored).as_bytes() == entry.hash;
+    Ok(fits.then_some(stored))
 }
 
 /// A live file, if it is not too long to be one that can be parsed.

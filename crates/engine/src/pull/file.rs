@@ -18,7 +18,7 @@ use super::commit::Finished;
 use super::layout::Layout;
 use super::plan::{Action, Keep, Place};
 use super::target::{self, Facts, Temp};
-use super::{Event, check, fields, rows};
+use super::{Event, check, fields, moves, rows};
 
 /// A hole is worth a hole from this length on: a page of most file systems.
 const HOLE_BYTES: usize = 4096;
@@ -258,8 +258,8 @@ impl<'r> Writing<'r> {
         self.held_back = 0;
     }
 
-    /// Checks the whole, sets metadata, and hands it on.
-    pub(super) fn finish(mut self) -> Result<Finished, Failed> {
+    /// Checks the whole, sets metadata, and hands it on. None if what is there is the same already.
+    pub(super) fn finish(mut self) -> Result<Option<Finished>, Failed> {
         let (run, item) = (self.run, &self.run.items[self.index]);
         let hasher = self.progress.hasher.take().unwrap_or_default();
         if *hasher.finalize().as_bytes() != self.entry.hash {
@@ -270,6 +270,7 @@ impl<'r> Writing<'r> {
             };
             return Err(Failed::Content(what.into()));
         }
+        moves::apply::carry_out(run, self.index, &mut self.temp, &mut self.file)?;
         if let Some(format) = self.entry.redacted {
             fields::keep_live(run, self.index, &self.file, format)?;
         }
@@ -277,10 +278,14 @@ impl<'r> Writing<'r> {
             self.there = None; // to close it takes the locks away that SQLite has on it
             rows::keep_live(run, self.index, &self.temp, &self.file)?;
         }
+        if moves::apply::is_there(run, self.index, &self.file)? {
+            run.left(self.index);
+            return Ok(None);
+        }
         check::check(run, item, &self.temp)?;
         target::set(&self.file, self.entry, &run.rules, &mut |text| run.notice(item, text))?;
         let device = Facts::of(&self.file)?.id.0;
-        Ok(Finished { item: self.index, temp: self.temp, file: self.file, device })
+        Ok(Some(Finished { item: self.index, temp: self.temp, file: self.file, device }))
     }
 }
 

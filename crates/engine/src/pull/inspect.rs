@@ -15,11 +15,12 @@ use repo::{Entry, Kind, flag};
 
 use super::error::{Result, explain};
 use super::keep::There;
+use super::moves::plan::MovePlan;
 use super::plan::{Action, Base, Entries, Item, Keep, Place, deletion, find, go_on, guard};
 use super::select::{Select, strip_path};
 use super::source::Content;
 use super::target::{Facts, Found, Rel, Rules, SQLITE_SIDES, Target, differs, is_temp_name};
-use super::{Options, Overwrite, check, fields, holders, keep, swap};
+use super::{Options, Overwrite, check, fields, holders, keep, moves, swap};
 
 /// Bytes read at once when a local file is hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -29,6 +30,7 @@ struct Inspector<'a> {
     bases: &'a [Base],
     options: &'a Options,
     rules: Rules,
+    moves: Option<&'a MovePlan>,
     cancel: &'a AtomicBool,
 }
 
@@ -38,10 +40,11 @@ pub(super) fn inspect(
     items: &mut [Item],
     bases: &[Base],
     options: &Options,
+    moves: Option<&MovePlan>,
     cancel: &AtomicBool,
 ) -> Result<()> {
     let rules = Rules::new(options.owners, options.special_bits);
-    let inspector = Inspector { content, bases, options, rules, cancel };
+    let inspector = Inspector { content, bases, options, rules, moves, cancel };
     items
         .par_iter_mut()
         .filter(|item| item.action == Action::Create && item.link.is_none())
@@ -159,13 +162,20 @@ impl Inspector<'_> {
     ) -> Result<()> {
         let Ok(file) = target.open_file(&place.rel) else { return Ok(()) };
         let stale_sides = entry.flags & flag::SQLITE != 0 && has_sides(target, &place.rel);
-        let same = match entry.redacted {
+        let text = self.moves.filter(|_| item.is_rewritten_text());
+        let is_stored = || -> Result<bool> {
+            let fits = facts.size == entry.size
+                && hash_file(&file, self.cancel)?.is_ok_and(|hash| hash == entry.hash);
+            Ok(fits)
+        };
+        let same = match (entry.redacted, text) {
             // what cannot be read of it now, writing it will say
-            Some(format) => fields::fits(self.content, entry, format, &file).unwrap_or(false),
-            None => {
-                facts.size == entry.size
-                    && hash_file(&file, self.cancel)?.is_ok_and(|hash| hash == entry.hash)
+            (Some(_), moves) => fields::fits(self.content, item, moves, &file).unwrap_or(false),
+            (None, Some(moves)) => {
+                moves::apply::fits(self.content, entry, moves, item, &file).unwrap_or(false)
             }
+            // one that a move rewrites is looked at when that is done
+            (None, None) => item.bound.is_none() && is_stored()?,
         };
         if same {
             let differs = differs(facts, Some(file.as_fd()), entry, &self.rules);
@@ -173,7 +183,7 @@ impl Inspector<'_> {
             // there. And a log beside a database would change it when it is opened.
             if stale_sides || (differs && facts.nlink > 1) {
                 // one with values of its own is not what is stored
-                if entry.redacted.is_none() {
+                if entry.redacted.is_none() && item.bound.is_none() {
                     item.keep = Keep::All;
                     item.fetch = 0;
                 }
@@ -248,7 +258,7 @@ pub(super) fn hash_file(file: &File, cancel: &AtomicBool) -> Result<io::Result<[
 }
 
 /// Are there side files of SQLite that would change what a database says?
-fn has_sides(target: &Target, rel: &Rel) -> bool {
+pub(super) fn has_sides(target: &Target, rel: &Rel) -> bool {
     target.place(rel).is_ok_and(|(dir, name)| swap::has_live_sides(&dir, name))
 }
 
@@ -303,6 +313,7 @@ pub(super) fn surplus(
     bases: &[Base],
     select: &Select,
     options: &Options,
+    moves: Option<&MovePlan>,
     cancel: &AtomicBool,
 ) -> Result<Vec<Item>> {
     let keep = Select::new(&options.keep, &options.labels)?;
@@ -323,11 +334,16 @@ pub(super) fn surplus(
             let path = [&item.path, &b"/"[..], &name].concat();
             let Ok(rel) = place.rel.join(&name) else { continue };
             let wanted = select.is_empty() || select.covers(&path);
+            let here = moves.map(|moves| [&moves.local(&item.path), &b"/"[..], &name].concat());
+            let moved = here.is_some_and(|here| {
+                moves.is_some_and(|moves| moves.makes(&here)) || find(entries, &here).is_some()
+            });
             let is_base = |rel: &Rel| {
                 target.facts(rel).ok().flatten().is_some_and(|facts| guard.contains(&facts.id))
             };
             let holds_label = options.labels.iter().any(|label| strip_path(label, &path).is_some());
             if find(entries, &path).is_none()
+                && !moved
                 && wanted
                 && !keep.covers(&path)
                 && !holds_label

@@ -26,6 +26,7 @@ mod holders;
 mod inspect;
 mod keep;
 mod layout;
+pub mod moves;
 mod plan;
 mod rows;
 pub mod safety;
@@ -98,6 +99,8 @@ pub struct Options {
     pub special_bits: bool,
     /// Refuse entries that differ only in case from another: they would replace each other.
     pub fold_case: bool,
+    /// Give directories the names, and catalogues the paths, that fit this place.
+    pub moves: Option<moves::Moves>,
     /// Reads from the store under way at once; for a remote store more than there are cores.
     pub workers: usize,
     /// What a push takes of each root: so it is known which rows of a database only the live one has.
@@ -119,6 +122,7 @@ impl Options {
             owners: true,
             special_bits: false,
             fold_case: cfg!(any(target_os = "macos", target_os = "ios")),
+            moves: None,
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             filters: Filters::default(),
         }
@@ -199,6 +203,8 @@ pub struct Report {
     pub notices: Vec<Problem>,
     /// Files with values that never left their machine, and that are not here either.
     pub blanks: Vec<Blank>,
+    /// Files in which a move rewrote paths.
+    pub rewrites: Vec<moves::Rewrite>,
 }
 
 /// What somebody has to fill in.

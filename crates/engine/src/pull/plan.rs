@@ -16,10 +16,12 @@ use repo::{Entry, Kind, path_order};
 
 use super::error::{Error, Result, show};
 use super::inspect;
+use super::moves::plan::MovePlan;
+use super::moves::{Bound, Rename};
 use super::select::{Select, strip_path};
 use super::source::Content;
 use super::target::{Guard, Rel, Target, is_temp_name, split_last};
-use super::{Options, Placement};
+use super::{Options, Placement, Problem};
 
 /// What happens to one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +126,8 @@ pub struct Item {
     pub(super) link: Option<usize>,
     /// A file: what need not be fetched.
     pub(super) keep: Keep,
+    /// A file: what of it a move rewrites.
+    pub(super) bound: Option<Arc<Bound>>,
     /// A directory: set its mode and times when all is done.
     pub(super) settle: bool,
     /// Not asked for, but something below it is.
@@ -141,6 +145,7 @@ impl Item {
             place: None,
             link: None,
             keep: Keep::Nothing,
+            bound: None,
             settle: false,
             implied: false,
         }
@@ -155,6 +160,11 @@ impl Item {
     pub(super) fn has_flag(&self, items: &[Self], flag: u32) -> bool {
         let carrier = self.link.map_or(self, |first| &items[first]);
         carrier.entry.as_ref().is_some_and(|entry| entry.flags & flag != 0)
+    }
+
+    /// Is this a text file in which a move rewrites paths?
+    pub(super) fn is_rewritten_text(&self) -> bool {
+        self.bound.as_ref().is_some_and(|bound| bound.tables.is_empty())
     }
 
     /// Is this a file whose own content is written?
@@ -211,6 +221,7 @@ pub struct Plan {
     /// Counts.
     pub totals: Totals,
     pub(super) bases: Vec<Base>,
+    pub(super) moves: Option<MovePlan>,
 }
 
 impl Plan {
@@ -218,15 +229,44 @@ impl Plan {
     pub fn make(content: &dyn Content, options: &Options, cancel: &AtomicBool) -> Result<Self> {
         let mut draft = Draft::new(options)?;
         let entries = read_entries(content, cancel)?;
+        if let Some(moves) = &options.moves {
+            draft.moves = Some(MovePlan::make(content, &entries, moves, cancel)?);
+        }
         draft.fold(&entries);
-        let Draft { mut items, bases, select, .. } = draft;
-        inspect::inspect(content, &mut items, &bases, options, cancel)?;
+        let Draft { mut items, bases, select, mut moves, .. } = draft;
+        if let Some(moves) = &mut moves {
+            moves.only(&items.iter().map(|item| item.path.as_slice()).collect());
+        }
+        inspect::inspect(content, &mut items, &bases, options, moves.as_ref(), cancel)?;
         if options.delete {
-            let mut doomed = inspect::surplus(&entries, &items, &bases, &select, options, cancel)?;
+            let mut doomed = inspect::surplus(
+                &entries,
+                &items,
+                &bases,
+                &select,
+                options,
+                moves.as_ref(),
+                cancel,
+            )?;
             items.append(&mut doomed);
         }
         let totals = count(&items);
-        Ok(Self { items, totals, bases })
+        Ok(Self { items, totals, bases, moves })
+    }
+
+    /// Directories that get another name, as a move wants it.
+    pub fn renames(&self) -> &[Rename] {
+        self.moves.as_ref().map_or(&[], |moves| &moves.renames)
+    }
+
+    /// Directories that keep a name which a move should change, and why.
+    pub fn unmoved(&self) -> &[Problem] {
+        self.moves.as_ref().map_or(&[], |moves| &moves.left)
+    }
+
+    /// Counts again, after actions changed.
+    pub(super) fn recount(&mut self) {
+        self.totals = count(&self.items);
     }
 }
 
@@ -312,6 +352,9 @@ struct Draft<'o> {
     carriers: HashMap<usize, usize>,
     /// Lower-case paths, where case does not tell names apart.
     folded: HashSet<String>,
+    moves: Option<MovePlan>,
+    /// Entries by their paths here, where a move gives directories new names.
+    here: HashMap<Vec<u8>, usize>,
 }
 
 impl<'o> Draft<'o> {
@@ -324,6 +367,8 @@ impl<'o> Draft<'o> {
             stack: Vec::new(),
             carriers: HashMap::new(),
             folded: HashSet::new(),
+            moves: None,
+            here: HashMap::new(),
         })
     }
 
@@ -386,6 +431,16 @@ impl<'o> Draft<'o> {
                 return Some("its directory is refused");
             }
         }
+        let here = self.moves.as_ref().filter(|moves| moves.renames_any());
+        let here = here.map(|moves| moves.local(path));
+        let first = here.as_ref().and_then(|here| self.here.insert(here.clone(), at));
+        if let Some(first) = first {
+            // two directories may become one
+            let dir = |at: usize| entries[at].1.kind == Kind::Dir;
+            return (!dir(first) || !dir(at))
+                .then_some("another entry goes to the same place, as the paths are mapped");
+        }
+        let path = here.as_ref().unwrap_or(path);
         if self.options.fold_case
             && !self.folded.insert(String::from_utf8_lossy(path).to_lowercase())
         {
@@ -424,6 +479,7 @@ impl<'o> Draft<'o> {
             }
         }
         item.entry = Some(Arc::clone(entry));
+        item.bound = self.moves.as_ref().and_then(|moves| moves.bound(path, entry));
         let name = split_last(path).map_or(&[][..], |(_, name)| name);
         item.action = match entry.kind {
             Kind::Socket => Action::Skip("a socket: made by the program that listens".into()),
@@ -448,11 +504,15 @@ impl<'o> Draft<'o> {
 
     /// Where a path goes.
     fn locate(&mut self, path: &[u8], kind: Kind) -> std::result::Result<Place, &'static str> {
+        let here = self.moves.as_ref().map(|moves| moves.local(path));
+        let path = here.as_deref().unwrap_or(path);
         let (dir, rel) = match &self.options.to {
             Placement::Under(dir) => (dir.clone(), Rel::check(path)?),
             Placement::Each(map) => {
-                let fits =
-                    |(label, dir): &'o (Vec<u8>, PathBuf)| Some((strip_path(path, label)?, dir));
+                let fits = |(label, dir): &'o (Vec<u8>, PathBuf)| {
+                    let rest: &[u8] = strip_path(path, label)?;
+                    Some((rest, dir))
+                };
                 let (rest, dir) = map
                     .iter()
                     .filter_map(fits)

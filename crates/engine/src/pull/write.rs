@@ -222,10 +222,11 @@ impl<'r> Writer<'r> {
         }
     }
 
-    fn hand_on(&mut self, item: u32, done: Result<Finished, Failed>) {
+    fn hand_on(&mut self, item: u32, done: Result<Option<Finished>, Failed>) {
         match done {
             // The receiver is gone only when the run is over.
-            Ok(finished) => _ = self.out.send(finished),
+            Ok(Some(finished)) => _ = self.out.send(finished),
+            Ok(None) => {}
             Err(failed) => self.fail(item, failed),
         }
     }

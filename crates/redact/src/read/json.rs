@@ -72,12 +72,15 @@ fn add(tree: &mut Tree, offset: usize, parent: Option<Id>, step: Step, value: Re
             let id = tree.add(parent, step, Value::Null, slot);
             let mut members = Vec::with_capacity(object.properties.len());
             for property in object.properties {
+                let place = offset + property.name.start()..offset + property.name.end();
                 let key = match property.name {
                     ObjectPropName::String(text) => text.value.into_owned(),
                     ObjectPropName::Word(word) => word.value.to_owned(),
                 };
                 let key = Step::Key(key.into_boxed_str());
-                members.push(add(tree, offset, Some(id), key, property.value));
+                let member = add(tree, offset, Some(id), key, property.value);
+                tree.nodes[member].key = Some(place);
+                members.push(member);
             }
             tree.nodes[id].value = Value::Map(members);
             id

@@ -30,7 +30,8 @@ fn add_table(
     let mut members = Vec::with_capacity(table.len());
     for (key, item) in table {
         let step = Step::Key(key.into());
-        members.push(match item {
+        let place = table.key(key).and_then(toml_edit::Key::span);
+        let member = match item {
             Item::None => continue,
             Item::Value(value) => add_value(tree, text, id, step, value)?,
             Item::Table(inner) => add_table(tree, text, Some(id), step, inner)?,
@@ -43,7 +44,9 @@ fn add_table(
                 tree.nodes[list].value = Value::List(elements);
                 list
             }
-        });
+        };
+        tree.nodes[member].key = place;
+        members.push(member);
     }
     tree.nodes[id].value = Value::Map(members);
     Ok(id)
@@ -82,7 +85,10 @@ fn add_value(
     if let Read::InlineTable(table) = value {
         let mut members = Vec::with_capacity(table.len());
         for (key, member) in table {
-            members.push(add_value(tree, text, id, Step::Key(key.into()), member)?);
+            let place = table.key(key).and_then(toml_edit::Key::span);
+            let member = add_value(tree, text, id, Step::Key(key.into()), member)?;
+            tree.nodes[member].key = place;
+            members.push(member);
         }
         tree.nodes[id].value = Value::Map(members);
     }

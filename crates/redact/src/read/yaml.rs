@@ -57,8 +57,8 @@ struct Open {
     id: Id,
     members: Vec<Id>,
     is_map: bool,
-    /// The key whose value comes next, and whether it is a merge key.
-    key: Option<(Box<str>, bool)>,
+    /// The key whose value comes next, whether it is a merge key, and where it stands.
+    key: Option<(Box<str>, bool, Range<usize>)>,
     style: StructureStyle,
     /// The first byte that is known to be in it.
     start: usize,
@@ -134,7 +134,7 @@ impl Reader<'_> {
         let merge =
             key == "<<" && style == ScalarStyle::Plain && tag_of(tag.as_deref()) != Tag::Text;
         if let Some(open) = self.open.last_mut() {
-            open.key = Some((key.into(), merge));
+            open.key = Some((key.into(), merge, range));
         }
         Ok(())
     }
@@ -180,16 +180,16 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, value: Value, slot: Range<usize>, anchor: usize, tag: Tag) -> Id {
-        let (parent, step, merged) = match self.open.last_mut() {
-            None => (None, Step::Document(self.documents), false),
+        let (parent, step, merged, key) = match self.open.last_mut() {
+            None => (None, Step::Document(self.documents), false, None),
             Some(open) => match open.key.take() {
-                Some((key, merge)) => (Some(open.id), Step::Key(key), merge),
-                None => (Some(open.id), Step::Index(open.members.len()), false),
+                Some((key, merge, place)) => (Some(open.id), Step::Key(key), merge, Some(place)),
+                None => (Some(open.id), Step::Index(open.members.len()), false, None),
             },
         };
         let id = self.tree.nodes.len();
         let (lead, slot) = (None, Some(slot));
-        self.tree.nodes.push(Node { parent, step, value, slot, lead, tag, merged });
+        self.tree.nodes.push(Node { parent, step, key, value, slot, lead, tag, merged });
         match self.open.last_mut() {
             None => self.tree.roots.push(id),
             Some(open) => open.members.push(id),
