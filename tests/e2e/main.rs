@@ -16,6 +16,7 @@ mod grep;
 mod kill;
 mod live;
 mod main_job;
+mod moves;
 mod quill;
 mod restore_kill;
 mod retention;

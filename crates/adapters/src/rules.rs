@@ -267,6 +267,11 @@ impl Rules {
         self.fields.of(rel)
     }
 
+    /// Is it said where paths stand, for any file or directory?
+    pub fn has_binds(&self) -> bool {
+        !self.lists.binds.is_empty()
+    }
+
     /// Where absolute paths stand in this file, or in the name of this directory.
     pub fn binds(&self, rel: &[u8], is_dir: bool) -> Vec<Arc<Bind>> {
         self.binds.of(rel, is_dir)

@@ -202,7 +202,10 @@ impl Case {
     }
 
     fn rows(&self, path: &str, query: &str) -> Vec<String> {
-        let db = Connection::open(self.new.path().join(path)).unwrap();
+        // a copy: SQLite would leave files beside it
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        fs::copy(self.new.path().join(path), copy.path()).unwrap();
+        let db = Connection::open(copy.path()).unwrap();
         let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok", "{path}");
         let mut statement = db.prepare(query).unwrap();
@@ -486,9 +489,10 @@ fn transcripts_are_rewritten_for_one_who_asks_and_a_second_time_nothing_is_read_
     let s3 = case.read(".claude/projects/-home-b-lab-x-y/s3.jsonl");
     assert!(s3.ends_with("{\"type\":\"user\",\"cwd\":\"/home/b/lab/x.y/deep\"}\n"), "{s3}");
     case.nothing_changes_again(&options);
-    // names are looked for as the first time, settings with fields are compared: nothing more
+    // names are looked for as the first time; settings with fields, and the history with its odd
+    // spelling of a path, are compared with what is stored: nothing more
     let (_, report, again) = case.pull(&options);
-    assert_eq!((report.bytes_fetched, again), (0, first + 1));
+    assert_eq!((report.bytes_fetched, again), (0, first + 2));
 
     // and back to what they were
     let (_, report, _) = case.pull(&case.home());
@@ -517,4 +521,104 @@ fn all_of_it_goes_below_a_directory_too() {
     assert_eq!((report.deleted, report.problems.len()), (2, 0));
     assert!(!extra.exists() && !stray.exists());
     case.nothing_changes_again(&Options { delete: true, ..options });
+}
+
+#[test]
+fn two_directories_that_become_one_lose_nothing() {
+    let bind = "[[roots.binds]]\ndirectory = \"p/*\"\nencoding = \"dashes\"\n";
+    let case = Case::quill(bind, |dir| {
+        for (name, file) in
+            [("-Users-a-x", "1"), ("-Users-a-x", "both"), ("-home-b-x", "both"), ("-home-b-x", "2")]
+        {
+            fs::create_dir_all(dir.join("p").join(name)).unwrap();
+            fs::write(dir.join("p").join(name).join(file), format!("{name} {file}")).unwrap();
+        }
+    });
+    let options =
+        Options { to: Placement::Under(case.new.path().into()), delete: true, ..case.home() };
+    for _ in 0..2 {
+        let (_, report, _) = case.pull(&options);
+        let [problem] = report.problems.as_slice() else { panic!("{:?}", report.problems) };
+        assert!(problem.path.ends_with(b"/-home-b-x/both"), "{problem:?}");
+        assert!(problem.reason.contains("the same place"), "{problem:?}");
+        assert_eq!(names(&case.new.path().join("quill/home/p")), ["-home-b-x"]);
+        assert_eq!(names(&case.new.path().join("quill/home/p/-home-b-x")), ["1", "2", "both"]);
+        assert_eq!(case.read("quill/home/p/-home-b-x/both"), "-Users-a-x both");
+    }
+}
+
+#[test]
+fn a_database_that_does_not_take_its_new_paths_stays_as_it_was_stored() {
+    let bind =
+        "[[roots.binds]]\ndatabase = \"*.db\"\ntable = \"t\"\ncolumns = [\"p\", \"gone\", \"q\"]\n";
+    let insert =
+        "INSERT INTO t (k, p) VALUES ('1', '/Users/a/x'), ('2', '/home/b/x'), ('3', '/Users/a/y');";
+    let all = [
+        ("plain", "CREATE TABLE t (k, p TEXT, q);"),
+        ("without", "CREATE TABLE t (k PRIMARY KEY, p TEXT) WITHOUT ROWID;"),
+        ("nocase", "CREATE TABLE T (k, P TEXT COLLATE NOCASE);"),
+        ("utf16", "PRAGMA encoding = 'UTF-16'; CREATE TABLE t (k, p TEXT);"),
+        ("unique", "CREATE TABLE t (k, p TEXT UNIQUE);"),
+        ("check", "CREATE TABLE t (k, p TEXT CHECK (p GLOB '/Users/*' OR k = '2'));"),
+        ("index", "CREATE TABLE t (k, p TEXT); CREATE INDEX i ON t (upper(p));"),
+        (
+            "generated",
+            "CREATE TABLE t (k, p TEXT AS ('/Users/a/' || k)); INSERT INTO t (k) VALUES ('1');",
+        ),
+        ("view", "CREATE TABLE u (k, p TEXT); CREATE VIEW t AS SELECT * FROM u;"),
+    ];
+    let case = Case::quill(bind, |dir| {
+        for (name, sql) in all {
+            let db = Connection::open(dir.join(format!("{name}.db"))).unwrap();
+            let insert = match name {
+                "view" => insert.replace("INTO t", "INTO u"),
+                "generated" => String::new(),
+                _ => insert.to_owned(),
+            };
+            db.execute_batch(&format!("{sql}{insert}")).unwrap();
+        }
+    });
+    let (_, report, _) = case.pull(&case.home());
+    let problems: Vec<String> =
+        report.problems.iter().map(|one| String::from_utf8_lossy(&one.path).into_owned()).collect();
+    assert_eq!(problems, ["quill/home/generated.db"], "{:?}", report.problems);
+    assert!(report.problems[0].reason.contains("the paths in it are the old ones"));
+    let paths = |name: &str| case.rows(&format!(".quill/{name}.db"), "SELECT p FROM t ORDER BY k");
+    for name in ["plain", "without", "nocase", "utf16", "index"] {
+        assert_eq!(paths(name), ["/home/b/x", "/home/b/x", "/home/b/y"], "{name}");
+    }
+    // another row has the value; the others of its table move
+    assert_eq!(paths("unique"), ["/Users/a/x", "/home/b/x", "/home/b/y"]);
+    for name in ["check", "view"] {
+        assert_eq!(paths(name), ["/Users/a/x", "/home/b/x", "/Users/a/y"], "{name}");
+    }
+    for name in ["generated", "view", "check"] {
+        case.same(&format!(".quill/{name}.db"), &format!(".quill/{name}.db"));
+    }
+    let left: Vec<_> = report.rewrites.iter().filter(|one| !one.left.is_empty()).collect();
+    assert_eq!(left.len(), 2, "unique and check: {left:?}");
+    assert!(left.iter().all(|one| one.left[0].contains("rows stay")), "{left:?}");
+}
+
+#[test]
+fn a_catalogue_that_cannot_be_read_is_restored_as_it_is_and_named() {
+    let bind = "[[roots.binds]]\nfile = \"*.json\"\npaths = [\"cwd\"]\n";
+    let case = Case::quill(bind, |dir| {
+        fs::write(dir.join("cut.json"), "{\"cwd\": \"/Users/a").unwrap();
+        fs::write(dir.join("whole.json"), "{\"cwd\": \"/Users/a\"}").unwrap();
+        std::os::unix::fs::symlink("whole.json", dir.join("link.json")).unwrap();
+        fs::hard_link(dir.join("whole.json"), dir.join("z.json")).unwrap();
+    });
+    let (_, report, _) = case.pull(&case.home());
+    let [problem] = report.problems.as_slice() else { panic!("{:?}", report.problems) };
+    assert_eq!(problem.path, b"quill/home/cut.json");
+    assert!(problem.reason.contains("does not parse as JSON"), "{problem:?}");
+    case.same(".quill/cut.json", ".quill/cut.json");
+    for name in ["whole.json", "link.json", "z.json"] {
+        assert_eq!(case.read(&format!(".quill/{name}")), "{\"cwd\": \"/home/b\"}");
+    }
+    let before = tree(case.new.path());
+    let (plan, report, _) = case.pull(&case.home());
+    assert_eq!(plan.totals.replace + plan.totals.patch + plan.totals.create, 0);
+    assert_eq!((report.problems.len(), before == tree(case.new.path())), (0, true));
 }

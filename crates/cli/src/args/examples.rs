@@ -47,7 +47,8 @@ Examples:
   agent-backup pull --to /tmp/look
   agent-backup pull latest~1 --agent claude-code --dry-run
   agent-backup pull 3f2a:claude-code/home/projects --to /tmp/look
-  agent-backup pull --path '*.jsonl' --overwrite never";
+  agent-backup pull --path '*.jsonl' --overwrite never
+  agent-backup pull --map /Users/a=/home/b --dry-run";
 
 pub(super) const SNAPSHOTS: &str = "\
 Examples:

@@ -249,6 +249,13 @@ pub(crate) struct Pull {
     /// Replace what is there without saving it in a snapshot before
     #[arg(long)]
     pub(crate) no_safety_snapshot: bool,
+    /// What was in OLD is in NEW here: names of project directories and paths in catalogues follow;
+    /// `auto` takes what is proposed when the snapshot is of another home
+    #[arg(long = "map", value_name = "OLD=NEW")]
+    pub(crate) maps: Vec<String>,
+    /// With --map: rewrite the paths that conversations note, too
+    #[arg(long, requires = "maps")]
+    pub(crate) rewrite_transcripts: bool,
     /// Only show what would be done
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,

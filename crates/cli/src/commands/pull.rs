@@ -1,6 +1,7 @@
 //! `pull`: a snapshot becomes files again, below a directory or where each root lives here.
 
 mod live;
+mod moved;
 mod report;
 mod safety;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
+use engine::pull::moves::Rewrite;
 use engine::pull::{self, Content, Location, Options, Placement, Plan, SnapshotContent, Visit};
 use engine::view::split_spec;
 use repo::{BlockId, Entry, Extent, RootRecord, Snapshot};
@@ -22,6 +24,7 @@ use crate::settings::absolute;
 use crate::ui::progress::Meter;
 use crate::ui::{count, sanitize};
 use live::Live;
+use moved::Mapped;
 
 /// Reads from a bucket under way at once: each waits for the network most of the time.
 const REMOTE_WORKERS: usize = 8;
@@ -83,6 +86,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         Some(dir) => Placement::Under(absolute(dir)?),
         None => Placement::Each(live.places(&roots, here)?),
     };
+    let mapped = moved::decide(args, &snapshot, &roots, &live, context)?;
     let labels: Vec<Vec<u8>> = roots.iter().map(|r| r.label.clone().into_bytes()).collect();
     let mut options = Options {
         labels: labels.clone(),
@@ -92,6 +96,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         verify: args.verify,
         even_if_open: args.even_if_open,
         filters: live.filters(&roots)?,
+        moves: mapped.moves.clone(),
         ..Options::new(to)
     };
     if !matches!(settings.which.address(), Address::Local(_)) {
@@ -110,7 +115,9 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     if args.dry_run {
         let saved = !args.no_safety_snapshot && plan.replaces();
-        return report::dry_run(&plan, &snapshot, &report::Ahead { running, saved }, context);
+        let rewrites = rehearse(&mut plan, &content, &mapped, &cancel)?;
+        let ahead = report::Ahead { running, saved, mapped: &mapped, rewrites };
+        return report::dry_run(&plan, &snapshot, &ahead, context);
     }
     if let Some(running) = running {
         let what = format!("{running}; it would write over what is restored");
@@ -131,7 +138,23 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let done = pull::apply(&content, &plan, &options, &meter, cancel);
     let told = [before.told, meter.finish()].concat();
     let done = done.context("the restore stopped")?;
-    report::tell(&done, &told, &snapshot, before.snapshot.as_ref(), context)
+    report::tell(&done, (&mapped, &plan), &told, &snapshot, before.snapshot.as_ref(), context)
+}
+
+/// What a move would rewrite; databases are looked into in a place that is gone then.
+fn rehearse(
+    plan: &mut Plan,
+    content: &Roots<'_>,
+    mapped: &Mapped,
+    cancel: &AtomicBool,
+) -> Result<Vec<Rewrite>> {
+    if mapped.moves.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut scratch = tempfile::Builder::new();
+    let scratch = scratch.prefix("agent-backup-dry-run-").tempdir();
+    let scratch = scratch.context("cannot make a scratch directory")?;
+    plan.rehearse(content, scratch.path(), cancel).context("cannot plan the restore")
 }
 
 /// The roots that are wanted, and a glob for a path inside of one.

@@ -334,10 +334,10 @@ pub(super) fn surplus(
             let path = [&item.path, &b"/"[..], &name].concat();
             let Ok(rel) = place.rel.join(&name) else { continue };
             let wanted = select.is_empty() || select.covers(&path);
-            let here = moves.map(|moves| [&moves.local(&item.path), &b"/"[..], &name].concat());
-            let moved = here.is_some_and(|here| {
-                moves.is_some_and(|moves| moves.makes(&here)) || find(entries, &here).is_some()
-            });
+            let here = item.here.as_ref().map(|above| [above, &b"/"[..], &name].concat());
+            let as_here = here.as_ref().unwrap_or(&path);
+            let moved = moves.is_some_and(|moves| moves.makes(as_here))
+                || here.as_ref().is_some_and(|here| find(entries, here).is_some());
             let is_base = |rel: &Rel| {
                 target.facts(rel).ok().flatten().is_some_and(|facts| guard.contains(&facts.id))
             };
@@ -351,7 +351,7 @@ pub(super) fn surplus(
                 && !is_beside_database(entries, items, &path)
                 && !is_base(&rel)
             {
-                doomed.push(deletion(&path, Place { base: place.base, rel }));
+                doomed.push(deletion(&path, here, Place { base: place.base, rel }));
             }
         }
     }

@@ -111,6 +111,8 @@ pub(super) struct Place {
 pub struct Item {
     /// Path as stored, label first. Unchecked bytes: escape before showing.
     pub path: Vec<u8>,
+    /// The same as it is here, where a move gives a directory above it another name.
+    pub(super) here: Option<Vec<u8>>,
     /// What happens.
     pub action: Action,
     /// Bytes of content to write.
@@ -138,6 +140,7 @@ impl Item {
     fn new(path: &[u8], action: Action) -> Self {
         Self {
             path: path.to_vec(),
+            here: None,
             action,
             bytes: 0,
             fetch: 0,
@@ -149,6 +152,11 @@ impl Item {
             settle: false,
             implied: false,
         }
+    }
+
+    /// Its path as it is here, label first.
+    pub(super) fn here(&self) -> &[u8] {
+        self.here.as_deref().unwrap_or(&self.path)
     }
 
     /// Entry and place of an item that is not refused.
@@ -276,8 +284,8 @@ pub(super) fn guard<'t>(targets: impl Iterator<Item = &'t Target>) -> Guard {
 }
 
 /// An item that removes a local name.
-pub(super) fn deletion(path: &[u8], place: Place) -> Item {
-    Item { place: Some(place), ..Item::new(path, Action::Delete) }
+pub(super) fn deletion(path: &[u8], here: Option<Vec<u8>>, place: Place) -> Item {
+    Item { place: Some(place), here, ..Item::new(path, Action::Delete) }
 }
 
 pub(super) fn count(items: &[Item]) -> Totals {
@@ -469,7 +477,8 @@ impl<'o> Draft<'o> {
 
     fn emit(&mut self, entries: &Entries, at: usize, entry: &Arc<Entry>, implied: bool) {
         let path = &entries[at].0;
-        let mut item = Item { implied, ..Item::new(path, Action::Create) };
+        let here = self.moves.as_ref().map(|moves| moves.local(path)).filter(|here| here != path);
+        let mut item = Item { implied, here, ..Item::new(path, Action::Create) };
         match self.locate(path, entry.kind) {
             Ok(place) => item.place = Some(place),
             Err(reason) => {

@@ -153,7 +153,7 @@ impl Doomed {
                 Action::Replace | Action::Patch | Action::Delete => {
                     let at = plan.bases[place.base].path.join(os_path(place.rel.bytes()));
                     let mut all = Vec::new();
-                    doomed.gather(&item.path, &at, &mut all);
+                    doomed.gather(item.here(), &at, &mut all);
                     doomed.lots.push(Lot { index, all });
                     doomed.touched.push(index);
                 }
@@ -195,13 +195,13 @@ impl Doomed {
         let mut out = Vec::new();
         for root in roots {
             let below = |path: &[u8]| strip_path(path, root.label.as_bytes()).map(<[u8]>::to_vec);
-            if !self.touched.iter().any(|index| below(&plan.items[*index].path).is_some()) {
+            if !self.touched.iter().any(|index| below(plan.items[*index].here()).is_some()) {
                 continue;
             }
             let mut names: BTreeSet<Vec<u8>> =
-                self.lots.iter().filter_map(|lot| below(&plan.items[lot.index].path)).collect();
+                self.lots.iter().filter_map(|lot| below(plan.items[lot.index].here())).collect();
             if !root.whole {
-                names.extend(plan.items.iter().filter_map(|item| below(&item.path)));
+                names.extend(plan.items.iter().filter_map(|item| below(item.here())));
             }
             let filter = Saving {
                 rules: Arc::clone(&root.rules),

@@ -3,11 +3,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adapters::{Adapter, Root, Rules};
 use anyhow::Result;
+use engine::pull::moves::MovedRoot;
 use engine::pull::safety::LiveRoot;
 use engine::pull::{Filters, Placement, Plan};
 use engine::running::{self, Process};
@@ -49,8 +50,7 @@ impl<'s> Live<'s> {
         same_machine: bool,
     ) -> Result<Vec<(Vec<u8>, PathBuf)>> {
         let place = |root: &&RootRecord| {
-            let adapter = self.adapter(root);
-            let located = adapter.and_then(|a| a.locate(&root.label, &self.settings.adapters_env));
+            let located = self.place(root);
             let recorded = || {
                 let dir = PathBuf::from(OsStr::from_bytes(&root.dir));
                 (same_machine && dir.is_absolute()).then_some(dir)
@@ -63,6 +63,39 @@ impl<'s> Live<'s> {
             Ok((root.label.clone().into_bytes(), dir))
         };
         roots.iter().map(place).collect()
+    }
+
+    /// Where the adapter of a root has it on this machine.
+    pub(super) fn place(&self, root: &RootRecord) -> Option<PathBuf> {
+        self.adapter(root)?.locate(&root.label, &self.settings.adapters_env)
+    }
+
+    /// The home of this machine's user.
+    pub(super) fn home(&self) -> &Path {
+        &self.settings.machine.home
+    }
+
+    /// The roots in which an adapter says where paths stand.
+    pub(super) fn moved(&self, roots: &[&RootRecord]) -> Vec<MovedRoot> {
+        let moved = |root: &&RootRecord| {
+            let rules = self.adapter(root)?.rules(&root.label)?;
+            let (label, dir) = (root.label.clone().into_bytes(), root.dir.clone());
+            rules.has_binds().then_some(MovedRoot { label, dir, rules })
+        };
+        roots.iter().filter_map(moved).collect()
+    }
+
+    /// What the agents of these roots bind to a machine: the agent's name, and words.
+    pub(super) fn portability(&self, roots: &[&RootRecord]) -> Vec<(String, String)> {
+        let concerned = |adapter: &&Adapter| {
+            roots.iter().any(|root| root.agent.as_deref() == Some(adapter.id()))
+        };
+        let lines = |adapter: &Adapter| {
+            let name = adapter.name().to_owned();
+            let line = move |line: &String| (name.clone(), line.clone());
+            adapter.portability().iter().map(line).collect::<Vec<_>>()
+        };
+        self.known.iter().filter(concerned).flat_map(lines).collect()
     }
 
     /// What a push takes of a root: by its adapter, and by the excludes of the settings.

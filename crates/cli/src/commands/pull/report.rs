@@ -1,10 +1,12 @@
 //! What a pull would do and what it did, as text and as documents.
 
 use anyhow::Result;
+use engine::pull::moves::Rewrite;
 use engine::pull::{self, Action, Plan, Report};
 use repo::Snapshot;
 use serde::Serialize;
 
+use super::moved::{self, Mapped};
 use crate::commands::Context;
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
@@ -20,14 +22,19 @@ struct DryDocument {
     safety_snapshot: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<String>,
+    #[serde(flatten)]
+    moved: moved::Record,
 }
 
 /// What would come before.
-pub(super) struct Ahead {
+pub(super) struct Ahead<'m> {
     /// Agents that run: nothing would be restored.
     pub(super) running: Option<String>,
     /// A safety snapshot is needed.
     pub(super) saved: bool,
+    /// The move, and what it would rewrite.
+    pub(super) mapped: &'m Mapped,
+    pub(super) rewrites: Vec<Rewrite>,
 }
 
 #[derive(Serialize)]
@@ -66,7 +73,7 @@ fn reason(action: &Action) -> Option<&String> {
 pub(super) fn dry_run(
     plan: &Plan,
     snapshot: &Snapshot,
-    ahead: &Ahead,
+    ahead: &Ahead<'_>,
     context: &Context<'_>,
 ) -> Result<Exit> {
     let screen = context.screen;
@@ -98,6 +105,7 @@ pub(super) fn dry_run(
             },
             safety_snapshot: ahead.saved,
             running: ahead.running.clone(),
+            moved: ahead.mapped.record(plan, &ahead.rewrites),
         })?;
         return Ok(exit);
     }
@@ -109,6 +117,7 @@ pub(super) fn dry_run(
         let (word, path) = (item.action.word(), sanitize::bytes(&item.path));
         screen.line(format_args!("{word:<8} {path}{}", why.unwrap_or_default()))?;
     }
+    ahead.mapped.list(plan, &ahead.rewrites, context)?;
     screen.note(format_args!(
         "dry run: {} to make, {} to replace, {} to set right, {} as they should be, {} to delete; \
          {} to write, {} to fetch",
@@ -149,6 +158,8 @@ struct Document {
     notices: Vec<json::Problem>,
     skipped: Vec<json::Problem>,
     blanks: Vec<BlankRecord>,
+    #[serde(flatten)]
+    moved: moved::Record,
 }
 
 /// Fields that somebody has to fill in.
@@ -165,6 +176,7 @@ const BLANKS_SHOWN_MAX: usize = 20;
 /// Tells what was done.
 pub(super) fn tell(
     report: &Report,
+    (mapped, plan): (&Mapped, &Plan),
     told: &[Told],
     snapshot: &Snapshot,
     saved: Option<&Snapshot>,
@@ -202,6 +214,7 @@ pub(super) fn tell(
                     fields: blank.fields.clone(),
                 })
                 .collect(),
+            moved: mapped.record(plan, &report.rewrites),
         })?;
         return Ok(exit);
     }
@@ -233,6 +246,7 @@ pub(super) fn tell(
         let rows = count(report.rows_kept, "row", "rows");
         screen.detail(format_args!("{rows} that no backup has, such as logins, were kept"));
     }
+    mapped.tell(plan, &report.rewrites, context);
     if !report.blanks.is_empty() {
         let files = count(report.blanks.len() as u64, "file has", "files have");
         screen.note(format_args!(

@@ -5,7 +5,6 @@
 //! same file and the same maps give the same bytes. Nothing that is written in the file runs: no
 //! trigger, no view. After an error the file is what it was.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
@@ -28,8 +27,7 @@ pub(super) fn rewrite(
     let header = Header::prepare(path)?;
     let mut own = Tally::default();
     let done = edit(path, tables, maps, &mut own);
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
-    header.put_back(&file)?;
+    header.put_back_at(path)?;
     done?;
     let changed = own.count > 0;
     tally.take(own);
