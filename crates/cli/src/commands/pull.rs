@@ -114,8 +114,8 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let running = if args.to.is_none() { live.running(&roots, &plan) } else { Vec::new() };
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     if args.dry_run {
-        let saved = !args.no_safety_snapshot && plan.replaces();
         let rewrites = rehearse(&mut plan, &content, &mapped, &cancel)?;
+        let saved = !args.no_safety_snapshot && plan.replaces();
         let ahead = report::Ahead { running, saved, mapped: &mapped, rewrites };
         return report::dry_run(&plan, &snapshot, &ahead, context);
     }

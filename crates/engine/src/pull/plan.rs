@@ -478,7 +478,7 @@ impl<'o> Draft<'o> {
     fn emit(&mut self, entries: &Entries, at: usize, entry: &Arc<Entry>, implied: bool) {
         let path = &entries[at].0;
         let here = self.moves.as_ref().map(|moves| moves.local(path)).filter(|here| here != path);
-        let mut item = Item { implied, here, ..Item::new(path, Action::Create) };
+        let mut item = Item { here, implied, ..Item::new(path, Action::Create) };
         match self.locate(path, entry.kind) {
             Ok(place) => item.place = Some(place),
             Err(reason) => {
