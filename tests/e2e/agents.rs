@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::desk::Desk;
 
 #[path = "../../crates/adapters/tests/fixture/mod.rs"]
-mod fixture;
+pub(crate) mod fixture;
 
 /// The home of an agent from `testdata/homes`, on a desk.
 fn home_of(id: &str) -> (Desk, fixture::Home) {

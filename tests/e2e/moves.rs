@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::agents::fixture;
 use crate::desk::Desk;
-
-#[path = "../../crates/adapters/tests/fixture/mod.rs"]
-#[allow(dead_code, reason = "it is shared with other tests")]
-mod fixture;
 
 /// A desk where Claude Code was at one home, which is in a repository, and that has another home now.
 fn moved() -> (Desk, PathBuf, PathBuf) {
