@@ -249,10 +249,11 @@ impl<'r> Writing<'r> {
         }
         #[cfg(target_os = "linux")]
         {
-            // On Linux this starts the write of dirty pages, and drops only clean ones. It is a
-            // hint: whether it was taken shows in nothing but time.
-            let start = (at + len).saturating_sub(self.held_back);
-            let len = std::num::NonZeroU64::new(self.held_back);
+            // On Linux this starts the write of dirty pages, and drops clean ones: those of the
+            // stretch before, which are on the disk by now. So a large file does not push out of
+            // memory what others use. It is a hint: whether it was taken shows in nothing but time.
+            let start = (at + len).saturating_sub(self.held_back + WRITE_BACK_BYTES);
+            let len = std::num::NonZeroU64::new(self.held_back + WRITE_BACK_BYTES);
             let _ = rustix::fs::fadvise(&self.file, start, len, rustix::fs::Advice::DontNeed);
         }
         self.held_back = 0;
