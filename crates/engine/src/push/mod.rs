@@ -102,7 +102,7 @@ impl Default for PushOptions {
             readers: cores.clamp(1, 4),
             sealers: cores,
             uploads: 1,
-            window: 1 << 15,
+            window: 1 << 14,
             database_wait: Duration::from_secs(5),
             check_databases: false,
             check_wait: Duration::from_secs(30),
