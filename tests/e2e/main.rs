@@ -8,6 +8,7 @@
 
 mod agents;
 mod care;
+mod daemon;
 mod desk;
 mod exits;
 mod gate;

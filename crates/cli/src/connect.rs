@@ -44,6 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) limit_upload: Option<u64>,
     /// Ends waiting calls.
     pub(crate) cancel: Arc<AtomicBool>,
+    /// Nobody is there to be asked for a passphrase.
+    pub(crate) unattended: bool,
 }
 
 /// Opens the store of the repository that is meant.
@@ -90,6 +92,7 @@ pub(crate) fn dirs(settings: &Settings) -> Result<(Dirs, Option<tempfile::TempDi
 
 /// Opens the repository that is there.
 pub(crate) fn open(settings: &Settings, wanted: Wanted, screen: &Screen) -> Result<Connection> {
+    let unattended = wanted.unattended;
     let store = match store(settings, wanted, screen) {
         Err(error) if is_missing(&error) => return Err(missing(settings, error)),
         other => other?,
@@ -98,7 +101,7 @@ pub(crate) fn open(settings: &Settings, wanted: Wanted, screen: &Screen) -> Resu
     // the engine asks; why there is no answer is told by us
     let mut refused = None;
     let ask = |config: &repo::config::Config| {
-        secret(settings, Session::has_machine_key(&dirs, config)).map_err(|error| {
+        secret(settings, Session::has_machine_key(&dirs, config), unattended).map_err(|error| {
             refused = Some(error);
             engine::Error::Cancelled
         })
@@ -114,16 +117,22 @@ pub(crate) fn open(settings: &Settings, wanted: Wanted, screen: &Screen) -> Resu
         }
         other => other.context("cannot open the repository")?,
     };
+    session.remember_address(&settings.which.address().to_string());
     Ok(Connection::new(session, dirs, cache))
 }
 
 /// What opens the repository; none: the machine's own key.
-fn secret(settings: &Settings, has_machine_key: bool) -> Result<Option<SecretInput>> {
+fn secret(
+    settings: &Settings,
+    has_machine_key: bool,
+    unattended: bool,
+) -> Result<Option<SecretInput>> {
     match &settings.password {
         Some(password) if password.explicit || !has_machine_key => {
             Ok(Some(as_input(password.source.read()?)))
         }
         _ if has_machine_key => Ok(None),
+        _ if unattended => Err(settings::Error::NoSecret.into()),
         _ => match prompt("passphrase or recovery code: ")? {
             Some(typed) => Ok(Some(as_input(typed))),
             None => Err(settings::Error::NoSecret.into()),

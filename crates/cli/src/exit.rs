@@ -43,6 +43,33 @@ impl Exit {
         self as u8
     }
 
+    /// The one with this number.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
+
+    const ALL: [Self; 19] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Skipped,
+        Self::Damage,
+        Self::Incomplete,
+        Self::NoRepository,
+        Self::Busy,
+        Self::WrongKey,
+        Self::StorageDenied,
+        Self::StorageCap,
+        Self::StorageUnreachable,
+        Self::TooNew,
+        Self::Refused,
+        Self::LocalDisk,
+        Self::Configuration,
+        Self::Bug,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
     /// The name, for scripts and `--json`.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -197,6 +224,7 @@ fn of_engine(error: &engine::Error) -> Verdict {
         E::Scan(e) => of_scan(e),
         E::Local { .. } => with(Exit::LocalDisk, "check that directory, its owner and its disk"),
         E::Busy { .. } => with(Exit::Busy, "wait until it is done, or stop it"),
+        E::DaemonRuns { .. } => with(Exit::Busy, "agent-backup status tells how it stands"),
         E::NothingToBackUp => with(Exit::Failed, "name a directory: agent-backup push --path DIR"),
         E::Pinned(id) => {
             let id = &id.hex()[..12];

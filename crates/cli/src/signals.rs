@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+pub(crate) use signal_hook::iterator::Handle;
 
 use crate::exit::Exit;
 
@@ -48,6 +49,23 @@ impl Signals {
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cancel)
     }
+}
+
+/// Hears signals for a daemon: the first and the second go to `tell`, the third ends the process at once.
+/// The thread that listens ends when the handle is closed.
+pub(crate) fn tell(tell: impl Fn() + Send + 'static) -> std::io::Result<Handle> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let handle = signals.handle();
+    std::thread::spawn(move || {
+        for (n, signal) in signals.forever().enumerate() {
+            RECEIVED.store(usize::try_from(signal).unwrap_or_default(), Ordering::SeqCst);
+            if n >= 2 {
+                std::process::exit(exit().code().into());
+            }
+            tell();
+        }
+    });
+    Ok(handle)
 }
 
 /// The exit code of a run that was cancelled.

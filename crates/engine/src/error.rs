@@ -30,6 +30,12 @@ pub enum Error {
         /// Process id of the holder, if it says.
         holder: Option<u32>,
     },
+    /// Another daemon watches over this repository here.
+    #[error("a daemon for this repository runs here already{}", holder_text(*.holder))]
+    DaemonRuns {
+        /// Process id of the holder, if it says.
+        holder: Option<u32>,
+    },
     /// None of the roots has anything to back up.
     #[error("nothing to back up")]
     NothingToBackUp,

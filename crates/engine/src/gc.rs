@@ -11,6 +11,7 @@ use repo::gc::{GcOptions, GcPlan, GcReport, GcStep};
 use repo::{OpId, end_stale};
 
 use crate::error::{Error, Result};
+use crate::journal;
 use crate::push::finish_unfinished;
 use crate::session::Session;
 use crate::state::{GcState, State};
@@ -81,7 +82,9 @@ pub fn collect(
         memory.unfinished = None;
         state.save(&memory)?;
     }
-    Ok(done?)
+    let report = done?;
+    journal::collected(session, &report);
+    Ok(report)
 }
 
 /// A push that crashed here would be waited for a day. One that runs has its lock, which is taken

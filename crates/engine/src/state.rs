@@ -1,6 +1,7 @@
 //! The state of this machine for one repository: small, not deletable without loss of protection,
 //! unlike the cache. `<state>/repos/<repository id>/{state.json,machine.key,lock}`, below it
-//! `gc/{state.json,lock}` for collections, which run beside pushes; directories 0700, files 0600;
+//! `gc/{state.json,lock}` for collections, which run beside pushes, `done/` (see [`crate::journal`]) and
+//! `daemon/lock`; `<state>/daemon/<hash of an address>/{state.json,lock}` for the daemon of an address; directories 0700, files 0600;
 //! `<state>/machine-id` beside them for all repositories.
 
 use std::collections::BTreeMap;
@@ -97,6 +98,17 @@ impl StateDir {
         Ok(Self { dir })
     }
 
+    /// Any directory of the machine's state, made private.
+    pub(crate) fn at(dir: PathBuf) -> Result<Self> {
+        private_dir(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where the machine key of a repository lies.
     pub(crate) fn machine_key(state: &Path, repo: &RepoId) -> PathBuf {
         state.join("repos").join(repo.hex()).join("machine.key")
@@ -126,12 +138,17 @@ impl StateDir {
     /// Reads the state; none yet is an empty one. A damaged one is an error: it protects against a
     /// rolled-back repository and must not be lost in silence.
     pub(crate) fn load<T: DeserializeOwned + Default>(&self) -> Result<T> {
+        Ok(self.load_opt()?.unwrap_or_default())
+    }
+
+    /// Reads the state, if there is one.
+    pub(crate) fn load_opt<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let path = self.file();
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
                 Error::local("read", &path, std::io::Error::new(std::io::ErrorKind::InvalidData, e))
             }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::local("read", &path, e)),
         }
     }
@@ -153,6 +170,25 @@ impl StateDir {
         }
     }
 
+    /// [`Error::Busy`] if somebody has the lock, and names the holder. Takes nothing for longer than this looks,
+    /// and makes no file.
+    pub(crate) fn try_look(&self) -> Result<()> {
+        let path = self.dir.join("lock");
+        let fail = |e| Error::local("look at", &path, e);
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(fail)?,
+        };
+        // shared: two that look at the same time do not take each other for a holder
+        match file.try_lock_shared() {
+            Ok(()) => Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(Error::Busy { holder: holder(&mut file) })
+            }
+            Err(std::fs::TryLockError::Error(e)) => Err(fail(e)),
+        }
+    }
+
     /// Takes the lock of this repository on this machine; [`Error::Busy`] names the holder.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let path = self.dir.join("lock");
@@ -168,10 +204,7 @@ impl StateDir {
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let holder =
-                    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(Error::Busy { holder });
+                return Err(Error::Busy { holder: holder(&mut file) });
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(fail(e)),
         }
@@ -180,6 +213,13 @@ impl StateDir {
         self.tidy();
         Ok(Lock { _file: file })
     }
+}
+
+/// The process id in a lock file.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 /// Holds the lock until it is dropped, also by a crash.

@@ -42,6 +42,20 @@ impl Pause {
 pub struct Setback {
     /// When to try again; none: at the next moment of the schedule.
     pub pause: Option<Pause>,
+    /// It failed: the next pause is longer.
+    pub failed: bool,
+}
+
+impl Setback {
+    /// It failed.
+    pub fn failure(pause: Option<Pause>) -> Self {
+        Self { pause, failed: true }
+    }
+
+    /// It was put off, which is no failure.
+    pub fn wait(pause: Pause) -> Self {
+        Self { pause: Some(pause), failed: false }
+    }
 }
 
 #[cfg(test)]

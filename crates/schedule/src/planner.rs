@@ -15,7 +15,8 @@ use crate::timetable::Timetable;
 
 /// The clocks run apart by less without a cause.
 const STEP_MIN: SignedDuration = SignedDuration::from_secs(60);
-/// A clock set back by less is a correction: what it shows a second time does not run again.
+/// A clock set back by less is a correction, or nothing but two clocks read one after the other: what it shows
+/// a second time does not run again, and what comes is a little later.
 const CORRECTION_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// After a sleep the network takes a moment to come back.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -106,8 +107,6 @@ struct Entry<J> {
     spec: Spec<J>,
     delay: SignedDuration,
     next: Option<Due>,
-    /// The last moment that came.
-    came: Option<Timestamp>,
     waiting: Option<Waiting>,
     running: bool,
     /// Somebody asked while it ran.
@@ -190,10 +189,11 @@ impl<J: Copy + Eq> Planner<J> {
                     entry.failures = 0;
                     entry.held = None;
                 }
-                Err(Setback { pause }) => {
-                    entry.failures = entry.failures.saturating_add(1);
+                Err(Setback { pause, failed }) => {
+                    entry.failures = entry.failures.saturating_add(failed.into());
                     if let Some(pause) = pause {
-                        let wait = pause.after(entry.failures, entry.spec.seed, now.wall);
+                        let tries = if failed { entry.failures } else { 1 };
+                        let wait = pause.after(tries, entry.spec.seed, now.wall);
                         entry.held = Some(now.mono.saturating_add(wait));
                         entry.waiting = Some(Waiting { cause: Cause::Again, moment: None });
                     }
@@ -241,14 +241,17 @@ impl<J: Copy + Eq> Planner<J> {
         let counted = now.mono.saturating_sub(self.seen.mono);
         let counted = SignedDuration::try_from(counted).unwrap_or(SignedDuration::MAX);
         let step = now.wall.duration_since(self.seen.wall).saturating_sub(counted);
+        let before = self.seen.wall;
         self.seen = now;
         if step >= STEP_MIN {
             for entry in &mut self.entries {
                 entry.held = entry.held.map(|until| until.min(now.mono.saturating_add(SETTLE)));
             }
-        } else if step < SignedDuration::ZERO {
+        } else if -step > CORRECTION_MAX {
+            // what was not looked at yet is not passed over
+            let from = before.min(now.wall);
             for entry in &mut self.entries {
-                entry.find_anew(now.wall, -step);
+                entry.find_anew(from);
             }
         }
     }
@@ -263,7 +266,6 @@ impl<J> Entry<J> {
             spec,
             delay,
             next: None,
-            came: None,
             waiting: None,
             running: false,
             asked: false,
@@ -291,23 +293,18 @@ impl<J> Entry<J> {
         } else {
             self.waiting = Some(Waiting { cause, moment: Some(due.moment) });
         }
-        self.came = Some(due.moment);
         self.next = self.due_after(due.moment);
         // those that passed too: the newest of them may have its delay still to come
         while let Some(next) = self.next.filter(|next| next.at <= now.wall) {
             let skip = now.wall.checked_sub(self.delay).unwrap_or(now.wall).max(next.moment);
-            self.came = Some(next.moment);
             self.next = self.due_after(skip);
         }
     }
 
-    /// The clock was set back to `wall`.
-    fn find_anew(&mut self, wall: Timestamp, by: SignedDuration) {
-        // a moment may have passed whose delay has not
-        let passed = wall.checked_sub(self.delay).unwrap_or(wall);
-        // what came by a clock that was wrong by much says nothing from now on
-        self.came = self.came.filter(|_| by <= CORRECTION_MAX);
-        self.next = self.due_after(self.came.map_or(passed, |came| came.max(passed)));
+    /// The clock was set back: moments from `wall` on come again.
+    fn find_anew(&mut self, wall: Timestamp) {
+        // one may have passed whose delay has not
+        self.next = self.due_after(wall.checked_sub(self.delay).unwrap_or(wall));
     }
 }
 
@@ -386,7 +383,7 @@ mod tests {
             Planner::new(vec![spec("a", 0, "hourly")], now("2026-05-27T11:30:00Z", 0));
         let noon = now("2026-05-27T12:00:00Z", 1800);
         assert_eq!(planner.poll(noon).len(), 1);
-        let setback = Err(Setback { pause: Some(Pause::secs(7200, 7200)) });
+        let setback = Err(Setback::failure(Some(Pause::secs(7200, 7200))));
         planner.finished("a", setback, noon);
         let one = now("2026-05-27T13:00:00Z", 5400);
         assert!(planner.poll(one).is_empty());
@@ -409,7 +406,7 @@ mod tests {
             Planner::new(vec![spec("a", 0, "hourly")], now("2026-05-27T11:30:00Z", 0));
         let noon = now("2026-05-27T12:00:00Z", 1800);
         assert_eq!(planner.poll(noon).len(), 1);
-        planner.finished("a", Err(Setback { pause: None }), noon);
+        planner.finished("a", Err(Setback::failure(None)), noon);
         assert!(planner.poll(now("2026-05-27T12:59:59Z", 5399)).is_empty());
         assert_eq!(planner.view("a", noon).unwrap().failures, 1);
         assert_eq!(planner.poll(now("2026-05-27T13:00:00Z", 5400)).len(), 1);
@@ -422,7 +419,7 @@ mod tests {
         let late = now("2026-05-27T22:00:00Z", 1800);
         assert_eq!(planner.poll(late).len(), 2);
         planner.finished("a", Ok(()), late);
-        planner.finished("b", Err(Setback { pause: Some(Pause::secs(7200, 7200)) }), late);
+        planner.finished("b", Err(Setback::failure(Some(Pause::secs(7200, 7200)))), late);
         // nine hours later by the wall, and ten seconds by the clock that stood
         let morning = now("2026-05-28T07:10:00Z", 1810);
         assert_eq!(names(&planner.poll(morning)), [("a", Cause::CaughtUp)]);
@@ -466,6 +463,22 @@ mod tests {
         assert!(planner.poll(now("2026-05-27T12:05:00Z", 2100)).is_empty());
         assert!(planner.poll(now("2026-05-27T12:05:00Z", 2102)).is_empty());
         assert_eq!(planner.poll(now("2026-05-27T12:08:30Z", 2312)).len(), 1);
+    }
+
+    #[test]
+    fn clocks_that_are_read_one_after_the_other_lose_no_moment() {
+        let mut planner =
+            Planner::new(vec![spec("a", 0, "* * * * *")], now("2026-05-27T11:30:00Z", 0));
+        for minute in 1..60_u64 {
+            // the wall was read a little earlier each time than the one before
+            let secs = 60 * minute;
+            let mono = Duration::from_secs(secs) + Duration::from_micros(minute);
+            let wall =
+                now("2026-05-27T11:30:00Z", 0).wall + SignedDuration::from_secs(60 * minute as i64);
+            let at = Now { wall, mono };
+            assert_eq!(planner.poll(at).len(), 1, "minute {minute}");
+            planner.finished("a", Ok(()), at);
+        }
     }
 
     #[test]

@@ -262,7 +262,11 @@ fn four_hundred_days_of_sleep_faults_and_wrong_clocks_lose_no_schedule() {
             let ended: Vec<(&'static str, Duration, bool)> = ended;
             for (job, _, well) in ended {
                 let pause = Some(Pause::secs(30, 1800));
-                planner.finished(job, if well { Ok(()) } else { Err(Setback { pause }) }, m.now);
+                planner.finished(
+                    job,
+                    if well { Ok(()) } else { Err(Setback::failure(pause)) },
+                    m.now,
+                );
                 if well {
                     *done.entry(job).or_default() += 1;
                     if job == "push" {
@@ -290,7 +294,7 @@ fn a_job_that_never_succeeds_is_tried_at_a_bounded_rate_for_ever() {
         for start in planner.poll(now) {
             tries += u64::from(start.job == "push");
             let pause = Some(Pause::secs(30, 1800));
-            planner.finished(start.job, Err(Setback { pause }), now);
+            planner.finished(start.job, Err(Setback::failure(pause)), now);
         }
         assert!(planner.size() <= JOBS.len());
     }

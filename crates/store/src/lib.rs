@@ -25,6 +25,7 @@ mod limit;
 mod local;
 mod mem;
 mod name;
+pub mod ping;
 mod retry;
 mod s3;
 mod secret;

@@ -100,6 +100,25 @@ Examples:
   agent-backup stats
   agent-backup stats --json";
 
+pub(super) const STATUS: &str = "\
+Reads what this machine knows, and lists the storage once. Code 3: a push or a job is overdue by two
+intervals, or no push was made yet. Code 4: the last look found damage, or the newest snapshot is gone.
+
+Examples:
+  agent-backup status
+  agent-backup status --offline --json
+  agent-backup status --max-age 2d";
+
+pub(super) const DAEMON: &str = "\
+Schedules, commands before and after, heartbeat and all else stand in [daemon] of config.toml. One daemon
+runs for a repository on a machine. At the first SIGINT or SIGTERM it pushes a last time and ends; at the
+second it stops at the next safe point. What fails is waited out and tried again; `status` tells of it.
+
+Examples:
+  agent-backup daemon
+  agent-backup daemon --dry-run
+  nohup agent-backup daemon 2>> ~/.local/state/agent-backup/daemon.log &";
+
 pub(super) const VERIFY: &str = "\
 Code 4 means damage; each file it touches is named. Nothing is called damaged before it was read three
 times. Packs that hold damage are quarantined: the next push stores again what it meets of them.

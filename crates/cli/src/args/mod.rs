@@ -7,6 +7,7 @@ mod grep;
 mod retention;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::ui::size;
 pub(crate) use care::{Level, Part, Repair, Scan, ScanSecrets, Verify};
 pub(crate) use grep::Grep;
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
+pub(crate) use watch::{Daemon, Status};
 
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
 #[derive(Debug, Parser)]
@@ -100,6 +102,12 @@ pub(crate) enum Command {
     /// Show sizes, deduplication and compression, and what each snapshot added
     #[command(after_help = examples::STATS)]
     Stats,
+    /// Show when each agent was backed up last, what comes next, and what is wrong
+    #[command(after_help = examples::STATUS)]
+    Status(Status),
+    /// Push on a schedule and take care of what was pushed, until a signal comes
+    #[command(after_help = examples::DAEMON)]
+    Daemon(Daemon),
     /// Check that what snapshots need is there and right
     #[command(visible_alias = "check", after_help = examples::VERIFY)]
     Verify(Verify),

@@ -79,7 +79,7 @@ pub(crate) fn make(
 ) -> Result<Connection> {
     let Context { settings, screen, signals, .. } = context;
     let cancel = signals.flag();
-    let wanted = Wanted { patient: false, create: true, limit_upload, cancel };
+    let wanted = Wanted { create: true, limit_upload, cancel, ..Wanted::default() };
     let store = connect::store(settings, wanted, screen)?;
     let (dirs, cache) = connect::dirs(settings)?;
     let options = InitOptions {
@@ -108,6 +108,7 @@ pub(crate) fn make(
         return Err(error);
     }
     let session = made.context("cannot make a repository")?;
+    session.remember_address(&settings.which.address().to_string());
     Ok(Connection::new(session, dirs, cache))
 }
 

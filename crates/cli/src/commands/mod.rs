@@ -4,6 +4,7 @@ mod agents;
 mod cat;
 mod completions;
 mod copy;
+mod daemon;
 mod diff;
 mod find;
 mod forget;
@@ -21,6 +22,7 @@ mod roots;
 mod scan;
 mod snapshots;
 mod stats;
+mod status;
 mod undelete;
 mod verify;
 
@@ -29,7 +31,7 @@ use anyhow::Result;
 use crate::args::{Args, Command, Global, Push};
 use crate::connect::{self, Connection, Wanted};
 use crate::exit::Exit;
-use crate::settings::{Environment, Settings};
+use crate::settings::{Daemon, Environment, Settings};
 use crate::signals::Signals;
 use crate::ui::Screen;
 
@@ -48,6 +50,11 @@ impl Context<'_> {
         let cancel = self.signals.flag();
         let wanted = Wanted { patient: true, cancel, ..Wanted::default() };
         connect::open(&self.settings, wanted, self.screen)
+    }
+
+    /// What a daemon does, by the configuration and the environment.
+    fn daemon(&self) -> Result<Daemon> {
+        Ok(self.settings.daemon.clone().with_environment(self.env)?)
     }
 
     /// Settings of another repository.
@@ -76,7 +83,9 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Man(args) => return man::run(args, screen),
         _ => {}
     }
-    let signals = Signals::install()?;
+    // a daemon hears of signals in its own way
+    let is_daemon = matches!(args.command, Command::Daemon(_));
+    let signals = if is_daemon { Signals::default() } else { Signals::install()? };
     let mut settings = Settings::resolve(&args.global, env)?;
     if let Command::Push(Push { host: Some(host), .. }) = &args.command {
         settings.machine.host.clone_from(host);
@@ -93,6 +102,8 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Grep(args) => grep::run(args, &context),
         Command::Diff(args) => diff::run(args, &context),
         Command::Stats => stats::run(&context),
+        Command::Status(args) => status::run(args, &context),
+        Command::Daemon(args) => daemon::run(args, &context),
         Command::Verify(args) => verify::run(args, &context),
         Command::Repair(args) => repair::run(args, &context),
         Command::Forget(args) => forget::run(args, &context),

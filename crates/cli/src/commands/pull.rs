@@ -71,8 +71,8 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let Context { settings, screen, .. } = context;
     let limit_upload = settings.push.limit_upload;
-    let wanted_store =
-        Wanted { patient: true, create: false, limit_upload, cancel: context.signals.flag() };
+    let cancel = context.signals.flag();
+    let wanted_store = Wanted { patient: true, limit_upload, cancel, ..Wanted::default() };
     let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
     let (spec, path) = split_spec(&args.snapshot);

@@ -130,7 +130,8 @@ fn suspect_bytes(choice: ScanSecrets) -> u64 {
 fn open(args: &Push, context: &Context<'_>) -> Result<Connection> {
     let Context { settings, screen, signals, .. } = context;
     let limit_upload = args.limit_upload.or(settings.push.limit_upload);
-    let wanted = Wanted { patient: true, create: false, limit_upload, cancel: signals.flag() };
+    let wanted =
+        Wanted { patient: true, limit_upload, cancel: signals.flag(), ..Wanted::default() };
     match connect::open(settings, wanted, screen) {
         Err(error) if is_first_use(&error, &settings.which) => {
             let passphrase = settings.password.as_ref().map(|p| p.source.read()).transpose()?;

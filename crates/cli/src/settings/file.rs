@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+use super::daemon::{self, Daemon};
 use super::error::{Error, Result};
 use super::secret;
 use crate::args::ScanSecrets;
@@ -36,6 +37,8 @@ struct Raw {
     storage: RawStorage,
     #[serde(default)]
     secrets: RawSecrets,
+    #[serde(default)]
+    daemon: daemon::Raw,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,6 +106,7 @@ pub(crate) struct ConfigFile {
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
     pub(crate) retry_secs: Option<u32>,
+    pub(crate) daemon: Daemon,
 }
 
 impl ConfigFile {
@@ -124,14 +128,15 @@ impl ConfigFile {
     }
 
     /// Parses the text of the file; also whether a secret stands in it.
-    fn parse(text: &str, path: &Path) -> Result<(Self, bool)> {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<(Self, bool)> {
         let at = At { text, path };
         let raw: Raw = toml::from_str(text).map_err(|e| at.toml(&e))?;
         if let (Some(_), Some(command)) = (&raw.password_file, &raw.password_command) {
             return Err(at.wrong(&command.span(), "give password_file or password_command"));
         }
         let storage = raw.storage;
-        let holds_secret = storage.secret_key.is_some();
+        let daemon = Daemon::parse(raw.daemon, &at)?;
+        let holds_secret = storage.secret_key.is_some() || daemon.holds_secret();
         let secret_key = match (storage.secret_key, storage.secret_key_file) {
             (Some(_), Some(file)) => {
                 return Err(at.wrong(&file.span(), "give secret_key or secret_key_file"));
@@ -184,6 +189,7 @@ impl ConfigFile {
             region: storage.region,
             endpoint: storage.endpoint,
             retry_secs: storage.retry_secs,
+            daemon,
         };
         Ok((config, holds_secret))
     }
@@ -217,9 +223,9 @@ pub(crate) fn read_ignored(path: &Path) -> Result<Vec<String>> {
 }
 
 /// Names places in the file.
-struct At<'a> {
-    text: &'a str,
-    path: &'a Path,
+pub(super) struct At<'a> {
+    pub(super) text: &'a str,
+    pub(super) path: &'a Path,
 }
 
 impl At<'_> {
@@ -228,7 +234,7 @@ impl At<'_> {
     }
 
     /// The key is what stands before `=` on the line.
-    fn wrong(&self, span: &Range<usize>, what: &str) -> Error {
+    pub(super) fn wrong(&self, span: &Range<usize>, what: &str) -> Error {
         let before = self.text.get(..span.start).unwrap_or_default();
         let line = before.bytes().filter(|b| *b == b'\n').count();
         let text = self.text.lines().nth(line).unwrap_or_default();
@@ -243,7 +249,7 @@ impl At<'_> {
         }
     }
 
-    fn filled(&self, value: Spanned<String>) -> Result<String> {
+    pub(super) fn filled(&self, value: Spanned<String>) -> Result<String> {
         if value.get_ref().trim().is_empty() {
             return Err(self.wrong(&value.span(), "it is empty"));
         }
@@ -261,7 +267,7 @@ impl At<'_> {
     }
 
     /// Relative paths would mean something else in every directory.
-    fn path(&self, value: Spanned<String>) -> Result<String> {
+    pub(super) fn path(&self, value: Spanned<String>) -> Result<String> {
         let text = value.get_ref();
         if text.starts_with('/') || text.starts_with("~/") || text == "~" {
             return Ok(value.into_inner());
@@ -276,7 +282,7 @@ pub(crate) fn template(repo: Option<&str>) -> String {
         Some(address) => format!("repo = {}", toml::Value::String(address.to_owned())),
         None => "#repo = \"b2:bucket/agents\"".to_owned(),
     };
-    TEMPLATE.replace("@REPO@", &repo)
+    TEMPLATE.replace("@REPO@", &repo) + daemon::TEMPLATE
 }
 
 const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over environment variables, and these over this file.
@@ -401,6 +407,7 @@ mod tests {
         let (config, _) = ConfigFile::parse(&template(Some(odd)), Path::new("c")).unwrap();
         assert_eq!(config.repo.as_deref(), Some(odd));
         assert!(config.agents.is_empty() && config.paths.is_empty() && config.key_id.is_none());
+        assert!(!config.daemon.push_is_scheduled && config.daemon.heartbeat.is_none());
         let (config, _) = ConfigFile::parse(&template(None), Path::new("c")).unwrap();
         assert_eq!(config.repo, None);
     }
@@ -419,5 +426,6 @@ mod tests {
         let (config, _) = ConfigFile::parse(&text, Path::new("c")).unwrap();
         assert_eq!(config.limit_upload, Some(2 << 20));
         assert_eq!(config.paths["notes"], "~/notes");
+        assert_eq!((config.daemon.timetables.len(), config.daemon.keep.weekly), (5, 5));
     }
 }

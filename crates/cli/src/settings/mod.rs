@@ -4,6 +4,7 @@
 //! program reads the environment; a secret is read when it is needed, and never printed; the
 //! passphrase never defaults to the key of the storage.
 
+mod daemon;
 mod environment;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ use store::{Address, Credentials};
 
 use crate::args::{Global, ScanSecrets};
 
+pub(crate) use daemon::Daemon;
 pub(crate) use environment::{Environment, absolute};
 pub(crate) use error::{Error, Result};
 use file::ConfigFile;
@@ -88,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) push: PushDefaults,
     /// Findings of secrets that are not told.
     pub(crate) secrets_ignored: Vec<String>,
+    /// Without what the environment says of it: [`Daemon::with_environment`].
+    pub(crate) daemon: Daemon,
     /// What the user should know about variables that are set.
     pub(crate) notes: Vec<String>,
     storage_key: Option<(String, Source)>,
@@ -175,6 +179,7 @@ impl Settings {
                 one_file_system: config.one_file_system,
                 scan_secrets: config.scan_secrets,
             },
+            daemon: config.daemon,
             notes: notes(env),
             which,
         })
@@ -285,9 +290,10 @@ fn notes(env: &Environment) -> Vec<String> {
     let known = [
         (
             "B2_KEEP_SNAPSHOTS",
-            "a push deletes no snapshot; `agent-backup forget --keep-last N --prune` does",
+            "a push deletes no snapshot; `agent-backup daemon` follows it, and so does `agent-backup \
+             forget --keep-last N --prune`",
         ),
-        ("B2_SCHEDULE", "push runs once; start it from cron or a timer"),
+        ("B2_SCHEDULE", "push runs once; `agent-backup daemon` follows it"),
     ];
     known
         .iter()

@@ -51,6 +51,11 @@ impl Screen {
         }
     }
 
+    /// One for a thread that says nothing by itself.
+    pub(crate) fn silent() -> Self {
+        Self::new(&Global { quiet: true, ..Global::default() })
+    }
+
     /// One JSON document is wanted and nothing else.
     pub(crate) fn json(&self) -> bool {
         self.json

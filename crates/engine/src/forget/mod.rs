@@ -21,6 +21,7 @@ pub use policy::{Policy, Reason, Within};
 pub use repo::SAFETY;
 
 use crate::error::{Error, Result};
+use crate::journal;
 use crate::session::Session;
 use policy::Moment;
 
@@ -218,6 +219,7 @@ pub fn apply(session: &Session, plan: &Plan, cancel: &AtomicBool) -> Result<Repo
             Forgot::Pinned => report.pinned.push(snapshot.id),
         }
     }
+    journal::forgot(session, &report.forgotten);
     Ok(report)
 }
 

@@ -36,6 +36,7 @@ use repo::{
 
 use crate::error::{Error, Result};
 use crate::ignored::Ignored;
+use crate::journal;
 use crate::monitor::Monitor;
 use crate::scan::{self, ScanRoot};
 use crate::session::Session;
@@ -143,6 +144,18 @@ const ATTEMPTS_MAX: usize = 3;
 
 /// Backs up the roots. Problems of single items go to the monitor and are counted in the stats.
 pub fn push(
+    session: &Session,
+    roots: &[PushRoot],
+    options: &PushOptions,
+    monitor: &dyn Monitor,
+    cancel: &AtomicBool,
+) -> Result<Pushed> {
+    let pushed = acknowledge(session, roots, options, monitor, cancel)?;
+    journal::pushed(session, &pushed);
+    Ok(pushed)
+}
+
+fn acknowledge(
     session: &Session,
     roots: &[PushRoot],
     options: &PushOptions,
@@ -291,7 +304,7 @@ pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<
 
 /// An acknowledged snapshot is there, and nobody forgot it: with a forget record it counts no more,
 /// also if whoever wrote that was stopped before the delete.
-fn is_current(session: &Session, id: &OpId) -> Result<bool> {
+pub fn is_current(session: &Session, id: &OpId) -> Result<bool> {
     Ok(is_listed(session, &Snapshot::object_name(id))?
         && !is_listed(session, &format!("forgot/{id}"))?)
 }

@@ -13,6 +13,7 @@ use repo::verify::VerifyOptions;
 pub use repo::verify::{Finding, Harm, Level, Report, Touched};
 
 use crate::error::{Error, Result};
+use crate::journal;
 use crate::session::Session;
 
 pub use rehearsal::{Rehearsed, rehearse};
@@ -68,5 +69,6 @@ pub fn verify(
     if cancel.load(Ordering::Relaxed) && !report.is_damaged() {
         return Err(Error::Cancelled);
     }
+    journal::verified(session, options.level, &report);
     Ok(report)
 }

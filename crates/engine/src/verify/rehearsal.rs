@@ -16,6 +16,7 @@ use repo::{Kind, OpId, Reader, Snapshot, flag};
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
+use crate::journal;
 use crate::pull::{self, Placement, Problem, SnapshotContent};
 use crate::session::Session;
 
@@ -72,6 +73,7 @@ pub fn rehearse(
         done.push(Rehearsed { agents: agents.into_iter().collect(), ..restored? });
         removed?;
     }
+    journal::rehearsed(session, &done);
     Ok(done)
 }
 
