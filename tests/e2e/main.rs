@@ -24,6 +24,7 @@ mod retention;
 mod rooms;
 mod safety;
 mod secrets;
+mod sessions;
 mod state;
 mod suspects;
 mod tidy;

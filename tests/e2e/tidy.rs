@@ -14,16 +14,20 @@ use crate::desk::Desk;
 const LINES_MAX: usize = 700;
 
 /// What each crate of ours may build on. A crate that is not here is a mistake.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("chunker", &[]),
     ("store", &[]),
     ("adapters", &[]),
     ("redact", &[]),
     ("secrets", &[]),
     ("schedule", &[]),
+    ("sessions", &["adapters"]),
     ("repo", &["store"]),
-    ("engine", &["adapters", "chunker", "redact", "repo", "schedule", "secrets", "store"]),
-    ("cli", &["adapters", "engine", "repo", "schedule", "store"]),
+    (
+        "engine",
+        &["adapters", "chunker", "redact", "repo", "schedule", "secrets", "sessions", "store"],
+    ),
+    ("cli", &["adapters", "engine", "repo", "schedule", "sessions", "store"]),
     ("testkit", &["store"]),
     ("model", &[]),
     ("benches", &["adapters", "chunker", "engine", "repo", "secrets", "store", "testkit"]),

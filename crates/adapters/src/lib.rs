@@ -23,6 +23,7 @@ mod place;
 mod resolve;
 mod rows;
 mod rules;
+pub mod sessions;
 
 pub use adapter::{Adapter, Env, Os, Source};
 pub use binds::{Bind, BindFormat, Encoding, FileBind};

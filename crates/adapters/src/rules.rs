@@ -14,6 +14,7 @@ use crate::error::AdapterError;
 use crate::fields::{FieldRules, FieldTable, Fields};
 use crate::pattern::{self, Case, Cover};
 use crate::rows::{RowRule, RowRules, RowTable};
+use crate::sessions::{SessionRule, SessionTable, Sessions};
 
 /// What SQLite keeps beside a database. A database is captured as one consistent image, so its
 /// side files never are.
@@ -61,6 +62,7 @@ pub(crate) struct Lists {
     pub(crate) rows: Vec<RowTable>,
     pub(crate) fields: Vec<FieldTable>,
     pub(crate) binds: Vec<BindTable>,
+    pub(crate) sessions: Vec<SessionTable>,
     pub(crate) volatile: Vec<String>,
     /// If there are any, the root is these files directly in its directory and nothing else.
     pub(crate) files: Vec<String>,
@@ -81,6 +83,7 @@ pub struct Rules {
     rows: RowRules,
     fields: Fields,
     binds: Binds,
+    sessions: Sessions,
     volatile: Cover,
     groups: Vec<Group>,
     carved: Vec<Carved>,
@@ -163,6 +166,7 @@ impl Rules {
             rows: RowRules::compile(&lists.rows)?,
             fields: Fields::compile(&lists.fields)?,
             binds: Binds::compile(&lists.binds)?,
+            sessions: Sessions::compile(&lists.sessions)?,
             volatile: Cover::compile(&lists.volatile, Case::Exact)?,
             groups: Group::compile(&lists)?,
             carved: Vec::new(),
@@ -275,6 +279,16 @@ impl Rules {
     /// Where absolute paths stand in this file, or in the name of this directory.
     pub fn binds(&self, rel: &[u8], is_dir: bool) -> Vec<Arc<Bind>> {
         self.binds.of(rel, is_dir)
+    }
+
+    /// How the sessions in a file are read: one rule, and of a database all that name it.
+    pub fn sessions(&self, rel: &[u8]) -> Vec<Arc<SessionRule>> {
+        self.sessions.of(rel)
+    }
+
+    /// All rules about sessions.
+    pub fn session_rules(&self) -> impl Iterator<Item = &Arc<SessionRule>> {
+        self.sessions.all()
     }
 
     /// The size guard in bytes: larger files are left out and named.

@@ -105,4 +105,22 @@ fn the_key_reference_is_complete() {
     };
     assert_eq!(documented("In a `[[roots.fields]]` table:"), known(&below("fields")));
     assert_eq!(documented("In a `[[roots.binds]]` table:"), known(&below("binds")));
+    assert_eq!(documented("In a `[[roots.sessions]]` table:"), known(&below("sessions")));
+    let session = below("sessions");
+    let session = format!("{}\nfile = 'a.jsonl'\nid = '@name'", &session[..session.len() - 6]);
+    let catalogue = format!("{session}\n[[roots.sessions.catalogue]]\nx = 1");
+    assert_eq!(documented("In a `[[roots.sessions.catalogue]]` table:"), known(&catalogue));
+}
+
+#[test]
+fn the_examples_about_sessions_are_valid() {
+    let start = GUIDE.find("## Sessions").expect("the chapter");
+    let blocks: Vec<&str> = GUIDE[start..].split("```").skip(1).step_by(2).take(2).collect();
+    for block in blocks {
+        let example = block.strip_prefix("toml\n").expect("TOML");
+        let head = "version = 1\nid = 'x'\nname = 'X'\n[[roots]]\nlabel = 'a'\nall = '~/x'\n";
+        let adapter = Adapter::parse(&format!("{head}{example}"), "x").expect("valid");
+        let rules = adapter.rules("x/a").expect("the root");
+        assert_eq!(rules.session_rules().count(), 1);
+    }
 }

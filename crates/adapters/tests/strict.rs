@@ -19,7 +19,7 @@ const IN_ROOTS: &[(&str, &str)] = &[
         "all = '~/x'\ninclud = ['a']",
         "my.toml:7: roots.includ: unknown key; known here: label, env, env_file, all, linux, \
              macos, windows, several, marker, files, like, include, exclude, secret_exclude, \
-             sqlite, rows, fields, binds, volatile, max_file_size",
+             sqlite, rows, fields, binds, sessions, volatile, max_file_size",
     ),
     (
         "all = '~/x'\ninclude = [\n 'fine',\n '/etc',\n]",
@@ -277,6 +277,59 @@ const IN_ROWS: &[(&str, &str)] = &[
         "my.toml:11: roots.rows.where.column: must not contain a NUL",
     ),
 ];
+
+/// Lines of a session table, and what is said of them.
+const IN_SESSIONS: &[(&str, &str)] = &[
+    (
+        "file = 'a.jsonl'",
+        "my.toml:7: roots.sessions.id: is missing: where the session's id stands, such as '@name'",
+    ),
+    (
+        "id = '@name'",
+        "my.toml:7: roots.sessions.file: is missing: sessions are in a file or in a database",
+    ),
+    (
+        "file = 'a.txt'\nid = '@name'",
+        "my.toml:8: roots.sessions.file: 'a.txt': its name does not tell the format; write format, json or jsonl",
+    ),
+    (
+        "file = 'a.jsonl'\nid = '@stem'",
+        "my.toml:9: roots.sessions.id: '@stem' is not one of @name, @directory, @uuid, @record",
+    ),
+    ("file = 'a.jsonl'\nid = 'a..b'", "my.toml:9: roots.sessions.id: 'a..b' has an empty key"),
+    (
+        "file = 'a.jsonl'\nid = 'type a'",
+        "my.toml:9: roots.sessions.id: 'type a': what stands before the blank must be PATH=VALUE",
+    ),
+    (
+        "file = 'a.jsonl'\nid = 'a'\ncompanions = '/{id}'",
+        "my.toml:10: roots.sessions.companions: '/x' is absolute; patterns start inside the root",
+    ),
+    (
+        "file = 'a.jsonl'\nid = 'a'\ntable = 't'",
+        "my.toml:10: roots.sessions.table: does not go together with file",
+    ),
+    (
+        "database = 'a.db'\nid = 'a'\ntable = 'sqlite_x'",
+        "my.toml:10: roots.sessions.table: 'sqlite_x' is one of SQLite's own tables",
+    ),
+    (
+        "file = 'a.jsonl'\nid = 'a'\n[[roots.sessions.catalogue]]\nfile = 'x.jsonl'",
+        "my.toml:10: roots.sessions.catalogue.key: is missing: where the session's id stands in an entry",
+    ),
+    (
+        "file = 'a.jsonl'\nid = 'a'\n[[roots.sessions.catalogue]]\nroot = 'b'\nfile = 'x.jsonl'\nkey = 'id'",
+        "my.toml:4: roots: a catalogue names 'b', which is no root's label",
+    ),
+];
+
+#[test]
+fn mistakes_in_session_rules_are_named_with_line_and_key() {
+    for (lines, said) in IN_SESSIONS {
+        let text = with_line(&format!("all = '~/x'\n[[roots.sessions]]\n{lines}"));
+        assert_eq!(error(&text), *said, "{lines}");
+    }
+}
 
 #[test]
 fn mistakes_in_row_rules_are_named_with_line_and_key() {

@@ -20,6 +20,7 @@ pub mod running;
 pub mod scan;
 mod sealed;
 mod session;
+pub mod sessions;
 mod state;
 pub mod status;
 pub mod suspects;

@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 /// How the name of a file begins that is not whole yet.
 const TEMP_PREFIX: &str = ".tmp-";
 
+/// How the name of a directory begins in which databases are read.
+const READING_PREFIX: &str = "reading-";
+
 /// What is remembered. Ids are hexadecimal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -129,6 +132,20 @@ impl StateDir {
     /// Where captures keep what they must keep for a moment. Only under the lock.
     pub(crate) fn captures(&self) -> PathBuf {
         self.dir.join("capture")
+    }
+
+    /// A private directory for copies of databases that are read; dropped, it is removed. What a killed
+    /// run left there goes with the first reading a day later.
+    pub(crate) fn reading_room(&self) -> std::io::Result<tempfile::TempDir> {
+        for entry in std::fs::read_dir(&self.dir)?.flatten() {
+            let ours = entry.file_name().as_encoded_bytes().starts_with(READING_PREFIX.as_bytes());
+            let age = entry.metadata().and_then(|m| m.modified()).map(|t| t.elapsed());
+            if ours && matches!(age, Ok(Ok(age)) if age.as_secs() > 86_400) {
+                // what stays is private, and the next reading tries again
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        tempfile::Builder::new().prefix(READING_PREFIX).tempdir_in(&self.dir)
     }
 
     fn file(&self) -> PathBuf {

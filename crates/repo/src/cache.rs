@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::keys::Keys;
 
 /// Layout of the tables; another number means the file is made anew.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 
 /// How long another process may hold the file before this one goes on without it.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
@@ -103,11 +103,13 @@ impl Cache {
         if layout != LAYOUT {
             db.execute_batch(&format!(
                 "BEGIN; DROP TABLE IF EXISTS object; DROP TABLE IF EXISTS file;
-                 DROP TABLE IF EXISTS groups;
+                 DROP TABLE IF EXISTS groups; DROP TABLE IF EXISTS derived;
                  CREATE TABLE object(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
                  CREATE TABLE file(key BLOB PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL)
                    WITHOUT ROWID;
                  CREATE TABLE groups(key BLOB PRIMARY KEY, value BLOB NOT NULL);
+                 CREATE TABLE derived(key BLOB PRIMARY KEY, value BLOB NOT NULL, mac BLOB NOT NULL)
+                   WITHOUT ROWID;
                  PRAGMA user_version={LAYOUT}; COMMIT"
             ))?;
         }
@@ -115,6 +117,7 @@ impl Cache {
         db.prepare("SELECT name, body FROM object")?;
         db.prepare("SELECT key, value, mac FROM file")?;
         db.prepare("SELECT key, value FROM groups")?;
+        db.prepare("SELECT key, value, mac FROM derived")?;
         Ok(db)
     }
 
@@ -214,6 +217,44 @@ impl Cache {
                 "INSERT OR REPLACE INTO groups VALUES(?1, ?2)",
                 params![key_of_path(path), value],
             )
+        });
+    }
+
+    /// Something that was worked out of content that never changes; the key names that content.
+    /// `None` if it is absent or does not carry this repository's check.
+    pub fn derived(&self, keys: &Keys, key: &[u8]) -> Option<Vec<u8>> {
+        let (value, mac): (Vec<u8>, Vec<u8>) = self
+            .with(|db| {
+                db.prepare_cached("SELECT value, mac FROM derived WHERE key=?1")?
+                    .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
+            })
+            .flatten()?;
+        (mac == row_mac(keys, key, &value)).then_some(value)
+    }
+
+    /// Keeps what was worked out.
+    pub fn put_derived(&self, keys: &Keys, key: &[u8], value: &[u8]) {
+        let mac = row_mac(keys, key, value);
+        self.with(|db| {
+            db.prepare_cached("INSERT OR REPLACE INTO derived VALUES(?1, ?2, ?3)")?
+                .execute(params![key, value, mac.as_slice()])
+        });
+    }
+
+    /// Drops what was worked out under a prefix and is not in `keep`.
+    pub fn retain_derived(&self, prefix: &[u8], keep: &HashSet<Vec<u8>>) {
+        let end = [prefix, &[0xff]].concat();
+        self.with(|db| {
+            let known: Vec<Vec<u8>> = db
+                .prepare("SELECT key FROM derived WHERE key >= ?1 AND key < ?2")?
+                .query_map(params![prefix, end], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            let tx = db.transaction()?;
+            for key in known.iter().filter(|key| !keep.contains(*key)) {
+                tx.execute("DELETE FROM derived WHERE key=?1", [key])?;
+            }
+            tx.commit()
         });
     }
 

@@ -4,6 +4,7 @@
 //! restore, so every key must be known, every pattern must compile and every error names its line.
 
 mod rules;
+mod sessions;
 mod table;
 
 use std::cell::Cell;
@@ -43,6 +44,7 @@ const LIST_KEYS: &[&str] = &[
     "rows",
     "fields",
     "binds",
+    "sessions",
     "volatile",
     "max_file_size",
 ];
@@ -66,6 +68,7 @@ const ROOT_KEYS: &[&str] = &[
     "rows",
     "fields",
     "binds",
+    "sessions",
     "volatile",
     "max_file_size",
 ];
@@ -98,6 +101,7 @@ pub(crate) fn adapter(text: &str, origin: &str, source: Source) -> Result<Adapte
         roots: roots(&top)?,
     };
     groups(&top, &mut adapter.roots)?;
+    catalogue_roots(&top, &adapter.roots)?;
     Ok(adapter)
 }
 
@@ -115,6 +119,24 @@ fn roots(top: &Table<'_>) -> Result<Vec<RootSpec>, AdapterError> {
         return Err(top.missing("roots", "an adapter needs at least one [[roots]] table"));
     }
     Ok(roots)
+}
+
+/// A catalogue may lie in another root, which must be there, once.
+fn catalogue_roots(top: &Table<'_>, roots: &[RootSpec]) -> Result<(), AdapterError> {
+    let rules = roots.iter().flat_map(|root| &root.lists.sessions);
+    let named = rules.flat_map(|table| &table.rule.catalogue).filter_map(|one| one.root.as_ref());
+    for label in named {
+        let found = roots.iter().find(|root| root.label == *label);
+        let what = match found {
+            None => format!("a catalogue names '{label}', which is no root's label"),
+            Some(root) if root.several => {
+                format!("a catalogue names '{label}', of which there may be several")
+            }
+            Some(_) => continue,
+        };
+        return Err(top.error_at("roots", what));
+    }
+    Ok(())
 }
 
 /// Gives each `[[groups]]` table's members to the roots they are in.
@@ -227,6 +249,7 @@ fn lists(table: &Table<'_>, earlier: &[RootSpec]) -> Result<Lists, AdapterError>
         rows: rules::row_tables(table)?,
         fields: rules::field_tables(table)?,
         binds: rules::bind_tables(table)?,
+        sessions: sessions::session_tables(table)?,
         volatile: patterns("volatile")?,
         files,
         max_file_size: table.bytes("max_file_size")?,

@@ -140,7 +140,7 @@ fn bound_database(table: &Table<'_>) -> Result<BindTable, AdapterError> {
     Ok(BindTable { patterns, bind: Arc::new(Bind::Database { table: name, columns }) })
 }
 
-fn patterns(table: &Table<'_>, key: &str) -> Result<Vec<String>, AdapterError> {
+pub(super) fn patterns(table: &Table<'_>, key: &str) -> Result<Vec<String>, AdapterError> {
     let found = table.parsed(key, |text| pattern::check(text).map(|()| text.to_owned()))?;
     if found.is_empty() {
         return Err(table.error_at(key, "must have at least one pattern"));
@@ -148,18 +148,24 @@ fn patterns(table: &Table<'_>, key: &str) -> Result<Vec<String>, AdapterError> {
     Ok(found)
 }
 
+/// Texts that pass a check.
+pub(super) fn checked(
+    table: &Table<'_>,
+    key: &str,
+    check: fn(&str) -> Result<(), String>,
+) -> Result<Vec<String>, AdapterError> {
+    table.parsed(key, |text| check(text).map(|()| text.to_owned()))
+}
+
 fn row_table(table: &Table<'_>) -> Result<RowTable, AdapterError> {
     table.only(ROWS_KEYS)?;
-    let checked = |key, check: fn(&str) -> Result<(), String>| {
-        table.parsed(key, move |text| check(text).map(|()| text.to_owned()))
-    };
-    let databases = checked("database", pattern::check)?;
+    let databases = checked(table, "database", pattern::check)?;
     if databases.is_empty() {
         return Err(table.missing("database", "a pattern for the databases with this table"));
     }
     let name = table.required("table", "the name of a table")?;
     rows::check_table(&name).map_err(|what| table.error_at("table", what))?;
-    let redact = checked("redact", rows::check_name)?;
+    let redact = checked(table, "redact", rows::check_name)?;
     let action = match (table.flag("delete")?, redact.is_empty()) {
         (true, true) => RowAction::Delete,
         (false, false) => RowAction::Redact(redact),
@@ -179,7 +185,7 @@ fn row_table(table: &Table<'_>) -> Result<RowTable, AdapterError> {
     Ok(RowTable { databases, rule: Arc::new(rule) })
 }
 
-fn row_match(table: &Table<'_>) -> Result<RowMatch, AdapterError> {
+pub(super) fn row_match(table: &Table<'_>) -> Result<RowMatch, AdapterError> {
     table.only(WHERE_KEYS)?;
     let column = table.required("column", "the column that rows are found by")?;
     rows::check_name(&column).map_err(|what| table.error_at("column", what))?;

@@ -42,13 +42,15 @@ Examples:
 pub(super) const PULL: &str = "\
 Files whose content fits are left alone. Nothing is ever written outside of the target. What would be
 replaced is saved in a safety snapshot first, which no policy forgets; the run says how to go back to it.
+With --session, entries in the agent's own lists and databases are added to those that are there.
 
 Examples:
   agent-backup pull --to /tmp/look
   agent-backup pull latest~1 --agent claude-code --dry-run
   agent-backup pull 3f2a:claude-code/home/projects --to /tmp/look
   agent-backup pull --path '*.jsonl' --overwrite never
-  agent-backup pull --map /Users/a=/home/b --dry-run";
+  agent-backup pull --map /Users/a=/home/b --dry-run
+  agent-backup pull --session 0b8f2c1e";
 
 pub(super) const SNAPSHOTS: &str = "\
 Examples:
@@ -56,6 +58,17 @@ Examples:
   agent-backup snapshots --agent codex --host laptop
   agent-backup snapshots --forgotten
   agent-backup snapshots --json";
+
+pub(super) const SESSIONS: &str = "\
+`gone` is what the agent's own directory did not have any more when it was backed up last. What was read is
+kept in the cache, so that the next list only reads what is new.
+
+Examples:
+  agent-backup sessions
+  agent-backup sessions invoice --agent claude-code --since 30d
+  agent-backup sessions --project ~/work --gone
+  agent-backup sessions show 0b8f2c1e | less
+  agent-backup sessions show 0b8f2c1e --json";
 
 pub(super) const LS: &str = "\
 Examples:

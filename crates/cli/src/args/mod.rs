@@ -5,6 +5,7 @@ mod care;
 mod examples;
 mod grep;
 mod retention;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -18,6 +19,7 @@ use crate::ui::size;
 pub(crate) use care::{Level, Part, Repair, Scan, ScanSecrets, Verify};
 pub(crate) use grep::Grep;
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
+pub(crate) use sessions::{Sessions, SessionsCommand, ShowSession};
 pub(crate) use watch::{Daemon, Status};
 
 /// Backs up the local state of AI coding agents: encrypted, incremental, deduplicated, verified.
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// List snapshots
     #[command(after_help = examples::SNAPSHOTS)]
     Snapshots(Snapshots),
+    /// List the conversations of agents, over all snapshots, and show them
+    #[command(after_help = examples::SESSIONS)]
+    Sessions(Sessions),
     /// List the entries of a snapshot
     #[command(after_help = examples::LS)]
     Ls(Ls),
@@ -233,6 +238,9 @@ pub(crate) struct Pull {
     /// Only what matches; a directory that matches comes with all below it
     #[arg(long = "path", value_name = "GLOB")]
     pub(crate) paths: Vec<String>,
+    /// Restore this session with its forks and sub-agents, from the newest snapshot that holds it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["snapshot", "paths", "host", "delete", "maps"])]
+    pub(crate) session: Option<String>,
     /// Only this agent; `latest` is the newest snapshot that holds it
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,

@@ -20,6 +20,7 @@ mod push;
 mod repair;
 mod roots;
 mod scan;
+mod sessions;
 mod snapshots;
 mod stats;
 mod status;
@@ -96,6 +97,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Push(args) => push::run(args, &context),
         Command::Pull(args) => pull::run(args, &context),
         Command::Snapshots(args) => snapshots::run(args, &context),
+        Command::Sessions(args) => sessions::run(args, &context),
         Command::Ls(args) => ls::run(args, &context),
         Command::Cat(args) => cat::run(args, &context),
         Command::Find(args) => find::run(args, &context),

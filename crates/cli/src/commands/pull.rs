@@ -4,6 +4,7 @@ mod live;
 mod moved;
 mod report;
 mod safety;
+mod session;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -69,6 +70,9 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
 }
 
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
+    if let Some(id) = &args.session {
+        return session::run(id, args, context);
+    }
     let Context { settings, screen, .. } = context;
     let limit_upload = settings.push.limit_upload;
     let cancel = context.signals.flag();
@@ -111,12 +115,12 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         let what = format!("snapshot {} has nothing that fits", short_id(&snapshot.id));
         return Err(Stop::new(Exit::Failed, what, "agent-backup ls -R shows what it has").into());
     }
-    let running = if args.to.is_none() { live.running(&roots, &plan) } else { Vec::new() };
+    let running = if args.to.is_none() { live.running(&roots, Some(&plan)) } else { Vec::new() };
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     if args.dry_run {
         let rewrites = rehearse(&mut plan, &content, &mapped, &cancel)?;
         let saved = !args.no_safety_snapshot && plan.replaces();
-        let ahead = report::Ahead { running, saved, mapped: &mapped, rewrites };
+        let ahead = report::Ahead { running, saved, mapped: &mapped, rewrites, session: None };
         return report::dry_run(&plan, &snapshot, &ahead, context);
     }
     if let Some(running) = running {
@@ -138,7 +142,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let done = pull::apply(&content, &plan, &options, &meter, cancel);
     let told = [before.told, meter.finish()].concat();
     let done = done.context("the restore stopped")?;
-    report::tell(&done, (&mapped, &plan), &told, &snapshot, before.snapshot.as_ref(), context)
+    report::tell(&done, (&mapped, &plan), &told, &snapshot, before.snapshot.as_ref(), None, context)
 }
 
 /// What a move would rewrite; databases are looked into in a place that is gone then.

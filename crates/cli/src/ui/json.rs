@@ -27,7 +27,12 @@ struct Document<'a, T> {
 /// The text of a document.
 pub(crate) fn document(body: &impl Serialize, recovery_code: Option<&str>) -> Result<String> {
     let document = Document { v: VERSION, recovery_code, body };
-    let plain = serde_json::to_string(&document).context("cannot make the document")?;
+    text(&document)
+}
+
+/// A piece of a document that is written in pieces.
+pub(crate) fn text(value: &impl Serialize) -> Result<String> {
+    let plain = serde_json::to_string(value).context("cannot make the document")?;
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         if sanitize::is_unsafe(c) {

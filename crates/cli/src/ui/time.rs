@@ -41,6 +41,36 @@ pub(crate) fn rfc3339(secs: i64, nanos: u32) -> Option<String> {
     Timestamp::from_nanosecond(time).ok().map(|time| time.to_string())
 }
 
+/// Milliseconds since 1970 as RFC 3339; none for a time that no calendar has.
+pub(crate) fn rfc3339_millis(millis: i64) -> Option<String> {
+    Timestamp::from_millisecond(millis).ok().map(|time| time.to_string())
+}
+
+/// Milliseconds since 1970 as local time, to the minute.
+pub(crate) fn show_millis(millis: i64) -> String {
+    let Ok(time) = Timestamp::from_millisecond(millis) else { return "?".to_owned() };
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Reads a moment: a day of this place, a time, or how long ago. Milliseconds since 1970.
+pub(crate) fn parse_moment(text: &str) -> Result<i64, String> {
+    if let Ok(span) = parse_span(text) {
+        let ago = Timestamp::now().checked_sub(span).map_err(|e| format!("'{text}': {e}"))?;
+        return Ok(ago.as_millisecond());
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_millisecond());
+    }
+    let day = text.parse::<jiff::civil::Date>().ok();
+    let start = day.and_then(|day| day.to_zoned(TimeZone::system()).ok());
+    let start = start.ok_or_else(|| {
+        format!(
+            "'{text}' is not a time; write 2026-10-31, 2026-10-31T10:00:00Z, or 30d for 30 days ago"
+        )
+    })?;
+    Ok(start.timestamp().as_millisecond())
+}
+
 /// Reads a stretch of time: `90`, `90s`, `30m`, `2h`, `1d`.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     let bad = || format!("'{text}' is not a time; write 90s, 30m, 2h or 1d");

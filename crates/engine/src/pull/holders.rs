@@ -27,7 +27,7 @@ const LOCK_BYTES: u64 = 512;
 
 /// A process that has a database open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// `None`: of a container, or of another machine.
     pid: Option<i32>,
     /// Its command, if that may be asked; escaped.
@@ -52,7 +52,7 @@ impl Holder {
     }
 
     /// Why its database is not replaced.
-    pub(super) fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         format!(
             "{self} has this database open: stop it and pull again, or restore elsewhere with \
              --to DIR; --even-if-open replaces it all the same"
@@ -64,7 +64,7 @@ impl Holder {
 type Id = (u64, u64);
 
 /// For each place, by directory and name, who has the database there open.
-pub(super) fn find(places: &[(Dir, &[u8])]) -> Vec<Option<Holder>> {
+pub(crate) fn find(places: &[(Dir, &[u8])]) -> Vec<Option<Holder>> {
     let mut wanted: HashMap<Id, Vec<usize>> = HashMap::new();
     let mut found = vec![None; places.len()];
     for (number, (dir, name)) in places.iter().enumerate() {

@@ -22,7 +22,7 @@ mod fetch;
 mod fields;
 mod file;
 mod finish;
-mod holders;
+pub(crate) mod holders;
 mod inspect;
 mod keep;
 mod layout;
@@ -34,7 +34,7 @@ mod select;
 mod snapshot;
 mod source;
 mod swap;
-mod target;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -57,6 +57,25 @@ fn rows_come_back_in_tree_order_and_go() {
 }
 
 #[test]
+fn what_was_worked_out_is_believed_only_with_this_repositorys_check_and_goes_when_nobody_wants_it()
+{
+    let local = local();
+    let cache = Cache::open(&local.path).unwrap();
+    cache.put_derived(&keys(), b"x/1", b"one");
+    cache.put_derived(&keys(), b"x/2", b"two");
+    cache.put_derived(&keys(), b"y/1", b"other");
+    assert_eq!(cache.derived(&keys(), b"x/1").unwrap(), b"one");
+    let strangers = Keys::new(Keyring::random());
+    assert_eq!(cache.derived(&strangers, b"x/1"), None);
+    cache.retain_derived(b"x/", &[b"x/2".to_vec()].into());
+    assert_eq!(cache.derived(&keys(), b"x/1"), None);
+    assert!(cache.derived(&keys(), b"x/2").is_some() && cache.derived(&keys(), b"y/1").is_some());
+    let db = Connection::open(&local.path).unwrap();
+    db.execute("UPDATE derived SET value = 'lie'", []).unwrap();
+    assert_eq!(cache.derived(&keys(), b"x/2"), None);
+}
+
+#[test]
 fn rows_are_written_while_others_are_read() {
     // a push reads them all the way through, and writes new ones long before it is at the end
     let local = local();

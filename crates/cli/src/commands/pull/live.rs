@@ -141,11 +141,12 @@ impl<'s> Live<'s> {
         roots.iter().filter_map(|root| live(root).transpose()).collect()
     }
 
-    /// Which of the agents whose files a plan changes run.
-    pub(super) fn running(&self, roots: &[&RootRecord], plan: &Plan) -> Vec<Runs> {
+    /// Which of the agents whose files a plan changes run; without a plan, of all of the roots.
+    pub(super) fn running(&self, roots: &[&RootRecord], plan: Option<&Plan>) -> Vec<Runs> {
         let changed = |adapter: &&Adapter| {
             let own = |root: &&&RootRecord| root.agent.as_deref() == Some(adapter.id());
-            roots.iter().filter(own).any(|root| plan.changes(root.label.as_bytes()))
+            let changes = |label: &str| plan.is_none_or(|plan| plan.changes(label.as_bytes()));
+            roots.iter().filter(own).any(|root| changes(&root.label))
         };
         let known = self.known.iter().filter(changed).filter(|a| !a.running().is_empty());
         let home = &self.settings.machine.home;

@@ -7,11 +7,19 @@ use repo::Snapshot;
 use serde::Serialize;
 
 use super::moved::{self, Mapped};
+use super::session::CatalogueRecord;
 use crate::commands::Context;
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::ui::progress::{Told, records};
 use crate::ui::{count, json, sanitize, size};
+
+/// What a restore of sessions adds to a document.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct SessionPart {
+    pub(super) sessions: Vec<String>,
+    pub(super) catalogues: Vec<CatalogueRecord>,
+}
 
 #[derive(Serialize)]
 struct DryDocument {
@@ -24,6 +32,8 @@ struct DryDocument {
     running: Option<String>,
     #[serde(flatten)]
     moved: moved::Record,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionPart>,
 }
 
 /// What would come before.
@@ -35,6 +45,8 @@ pub(super) struct Ahead<'m> {
     /// The move, and what it would rewrite.
     pub(super) mapped: &'m Mapped,
     pub(super) rewrites: Vec<Rewrite>,
+    /// Of a restore of sessions.
+    pub(super) session: Option<SessionPart>,
 }
 
 #[derive(Serialize)]
@@ -106,6 +118,7 @@ pub(super) fn dry_run(
             safety_snapshot: ahead.saved,
             running: ahead.running.clone(),
             moved: ahead.mapped.record(plan, &ahead.rewrites),
+            session: ahead.session.clone(),
         })?;
         return Ok(exit);
     }
@@ -160,6 +173,8 @@ struct Document {
     blanks: Vec<BlankRecord>,
     #[serde(flatten)]
     moved: moved::Record,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionPart>,
 }
 
 /// Fields that somebody has to fill in.
@@ -180,6 +195,7 @@ pub(super) fn tell(
     told: &[Told],
     snapshot: &Snapshot,
     saved: Option<&Snapshot>,
+    session: Option<SessionPart>,
     context: &Context<'_>,
 ) -> Result<Exit> {
     let screen = context.screen;
@@ -215,6 +231,7 @@ pub(super) fn tell(
                 })
                 .collect(),
             moved: mapped.record(plan, &report.rewrites),
+            session,
         })?;
         return Ok(exit);
     }

@@ -27,7 +27,7 @@ use rustix::io::Errno;
 pub(crate) use meta::{Rules, differs, set, set_symlink};
 pub(crate) use name::{Rel, split_last};
 pub(crate) use remove::{Guard, remove_tree};
-pub(crate) use temp::{Over, Temp, is_temp_name};
+pub(crate) use temp::{Over, Temp, is_temp_name, path_of};
 
 /// An open directory below (or at) the base.
 pub(crate) type Dir = Arc<OwnedFd>;

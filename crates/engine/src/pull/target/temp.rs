@@ -179,14 +179,14 @@ impl Drop for Temp {
 
 /// Where an open directory is now.
 #[cfg(target_os = "linux")]
-fn path_of(dir: &Dir) -> io::Result<PathBuf> {
+pub(crate) fn path_of(dir: &Dir) -> io::Result<PathBuf> {
     use std::os::fd::AsRawFd as _;
     std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }
 
 /// Where an open directory is now.
 #[cfg(target_vendor = "apple")]
-fn path_of(dir: &Dir) -> io::Result<PathBuf> {
+pub(crate) fn path_of(dir: &Dir) -> io::Result<PathBuf> {
     use std::os::unix::ffi::OsStringExt as _;
     let path = rustix::fs::getpath(dir)?;
     Ok(std::ffi::OsString::from_vec(path.into_bytes()).into())
@@ -194,6 +194,6 @@ fn path_of(dir: &Dir) -> io::Result<PathBuf> {
 
 /// Where an open directory is now.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn path_of(_: &Dir) -> io::Result<PathBuf> {
+pub(crate) fn path_of(_: &Dir) -> io::Result<PathBuf> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,0 +1,367 @@
+//! Catalogues get their entries back: what is there stays, what is missing is added.
+//!
+//! In: a [`Restore`] and where its roots go. Out: for each catalogue how many entries were added, or why
+//! none. Lines are appended as their agent appends them; a document is written whole under another name
+//! and renamed, unless somebody changed it meanwhile; rows go in by one transaction. So after a failure, a
+//! kill too, a catalogue is what it was or has all. Where none is there, it is made with these sessions alone.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use adapters::sessions::{Catalogue, CatalogueEntries, SessionRule, SessionSource, Values};
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{Mode, OFlags};
+use sessions::catalogue::{self, Whose};
+
+use super::bytes::Work;
+use super::digest::{CATALOGUE_BYTES_MAX, whole};
+use super::image::Image;
+use super::restore::{Listing, Restore};
+use crate::capture::connection::connect_own;
+use crate::error::Result;
+use crate::pull::Placement;
+use crate::pull::holders;
+use crate::pull::target::{Dir, Facts, Found, Over, Rel, Target, Temp, path_of};
+use crate::session::Session;
+
+/// How long a live database may be locked by its agent.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// What happened to a catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// Its path, label first.
+    pub path: String,
+    /// Entries that were added; of a dry run, those that the snapshot has.
+    pub added: u64,
+    /// It was not there and was made.
+    pub created: bool,
+    /// Entries that are there and say something else: they stay as they are.
+    pub other: u64,
+    /// Tables and columns that the live database does not have.
+    pub absent: Vec<String>,
+    /// Why nothing was done.
+    pub problem: Option<String>,
+}
+
+/// How to merge.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MergeOptions {
+    /// Only count what the snapshot has.
+    pub dry_run: bool,
+    /// Also into databases that another process has open.
+    pub even_if_open: bool,
+}
+
+/// Why one catalogue was left as it was; the others go on.
+type Failed = String;
+
+/// Merges all catalogues of a restore.
+pub fn merge(
+    session: &Session,
+    restore: &Restore<'_>,
+    to: &Placement,
+    options: MergeOptions,
+    cancel: &AtomicBool,
+) -> Result<Vec<Merged>> {
+    let work = Work::new(session, cancel);
+    let mut out = Vec::new();
+    for listing in &restore.listings {
+        let mut merged = Merged {
+            path: format!("{}/{}", listing.label, listing.rel),
+            added: 0,
+            created: false,
+            other: 0,
+            absent: Vec::new(),
+            problem: None,
+        };
+        work.reader()?; // a signal ends it between two catalogues
+        if let Err(why) = merge_one(&work, listing, to, options, &mut merged) {
+            merged.problem = Some(why);
+        }
+        let silent = merged.added == 0 && merged.other == 0 && merged.problem.is_none();
+        if !silent || !merged.absent.is_empty() {
+            out.push(merged);
+        }
+    }
+    Ok(out)
+}
+
+fn merge_one(
+    work: &Work<'_>,
+    listing: &Listing,
+    to: &Placement,
+    options: MergeOptions,
+    merged: &mut Merged,
+) -> std::result::Result<(), Failed> {
+    let base = base_of(to, &listing.label).ok_or("no place is given for its root")?;
+    let rel = Rel::check(listing.rel.as_bytes()).map_err(str::to_owned)?;
+    let target = Target::open(&base, !options.dry_run).map_err(told)?;
+    let is_database = listing.wanted.iter().any(|one| {
+        let entries = &one.rule.catalogue[one.number].entries;
+        matches!(entries, CatalogueEntries::Rows { .. } | CatalogueEntries::RowList { .. })
+    });
+    if is_database {
+        return merge_database(work, listing, target.as_ref(), &rel, options, merged);
+    }
+    // one file may be named by the catalogues of several rules
+    for (catalogue, whose) in by_catalogue(listing, &|one| Ok(Values::new(&one.id, &one.rel)))? {
+        merge_file(work, listing, &catalogue, &whose, target.as_ref(), &rel, options, merged)?;
+    }
+    Ok(())
+}
+
+/// The catalogues of a file, each with the sessions that are wanted of it.
+fn by_catalogue(
+    listing: &Listing,
+    values: &dyn Fn(&super::restore::Wanted) -> std::result::Result<Values, Failed>,
+) -> std::result::Result<Vec<(Catalogue, Whose)>, Failed> {
+    let mut out: Vec<(Catalogue, Whose)> = Vec::new();
+    for one in &listing.wanted {
+        let catalogue = &one.rule.catalogue[one.number];
+        let at = out.iter().position(|(known, _)| known.entries == catalogue.entries);
+        let at = at.unwrap_or_else(|| {
+            out.push((catalogue.clone(), Whose::default()));
+            out.len() - 1
+        });
+        out[at].1.ids.insert(one.id.clone());
+        out[at].1.values.push(values(one)?);
+    }
+    Ok(out)
+}
+
+fn base_of(to: &Placement, label: &str) -> Option<PathBuf> {
+    match to {
+        Placement::Under(dir) => Some(dir.join(label)),
+        Placement::Each(all) => {
+            all.iter().find(|(of, _)| of == label.as_bytes()).map(|(_, dir)| dir.clone())
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a file, what of it, and where to")]
+fn merge_file(
+    work: &Work<'_>,
+    listing: &Listing,
+    catalogue: &Catalogue,
+    whose: &Whose,
+    target: Option<&Target>,
+    rel: &Rel,
+    options: MergeOptions,
+    merged: &mut Merged,
+) -> std::result::Result<(), Failed> {
+    if listing.entry.size > CATALOGUE_BYTES_MAX {
+        return Err(format!("of {} bytes it is not parsed", listing.entry.size));
+    }
+    let bytes = whole(work, &listing.entry).map_err(told)?;
+    let stored = catalogue::stored(catalogue, &bytes, whose).map_err(told)?;
+    if stored.is_empty() {
+        return Ok(());
+    }
+    let Some(target) = target.filter(|_| !options.dry_run) else {
+        merged.added += stored.len() as u64;
+        return Ok(());
+    };
+    let (dir, name) = place(target, rel)?;
+    let before = facts(&dir, name)?;
+    let live = match &before {
+        Some(facts) if facts.found != Found::File => {
+            return Err("what is there is no file".to_owned());
+        }
+        Some(facts) if facts.size > CATALOGUE_BYTES_MAX => {
+            return Err(format!(
+                "the one that is there has {} bytes and is not parsed",
+                facts.size
+            ));
+        }
+        Some(_) => {
+            let mut live = Vec::new();
+            let mut file = target.open_file(rel).map_err(told)?;
+            file.read_to_end(&mut live).map_err(told)?;
+            Some(live)
+        }
+        None => None,
+    };
+    let done = catalogue::merge(catalogue, live.as_deref(), &stored)
+        .map_err(|e| format!("the one that is there stays as it is: {e}"))?;
+    merged.other += done.other.len() as u64;
+    if done.added == 0 {
+        return Ok(());
+    }
+    if done.append {
+        append(&dir, name, &done.bytes).map_err(told)?;
+    } else {
+        let mode = before.map_or(listing.entry.mode, |facts| facts.mode);
+        replace(&dir, name, &done.bytes, mode, before)?;
+    }
+    merged.added += done.added as u64;
+    merged.created |= live.is_none();
+    Ok(())
+}
+
+/// The open directory of a path, made if need be, and its last name.
+fn place<'r>(target: &Target, rel: &'r Rel) -> std::result::Result<(Dir, &'r [u8]), Failed> {
+    if let Some((parent, _)) = rel.split() {
+        target.make_dirs(&parent).map_err(told)?;
+    }
+    target.place(rel).map_err(told)
+}
+
+fn facts(dir: &Dir, name: &[u8]) -> std::result::Result<Option<Facts>, Failed> {
+    crate::pull::target::facts_at(dir.as_fd(), name).map_err(told)
+}
+
+/// One write at the end, as agents do it.
+fn append(dir: &Dir, name: &[u8], bytes: &[u8]) -> std::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Writes a file whole and puts it in the place of the one that is there, unless that changed.
+fn replace(
+    dir: &Dir,
+    name: &[u8],
+    bytes: &[u8],
+    mode: u32,
+    before: Option<Facts>,
+) -> std::result::Result<(), Failed> {
+    let write = || -> std::io::Result<Temp> {
+        let (temp, mut file) = Temp::file(dir)?;
+        file.write_all(bytes)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
+        file.sync_all()?;
+        Ok(temp)
+    };
+    let temp = write().map_err(told)?;
+    let same = |facts: &Facts| (facts.id, facts.size, facts.mtime);
+    if facts(dir, name)?.as_ref().map(same) != before.as_ref().map(same) {
+        return Err("it changed meanwhile; pull again".to_owned());
+    }
+    let over = if before.is_some() { Over::Anything } else { Over::Nothing };
+    temp.rename(name, over).map_err(told)?;
+    rustix::fs::fsync(dir).map_err(|e| told(std::io::Error::from(e)))
+}
+
+fn merge_database(
+    work: &Work<'_>,
+    listing: &Listing,
+    target: Option<&Target>,
+    rel: &Rel,
+    options: MergeOptions,
+    merged: &mut Merged,
+) -> std::result::Result<(), Failed> {
+    let mut image = Image::new(work).map_err(told)?;
+    image.become_version(work, &listing.entry).map_err(told)?;
+    let from = image.connect().map_err(told)?;
+    let known: std::cell::RefCell<BTreeMap<(String, String), Values>> =
+        std::cell::RefCell::default();
+    let values =
+        |one: &super::restore::Wanted| values_of(&from, &one.rule, &one.id, &one.rel, &known);
+    let all = by_catalogue(listing, &values)?;
+    let wanted: Vec<catalogue::Wanted<'_>> = all
+        .iter()
+        .map(|(catalogue, whose)| catalogue::Wanted { catalogue, whose: whose.clone() })
+        .collect();
+    let count = catalogue::count_rows(&from, &wanted).map_err(told)?;
+    if count == 0 {
+        return Ok(());
+    }
+    let Some(target) = target.filter(|_| !options.dry_run) else {
+        merged.added = count;
+        return Ok(());
+    };
+    let (dir, name) = place(target, rel)?;
+    match facts(&dir, name)? {
+        None => {
+            drop(from);
+            create_database(&image, &dir, name, &wanted, listing.entry.mode)?;
+            merged.added = count;
+            merged.created = true;
+        }
+        Some(facts) if facts.found == Found::File => {
+            let holder = holders::find(&[(Dir::clone(&dir), name)]).into_iter().next().flatten();
+            if let Some(holder) = holder.filter(|_| !options.even_if_open) {
+                return Err(holder.reason());
+            }
+            let mut live = open_live(&dir, name).map_err(told)?;
+            let done = catalogue::merge_rows(&from, &mut live, &wanted)
+                .map_err(|e| format!("the one that is there stays as it is: {e}"))?;
+            merged.added = done.added;
+            merged.other = done.other;
+            merged.absent = done.absent;
+        }
+        Some(_) => return Err("what is there is no file".to_owned()),
+    }
+    Ok(())
+}
+
+/// What templates stand for, of a session: its row says more than its id.
+fn values_of(
+    db: &Connection,
+    rule: &Arc<SessionRule>,
+    id: &str,
+    rel: &str,
+    known: &std::cell::RefCell<BTreeMap<(String, String), Values>>,
+) -> std::result::Result<Values, Failed> {
+    if matches!(rule.source, SessionSource::File { .. }) {
+        return Ok(Values::new(id, rel));
+    }
+    let key = (id.to_owned(), rel.to_owned());
+    if let Some(values) = known.borrow().get(&key) {
+        return Ok(values.clone());
+    }
+    let values = sessions::row_values(db, rule, id).map_err(told)?;
+    known.borrow_mut().insert(key, values.clone());
+    Ok(values)
+}
+
+/// A database with these sessions alone: the image without the others, and without the space they took.
+fn create_database(
+    image: &Image,
+    dir: &Dir,
+    name: &[u8],
+    wanted: &[catalogue::Wanted<'_>],
+    mode: u32,
+) -> std::result::Result<(), Failed> {
+    let own = connect_own(&image.path()).map_err(told)?;
+    catalogue::prune_rows(&own, wanted).map_err(told)?;
+    let (temp, file) = Temp::file(dir).map_err(told)?;
+    let path = temp.path().map_err(told)?;
+    let path = path.to_str().ok_or("its path is no text")?;
+    // a VACUUM attaches the file that it writes
+    own.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 1).map_err(told)?;
+    own.execute("VACUUM INTO ?1", [path]).map_err(told)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
+        .map_err(|e| told(std::io::Error::from(e)))?;
+    file.sync_all().map_err(told)?;
+    temp.rename(name, Over::Nothing).map_err(told)?;
+    rustix::fs::fsync(dir).map_err(|e| told(std::io::Error::from(e)))
+}
+
+/// Opens a live database for writing, as its agent does. It is the user's own: its triggers keep its
+/// indexes right. Functions that reach outside of it are not for them.
+fn open_live(dir: &Dir, name: &[u8]) -> rusqlite::Result<Connection> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let parent = path_of(dir).map_err(|_| rusqlite::Error::InvalidPath(PathBuf::new()))?;
+    let path = parent.join(Path::new(std::ffi::OsStr::from_bytes(name)));
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(LOCK_WAIT)?;
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(db)
+}
+
+fn told(error: impl std::fmt::Display) -> Failed {
+    error.to_string()
+}

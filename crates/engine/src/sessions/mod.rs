@@ -1,0 +1,184 @@
+//! Sessions: the conversations of agents over all snapshots.
+//!
+//! In: snapshots, and the adapters whose rules say where sessions are. Out: one [`Found`] for each
+//! session, wherever it is held: rows of databases, transcripts, several of them. `walk` finds the files that
+//! hold sessions, in the cost of what differs between snapshots; `digest` reads those contents that nobody
+//! read before; `join` makes sessions of them.
+//!
+//! What is read is remembered in the local cache by the hash of the content, so that each content is read
+//! once, and of a transcript that grew only what was added. The cache may be deleted at any time.
+
+mod bytes;
+mod digest;
+mod image;
+mod join;
+mod merge;
+mod restore;
+mod show;
+mod walk;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use adapters::sessions::SessionRule;
+use adapters::{Adapter, Rules};
+use repo::{Entry, OpId, Snapshot};
+
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+pub use merge::{MergeOptions, Merged, merge};
+pub use restore::{Restore, restore};
+pub use show::show;
+
+/// How the keys begin under which the cache keeps what was read.
+const CACHE_PREFIX: &[u8] = b"sessions/";
+/// Characters of an id that are enough to name a session.
+pub const ID_PREFIX_MIN: usize = 4;
+
+/// A session, wherever it is held.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Adapter id.
+    pub agent: String,
+    /// The agent's id of the session.
+    pub id: String,
+    /// Its title, or what the user said first.
+    pub title: Option<String>,
+    /// The directory it is about.
+    pub project: Option<String>,
+    /// The session it was forked from or works for.
+    pub parent: Option<String>,
+    /// It is the work of a sub-agent.
+    pub sub_agent: bool,
+    /// First time in it, milliseconds since 1970.
+    pub first_ms: Option<i64>,
+    /// Last time in it.
+    pub last_ms: Option<i64>,
+    /// Records in which somebody speaks; none if it is not counted.
+    pub messages: Option<u64>,
+    /// Bytes of its transcripts; none if it is rows of a database.
+    pub bytes: Option<u64>,
+    /// The newest snapshot that holds it.
+    pub newest: OpId,
+    /// When that was finished.
+    pub newest_nanos: i64,
+    /// The machine of that snapshot.
+    pub host: String,
+    /// Its source had it when it was backed up last.
+    pub here: bool,
+    /// An older snapshot has more of it: that snapshot and its bytes.
+    pub longer: Option<(OpId, u64)>,
+    /// What holds it, the best transcript first.
+    pub places: Vec<Place>,
+}
+
+/// What holds a session.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Label of the root.
+    pub label: String,
+    /// Path in the root.
+    pub rel: String,
+    /// Path in the snapshot: another one if it lies among what is gone.
+    pub path: Vec<u8>,
+    /// The newest snapshot that has it so.
+    pub snapshot: OpId,
+    /// The newest snapshot that has it at its own place: what its agent listed then is in there.
+    pub at_home: Option<OpId>,
+    /// The file.
+    pub entry: Entry,
+    /// How it is read.
+    pub rule: Arc<SessionRule>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    /// The sessions, those that were used last first.
+    pub all: Vec<Found>,
+    /// Files that could not be read: path in the snapshot, snapshot, why.
+    pub unread: Vec<(Vec<u8>, OpId, String)>,
+}
+
+/// Finds all sessions.
+pub fn find(session: &Session, adapters: &[Adapter], cancel: &AtomicBool) -> Result<Sessions> {
+    let snapshots = session.snapshots()?;
+    let mut used = HashSet::new();
+    let mut work = bytes::Work::new(session, cancel);
+    let held = walk::walk(&mut work, &snapshots, adapters, &mut used)?;
+    let read = digest::read(&mut work, &held, &mut used)?;
+    if let Some(cache) = session.cache() {
+        cache.retain_derived(CACHE_PREFIX, &used);
+    }
+    Ok(join::join(&snapshots, &held, &read))
+}
+
+impl Sessions {
+    /// The session whose id is this or begins so.
+    pub fn select(&self, id: &str, agent: Option<&str>) -> Result<&Found> {
+        let mut named = self.all.iter().filter(|s| agent.is_none_or(|agent| s.agent == agent));
+        if let Some(exact) = named.clone().find(|s| s.id == id) {
+            return Ok(exact);
+        }
+        if id.len() < ID_PREFIX_MIN {
+            return Err(Error::NotFound(format!(
+                "{}: a session is its id, or at least {ID_PREFIX_MIN} characters of it",
+                id.escape_debug()
+            )));
+        }
+        let found = named.find(|s| s.id.starts_with(id));
+        let more = named.filter(|s| s.id.starts_with(id)).count();
+        match found {
+            Some(found) if more == 0 => Ok(found),
+            Some(_) => {
+                let count = more + 1;
+                let id = id.escape_debug();
+                Err(Error::NotFound(format!("{id}: {count} sessions have ids that begin so")))
+            }
+            None => Err(Error::NotFound(format!(
+                "{}: no session has an id that begins so",
+                id.escape_debug()
+            ))),
+        }
+    }
+
+    /// A session, its forks and sub-agents, and theirs.
+    pub fn family<'s>(&'s self, of: &'s Found) -> Vec<&'s Found> {
+        let mut family = vec![of];
+        let mut at = 0;
+        while let Some(parent) = family.get(at).copied() {
+            for child in &self.all {
+                let belongs = child.agent == parent.agent
+                    && child.parent.as_deref() == Some(parent.id.as_str());
+                if belongs && !family.iter().any(|known| std::ptr::eq(*known, child)) {
+                    family.push(child);
+                }
+            }
+            at += 1;
+        }
+        family
+    }
+}
+
+/// The session that a path of a snapshot belongs to as its transcript, as far as the path alone says:
+/// for results that are grouped by session. The path is label first.
+pub fn of_path(rules: &Rules, rel: &str) -> Option<String> {
+    let rule = rules.sessions(rel.as_bytes()).into_iter().next()?;
+    let digest = sessions::Digest::default();
+    digest.known(&rule, rel).map(|known| known.id)
+}
+
+/// The rules of the adapters for the roots of a snapshot, by label.
+fn rules_of(snapshot: &Snapshot, adapters: &[Adapter]) -> Vec<(String, String, Arc<Rules>)> {
+    let mut out = Vec::new();
+    for root in &snapshot.roots {
+        let Some(agent) = &root.agent else { continue };
+        let adapter = adapters.iter().find(|adapter| adapter.id() == agent);
+        if let Some(rules) = adapter.and_then(|adapter| adapter.rules(&root.label)) {
+            out.push((root.label.clone(), agent.clone(), rules));
+        }
+    }
+    out
+}
