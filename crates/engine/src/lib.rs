@@ -8,6 +8,7 @@ pub mod daemon;
 mod error;
 pub mod forget;
 pub mod gc;
+pub mod gone;
 pub mod grep;
 mod ignored;
 pub mod journal;

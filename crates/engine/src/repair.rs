@@ -243,7 +243,7 @@ fn accept(session: &Session, done: &mut Repaired) -> Result<()> {
 }
 
 /// Runs something as an operation that this machine's state knows: a crash leaves no stranger behind.
-fn announced<T>(session: &Session, run: impl FnOnce(OpId) -> Result<T>) -> Result<T> {
+pub(crate) fn announced<T>(session: &Session, run: impl FnOnce(OpId) -> Result<T>) -> Result<T> {
     let _lock = session.state.lock()?;
     let mut state = session.state.load()?;
     push::finish_unfinished(session, &mut state)?;

@@ -35,6 +35,9 @@ pub(crate) struct State {
     /// For each set of roots, the snapshot that is current.
     #[serde(default)]
     pub(crate) sets: BTreeMap<String, Current>,
+    /// Alarms that nobody acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alarms: Vec<crate::gone::Alarm>,
 }
 
 /// What collections remember.
@@ -57,11 +60,17 @@ pub(crate) struct Previous {
 pub(crate) struct Current {
     pub(crate) snapshot: String,
     pub(crate) tree: String,
+    /// The tree without what is gone from its source, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<String>,
 }
 
 impl Current {
-    pub(crate) fn ids(&self) -> Option<(OpId, BlockId)> {
-        Some((OpId::from_hex(&self.snapshot)?, BlockId::from_hex(&self.tree)?))
+    /// The snapshot, its tree, and the tree that a look at the sources finds if nothing changed.
+    pub(crate) fn ids(&self) -> Option<(OpId, BlockId, BlockId)> {
+        let tree = BlockId::from_hex(&self.tree)?;
+        let live = self.live.as_ref().map_or(Some(tree), |live| BlockId::from_hex(live))?;
+        Some((OpId::from_hex(&self.snapshot)?, tree, live))
     }
 }
 

@@ -6,6 +6,7 @@
 //! snapshots share is looked at once.
 
 mod find;
+mod gone;
 mod stats;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 
 pub use find::{FindOptions, Match, find};
+pub use gone::{Gone, gone};
 pub use stats::{AgentStats, Stats, stats};
 
 /// Blocks that are read together while a file is written out: at most 16 MiB of plaintext.
@@ -29,7 +31,8 @@ pub fn split_spec(spec: &str) -> (&str, &str) {
 }
 
 /// Visits the entries of a snapshot at and below `path` (empty: all) in tree order. Without
-/// `recursive`: the entry itself if it is no directory, else those directly in it.
+/// `recursive`: the entry itself if it is no directory, else those directly in it. What is gone from its
+/// source is shown where `path` leads there, and nowhere else: see [`gone`].
 ///
 /// [`Error::NotFound`] if the snapshot has nothing there.
 pub fn ls(
@@ -42,8 +45,12 @@ pub fn ls(
     let reader = open(session)?;
     let mut found = false;
     let mut shown: Option<Vec<u8>> = None;
-    reader.walk(&snapshot.tree, &mut |at, entry| {
+    let shows_gone = repo::gone::holds(path);
+    reader.walk_where(&snapshot.tree, &|piece| is_wanted(piece, path), &mut |at, entry| {
         let Some(rest) = below(&at, path) else { return Ok(()) };
+        if repo::gone::holds(&at) && !shows_gone {
+            return Ok(());
+        }
         found = true;
         let itself = rest.is_empty() && !path.is_empty();
         // a root's label may have several parts: what is above it is no entry of its own
@@ -157,9 +164,14 @@ pub struct DiffTotals {
     pub bytes_removed: u64,
     /// Bytes of files whose content changed, as they are in the newer one.
     pub bytes_changed: u64,
+    /// Files and links that are kept as gone in the newer one alone.
+    pub gone_added: u64,
+    /// Those in the older one alone: they are back, or kept no longer.
+    pub gone_removed: u64,
 }
 
-/// Visits what differs between two snapshots, in tree order.
+/// Visits what differs between two snapshots, in tree order. What they keep of files that are gone is
+/// counted only: a file that vanished is one that was removed.
 pub fn diff(
     session: &Session,
     old: &Snapshot,
@@ -169,6 +181,12 @@ pub fn diff(
     let reader = open(session)?;
     let mut totals = DiffTotals::default();
     reader.diff(&old.tree, &new.tree, &mut |path, old, new| {
+        if repo::gone::holds(path) {
+            let counts = |entry: Option<&Entry>| u64::from(entry.is_some_and(|e| e.kind != Kind::Dir));
+            totals.gone_added += if old.is_none() { counts(new) } else { 0 };
+            totals.gone_removed += if new.is_none() { counts(old) } else { 0 };
+            return Ok(());
+        }
         let Some(change) = change(old, new) else { return Ok(()) };
         let size = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.size);
         let (count, bytes, size) = match change {
@@ -206,19 +224,25 @@ fn open(session: &Session) -> Result<Reader<'_>> {
 }
 
 fn find_entry(reader: &Reader<'_>, snapshot: &Snapshot, path: &[u8]) -> Result<Entry> {
-    let mut found = None;
-    let walked = reader.walk(&snapshot.tree, &mut |at, entry| {
-        if at != path {
-            return Ok(());
-        }
-        found = Some(entry);
-        Err(repo::Error::Cancelled) // ends the walk: there is no second one
-    });
-    match (found, walked) {
-        (Some(entry), _) => Ok(entry),
-        (None, Err(error)) => Err(error.into()),
-        (None, Ok(())) => Err(nothing_at(snapshot, path)),
+    if let Some(entry) = reader.entry_at(&snapshot.tree, path)? {
+        return Ok(entry);
     }
+    let kept = gone::all(reader, snapshot, path)?;
+    let Some(last) = kept.iter().rfind(|one| one.path == path) else {
+        return Err(nothing_at(snapshot, path));
+    };
+    let (shown, kept) = (path.escape_ascii(), last.stored_path());
+    Err(Error::NotFound(format!(
+        "{shown} is gone since {}; snapshot {} keeps it as {}",
+        last.since.name(),
+        snapshot.id,
+        kept.escape_ascii()
+    )))
+}
+
+/// Can a piece of a tree have something at or below `path`?
+fn is_wanted(piece: repo::Piece<'_>, path: &[u8]) -> bool {
+    path.is_empty() || piece.reaches_below(path)
 }
 
 fn nothing_at(snapshot: &Snapshot, path: &[u8]) -> Error {

@@ -20,6 +20,9 @@ use crate::keys::Keys;
 /// Layout of the tables; another number means the file is made anew.
 const LAYOUT: i64 = 3;
 
+/// Bytes of the check before a note.
+const NOTE_MAC_BYTES: usize = 16;
+
 /// How long another process may hold the file before this one goes on without it.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
@@ -159,6 +162,19 @@ impl Cache {
             }
             Ok(())
         });
+    }
+
+    /// What was noted under a name; `None` if nothing was, or it does not carry this repository's check.
+    pub fn note(&self, keys: &Keys, name: &str) -> Option<Vec<u8>> {
+        let mut body = self.object(name)?;
+        let value = body.split_off(body.len().min(NOTE_MAC_BYTES));
+        (body == row_mac(keys, name.as_bytes(), &value)).then_some(value)
+    }
+
+    /// Notes something under a name that no object of a repository has.
+    pub fn put_note(&self, keys: &Keys, name: &str, value: &[u8]) {
+        let mac = row_mac(keys, name.as_bytes(), value);
+        self.put_object(name, &[&mac[..], value].concat());
     }
 
     /// One file row; `None` if it is absent or does not carry this repository's check.

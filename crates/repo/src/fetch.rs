@@ -30,6 +30,32 @@ const LOADS_MAX: u32 = 4;
 /// What [`Reader::diff`] calls for each difference: the path, the old entry, the new one.
 type VisitDiff<'v> = dyn FnMut(&[u8], Option<&Entry>, Option<&Entry>) -> Result<()> + 'v;
 
+/// A piece of a tree: a node and all below it.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'p> {
+    /// The node.
+    pub node: &'p BlockId,
+    /// The first path in it; empty for the root.
+    pub first: &'p [u8],
+    /// The first path after it; `None` if nothing comes after.
+    pub next: Option<&'p [u8]>,
+}
+
+impl Piece<'_> {
+    /// Can this path be in it?
+    pub fn reaches(&self, path: &[u8]) -> bool {
+        path_order(self.first, path).is_le()
+            && self.next.is_none_or(|next| path_order(path, next).is_lt())
+    }
+
+    /// Can this path or one below it be in it?
+    pub fn reaches_below(&self, top: &[u8]) -> bool {
+        // paths below `top` come right after it
+        let below = self.first.strip_prefix(top).is_some_and(|rest| rest.first() == Some(&b'/'));
+        below || self.reaches(top)
+    }
+}
+
 /// Reads blocks of a repository through an index.
 #[derive(Debug)]
 pub struct Reader<'r> {
@@ -207,18 +233,41 @@ impl<'r> Reader<'r> {
         skip: &HashSet<BlockId>,
         visit: &mut dyn FnMut(Vec<u8>, Entry) -> Result<()>,
     ) -> Result<()> {
-        if skip.contains(root) {
+        self.walk_where(root, &|piece| !skip.contains(piece.node), visit)
+    }
+
+    /// Visits the entries of a tree in path order; pieces of it that are not wanted are not read.
+    pub fn walk_where(
+        &self,
+        root: &BlockId,
+        wanted: &dyn Fn(Piece<'_>) -> bool,
+        visit: &mut dyn FnMut(Vec<u8>, Entry) -> Result<()>,
+    ) -> Result<()> {
+        if !wanted(Piece { node: root, first: b"", next: None }) {
             return Ok(());
         }
         let node = Node::decode(root, &self.read(root)?)?;
-        self.walk_node(root, node, skip, &mut None, visit)
+        self.walk_node(root, node, None, wanted, &mut None, visit)
+    }
+
+    /// The entry at a path; reads one node of each level.
+    pub fn entry_at(&self, root: &BlockId, path: &[u8]) -> Result<Option<Entry>> {
+        let mut found = None;
+        self.walk_where(root, &|piece| piece.reaches(path), &mut |at, entry| {
+            if at == path {
+                found = Some(entry);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     fn walk_node(
         &self,
         id: &BlockId,
         node: Node,
-        skip: &HashSet<BlockId>,
+        end: Option<&[u8]>,
+        wanted: &dyn Fn(Piece<'_>) -> bool,
         last: &mut Option<Vec<u8>>,
         visit: &mut dyn FnMut(Vec<u8>, Entry) -> Result<()>,
     ) -> Result<()> {
@@ -235,15 +284,21 @@ impl<'r> Reader<'r> {
             }
             Node::Inner { level, items } => (level, items),
         };
-        let items: Vec<_> = items.into_iter().filter(|(_, c)| !skip.contains(&c.id)).collect();
-        for items in items.chunks(NODES_PER_READ) {
-            let ids: Vec<BlockId> = items.iter().map(|(_, child)| child.id).collect();
-            for ((path, child), plain) in items.iter().zip(self.read_all(&ids)?) {
+        let next = |n: usize| items.get(n + 1).map_or(end, |(path, _)| Some(path.as_slice()));
+        let is_wanted = |n: &usize| {
+            let (path, child) = &items[*n];
+            wanted(Piece { node: &child.id, first: path, next: next(*n) })
+        };
+        let wanted_items: Vec<usize> = (0..items.len()).filter(is_wanted).collect();
+        for some in wanted_items.chunks(NODES_PER_READ) {
+            let ids: Vec<BlockId> = some.iter().map(|n| items[*n].1.id).collect();
+            for (n, plain) in some.iter().zip(self.read_all(&ids)?) {
+                let (path, child) = &items[*n];
                 let node = Node::decode(&child.id, &plain)?;
                 if node.level() + 1 != level || node.first() != Some(path.as_slice()) {
                     return Err(no_tree(&child.id));
                 }
-                self.walk_node(&child.id, node, skip, last, visit)?;
+                self.walk_node(&child.id, node, next(*n), wanted, last, visit)?;
             }
         }
         Ok(())

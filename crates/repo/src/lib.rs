@@ -32,11 +32,12 @@ mod tree;
 pub mod undelete;
 mod varint;
 pub mod verify;
+mod without;
 
 pub use cache::{Cache, FileRow, key_of_path};
 pub use codec::Codec;
 pub use error::{Error, Result};
-pub use fetch::Reader;
+pub use fetch::{Piece, Reader};
 pub use forget::Forgot;
 pub use id::{BlockId, ChunkId, MachineId, OpId, PackId, RepoId, SlotId};
 pub use index::{BlockNo, Index, Location};
@@ -52,4 +53,7 @@ pub use packs::{Packs, Stored};
 pub use pages::PageFormat;
 pub use repository::Repository;
 pub use snapshot::{GroupRecord, PushStats, RootRecord, SAFETY, Snapshot};
-pub use tree::{Entry, Kind, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, path_order};
+pub use tree::{
+    Entry, Kind, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, gone, path_order,
+};
+pub use without::{Edit, without};

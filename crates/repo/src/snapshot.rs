@@ -35,10 +35,10 @@ pub struct GroupRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct PushStats {
-    /// Entries in the tree.
+    /// Entries in the tree, without what is gone from its source.
     #[n(0)]
     pub entries: u64,
-    /// Bytes of content in the tree.
+    /// Bytes of their content.
     #[n(1)]
     pub bytes: u64,
     /// Files whose content was read.
@@ -59,6 +59,17 @@ pub struct PushStats {
     /// Files, directories and links that are new since the snapshot before.
     #[n(7)]
     pub entries_changed: u64,
+    /// Entries in the tree that are gone from their source; not among `entries`.
+    #[cbor(n(8), default, skip_if = "is_none")]
+    pub gone_entries: u64,
+    /// Bytes of their content; not among `bytes`.
+    #[cbor(n(9), default, skip_if = "is_none")]
+    pub gone_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that the codec calls")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The reason of a safety snapshot.
@@ -128,6 +139,12 @@ pub struct Snapshot {
     /// The snapshot in another repository that this is a copy of.
     #[n(19)]
     pub origin: Option<OpId>,
+    /// The snapshot that this one took the place of: the same push without some of its entries.
+    #[n(20)]
+    pub instead_of: Option<OpId>,
+    /// Roots of entries that are gone, as far as they are not among [`Snapshot::roots`].
+    #[cbor(n(21), default, skip_if = "Vec::is_empty")]
+    pub gone_roots: Vec<RootRecord>,
 }
 
 /// An array of byte strings.

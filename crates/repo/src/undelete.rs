@@ -16,7 +16,7 @@ use crate::gc::mover::{Moved, Mover};
 use crate::id::{BlockId, MachineId, OpId, PackId};
 use crate::index::Index;
 use crate::operation::{Commit, OpKind, Operation};
-use crate::repository::Repository;
+use crate::repository::{Repository, pass_over};
 use crate::snapshot::Snapshot;
 
 /// What the reason field of a snapshot says that was brought back.
@@ -94,17 +94,47 @@ pub(crate) fn carry(
     let reader = Reader::new(repo, cache, std::mem::take(&mut tables.index));
     let mut live = Live::default();
     live.add_tree(&reader, tree)?;
-    let index = reader.into_index();
+    tables.index = reader.into_index();
     let needed: BTreeSet<BlockId> =
         live.iter().filter(|id| reusable.get(id).is_none()).copied().collect();
+    let (moved, left, _) = move_blocks(repo, cache, op, first_pack, &tables, &needed, now_secs)?;
+    match left.first() {
+        Some(left) => Err(Error::Missing { object: format!("block {left}") }),
+        None => Ok(moved),
+    }
+}
+
+/// Gives blocks that lie in packs which nobody may rely on a place in packs of this operation. Returns
+/// what was moved, the blocks that are nowhere, and the counter of the operation's next pack.
+pub fn carry_blocks(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    op: &Operation<'_>,
+    first_pack: u32,
+    needed: &BTreeSet<BlockId>,
+    now_secs: &dyn Fn() -> i64,
+) -> Result<(Moved, Vec<BlockId>, u32)> {
+    let tables = Tables::read_with(repo, cache, &mut pass_over)?;
+    move_blocks(repo, cache, op, first_pack, &tables, needed, now_secs)
+}
+
+fn move_blocks(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    op: &Operation<'_>,
+    first_pack: u32,
+    tables: &Tables,
+    needed: &BTreeSet<BlockId>,
+    now_secs: &dyn Fn() -> i64,
+) -> Result<(Moved, Vec<BlockId>, u32)> {
+    let index = &tables.index;
     let packs: BTreeSet<PackId> =
         needed.iter().flat_map(|id| index.places(id)).map(|at| at.pack).collect();
     let mut mover = Mover::new(repo, cache, op, first_pack, now_secs);
     tables.each_table_of(repo, cache, &packs, &mut |table| {
         mover.take(table, &|id| needed.contains(id))
     })?;
-    if let Some(left) = needed.iter().find(|id| !mover.has(id)) {
-        return Err(Error::Missing { object: format!("block {left}") });
-    }
-    Ok(mover.finish()?.0)
+    let left = needed.iter().filter(|id| !mover.has(id)).copied().collect();
+    let (moved, next) = mover.finish()?;
+    Ok((moved, left, next))
 }

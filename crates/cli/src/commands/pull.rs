@@ -288,6 +288,8 @@ mod tests {
             groups: Vec::new(),
             damaged: Vec::new(),
             origin: None,
+            instead_of: None,
+            gone_roots: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! snapshots, and for each database that is damaged now the last snapshot in which it is not
 //! (`protect.rs`).
 
+pub mod gone;
 pub mod policy;
 mod protect;
 
@@ -268,6 +269,7 @@ impl Times {
         // what an undelete or a copy wrote is as old as it says
         let is_new = self.original
             && snapshot.origin.is_none()
+            && snapshot.instead_of.is_none()
             && !snapshot.has_reason(repo::undelete::REASON);
         let earliest = modified.checked_sub(EARLY_MAX).filter(|_| is_new);
         let earliest = earliest.and_then(|at| Timestamp::try_from(at).ok());

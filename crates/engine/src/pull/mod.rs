@@ -30,7 +30,7 @@ pub mod moves;
 mod plan;
 mod rows;
 pub mod safety;
-mod select;
+pub(crate) mod select;
 mod snapshot;
 mod source;
 mod swap;

@@ -4,7 +4,8 @@
 //! uploaders, the tree's root, rows for the cache. Invariant: an entry goes into the tree only when
 //! every block it names is sealed, and nodes go into packs after the data they stand on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,14 +14,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::keys::BlockKind;
 use repo::limits::PACK_MIXED_META_BYTES_MAX;
 use repo::{
-    BlockId, BlockNo, Entry, Extent, Index, Layout, Map, OpId, PackId, PackWriter, Repository,
-    SealedBlock, TreeBuilder, TreeRoot, flag, layout, push_extent, seal_block,
+    BlockId, BlockNo, Entry, Extent, Index, Layout, Map, Operation, PackId, PackWriter, Repository,
+    SealedBlock, TreeBuilder, TreeRoot, flag, gone, layout, path_order, push_extent, seal_block,
 };
 
 use super::blocks::{Permits, Piece};
 use super::rows::{EditSeen, Look, NewRows, Row};
 use super::upload::Pack;
 use crate::error::{Error, Result};
+use crate::gone::{Settled, Watch};
 use crate::scan::Stat;
 use crate::session::Session;
 
@@ -72,6 +74,9 @@ pub(super) struct ReadFile {
 /// What the collector ends with.
 pub(super) struct Collected {
     pub(super) tree: TreeRoot,
+    /// The tree without what is gone.
+    pub(super) live: TreeRoot,
+    pub(super) gone: Settled,
     pub(super) rows: NewRows,
     /// Databases that are stored damaged, sorted.
     pub(super) damaged: Vec<Vec<u8>>,
@@ -81,10 +86,15 @@ pub(super) struct Collected {
 pub(super) struct Collector<'a> {
     session: &'a Session,
     repo: &'a Repository,
-    op: OpId,
+    op: &'a Operation<'a>,
     index: Arc<Index>,
     permits: Arc<Permits>,
     packs: Sender<Pack>,
+    /// Looks for what vanished, until that is in the tree.
+    watch: Option<Watch<'a>>,
+    /// The tree without what is gone, from where it is another one.
+    live: Option<TreeBuilder>,
+    gone: Settled,
     ids: Vec<Option<BlockId>>,
     waiting: BTreeMap<u64, Option<Item>>,
     next: u64,
@@ -106,10 +116,11 @@ struct Blocks {
 impl<'a> Collector<'a> {
     pub(super) fn new(
         session: &'a Session,
-        op: OpId,
+        op: &'a Operation<'a>,
         index: Arc<Index>,
         permits: Arc<Permits>,
         packs: Sender<Pack>,
+        watch: Option<Watch<'a>>,
     ) -> Self {
         let repo = &session.repo;
         Self {
@@ -119,6 +130,9 @@ impl<'a> Collector<'a> {
             index,
             permits,
             packs,
+            watch,
+            live: None,
+            gone: Settled::default(),
             ids: Vec::new(),
             waiting: BTreeMap::new(),
             next: 0,
@@ -216,7 +230,7 @@ impl<'a> Collector<'a> {
     /// Puts a sealed block into the pack of its class; a full pack goes to the uploaders.
     fn store(&mut self, block: SealedBlock) -> Result<()> {
         let meta = block.row.kind.is_meta();
-        let op = self.op;
+        let op = self.op.id();
         let blocks = &mut self.blocks;
         let slot = if meta { &mut blocks.meta } else { &mut blocks.data };
         let pack = slot.get_or_insert_with(|| {
@@ -261,8 +275,18 @@ impl<'a> Collector<'a> {
     }
 
     fn emit(&mut self, item: Item) -> Result<()> {
+        let (path, read) = match &item {
+            Item::Ready(path, _) => (path, false),
+            Item::Read(file) => (&file.path, true),
+        };
+        if path_order(path, gone::NAME).is_gt() {
+            self.settle()?;
+        }
         match item {
-            Item::Ready(path, entry) => self.push_entry(&path, &entry),
+            Item::Ready(path, entry) => {
+                self.see(&path, &entry, read);
+                self.push_entry(&path, &entry)
+            }
             Item::Read(file) => {
                 let ReadFile { path, mut entry, pieces, groups, old, .. } = file;
                 let ReadFile { look, log, edit, fields, seen_nanos, .. } = file;
@@ -272,6 +296,7 @@ impl<'a> Collector<'a> {
                     push_extent(&mut extents, Extent { block, offset, len, pages });
                 }
                 let patch_bytes = self.place_map(&mut entry, &extents, old.as_deref())?;
+                self.see(&path, &entry, read);
                 self.push_entry(&path, &entry)?;
                 let extents = Row::extents_of(&entry, &extents);
                 let log = log.as_ref().map(Look::of_log);
@@ -329,16 +354,58 @@ impl<'a> Collector<'a> {
         }
     }
 
+    fn see(&mut self, path: &[u8], entry: &Entry, read: bool) {
+        if let Some(watch) = &mut self.watch {
+            watch.entry(path, entry, read);
+        }
+    }
+
+    /// Puts what is gone into the tree: all that can vanish sorts before it.
+    fn settle(&mut self) -> Result<()> {
+        let Some(watch) = self.watch.take() else { return Ok(()) };
+        let index = Arc::clone(&self.index);
+        let next = Cell::new(self.blocks.packs_count);
+        let now_secs = || self.session.clock.now_secs();
+        let mut carry = |needed: &BTreeSet<BlockId>| {
+            let (repo, cache) = (self.repo, self.session.cache.as_ref());
+            let (_, lost, after) =
+                repo::undelete::carry_blocks(repo, cache, self.op, next.get(), needed, &now_secs)?;
+            next.set(after);
+            Ok(lost)
+        };
+        let gone = watch.settle(&|id| index.get(id).is_some(), &mut carry)?;
+        self.blocks.packs_count = next.get();
+        if !gone.kept.is_empty() {
+            self.live = Some(self.tree.clone());
+        }
+        for kept in &gone.kept {
+            self.put_in_tree(&kept.stored_path(), &kept.entry)?;
+        }
+        self.gone = gone;
+        Ok(())
+    }
+
     fn push_entry(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         if entry.flags & flag::SQLITE_DAMAGED != 0 {
             self.damaged.push(path.to_vec());
         }
+        if let Some(live) = &mut self.live {
+            let keys = self.repo.keys();
+            live.push(path, entry, &mut |plain| Ok(keys.block_id(BlockKind::Node, &plain)))?;
+        }
+        self.put_in_tree(path, entry)
+    }
+
+    fn put_in_tree(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let mut nodes = Vec::new();
         let tree_key = self.repo.keys().tree_key();
         let mut tree = std::mem::replace(&mut self.tree, TreeBuilder::new(tree_key));
         let pushed = tree.push(path, entry, &mut |plain| {
             let (id, block) = self.put_meta(BlockKind::Node, &plain)?;
             nodes.extend(block);
+            if let Some(watch) = &mut self.watch {
+                watch.node(id);
+            }
             Ok(id)
         });
         self.tree = tree;
@@ -347,6 +414,8 @@ impl<'a> Collector<'a> {
     }
 
     fn finish(mut self) -> Result<Collected> {
+        self.settle()?;
+        let live = self.live.take();
         let mut nodes = Vec::new();
         let tree_key = self.repo.keys().tree_key();
         let tree = std::mem::replace(&mut self.tree, TreeBuilder::new(tree_key));
@@ -368,6 +437,10 @@ impl<'a> Collector<'a> {
             }
         }
         self.damaged.sort_unstable();
-        Ok(Collected { tree: root, rows: self.rows, damaged: self.damaged })
+        let keys = self.repo.keys();
+        let live = live.map(|tree| tree.finish(&mut |p| Ok(keys.block_id(BlockKind::Node, &p))));
+        let live = live.transpose()?.unwrap_or(root);
+        let Self { gone, rows, damaged, .. } = self;
+        Ok(Collected { tree: root, live, gone, rows, damaged })
     }
 }

@@ -35,6 +35,7 @@ use repo::{
 };
 
 use crate::error::{Error, Result};
+use crate::gone;
 use crate::ignored::Ignored;
 use crate::journal;
 use crate::monitor::Monitor;
@@ -66,6 +67,8 @@ pub struct PushOptions {
     pub accept_rollback: bool,
     /// How to scan.
     pub scan: scan::Options,
+    /// What of the files that vanished is kept.
+    pub gone: gone::Options,
     /// Why, if not a plain push.
     pub reason: Option<String>,
     /// Threads that read and cut files.
@@ -99,6 +102,7 @@ impl Default for PushOptions {
             reread: false,
             accept_rollback: false,
             scan: scan::Options::default(),
+            gone: gone::Options::default(),
             reason: None,
             readers: cores.clamp(1, 4),
             sealers: cores,
@@ -175,7 +179,7 @@ fn acknowledge(
     let sets = sets_of(set, options);
     let current: Vec<_> =
         sets.iter().filter_map(|set| state.sets.get(set).and_then(Current::ids)).collect();
-    let sound = |(id, _): &&(OpId, BlockId)| {
+    let sound = |(id, ..): &&(OpId, BlockId, BlockId)| {
         session.snapshot(id).is_ok_and(|snapshot| snapshot.is_consistent())
     };
     if !options.always
@@ -183,13 +187,13 @@ fn acknowledge(
         && current.iter().any(|one| sound(&one))
         && let Some(found) = probe::probe(session, &roots, options, monitor, cancel)?
     {
-        for (id, _) in current.iter().filter(|one| one.1 == found.tree).filter(sound) {
+        for (id, ..) in current.iter().filter(|one| one.2 == found.tree).filter(sound) {
             if is_current(session, id)? {
                 return Ok(Pushed::Unchanged(Box::new(session.snapshot(id)?), found.stats));
             }
         }
     }
-    refuse_rollback(session, &state, options)?;
+    let previous = refuse_rollback(session, &state, options)?;
     let started_nanos = session.clock.now_nanos();
     let mut doubtful = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
@@ -198,14 +202,15 @@ fn acknowledge(
         session.state.save(&state)?;
         let now = session.clock.now_secs();
         let op = Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
-        let run = run::run(session, &op, &roots, options, monitor, cancel)?;
+        let earlier = run::Earlier::Snapshots(previous);
+        let mut run = run::run(session, &op, &roots, options, earlier, monitor, cancel)?;
         if run.stats.entries == 0 {
             op.finish_without_snapshot()?;
             state.unfinished = None;
             session.state.save(&state)?;
             return Err(Error::NothingToBackUp);
         }
-        for (current, _) in current.iter().filter(|one| one.1 == run.tree.id && !options.always) {
+        for (current, ..) in current.iter().filter(|one| one.1 == run.tree.id && !options.always) {
             if is_current(session, current)?
                 && let snapshot = session.snapshot(current)?
                 // the same files, and now it is sure that they belong together: worth a snapshot
@@ -218,6 +223,8 @@ fn acknowledge(
                 return Ok(Pushed::Unchanged(Box::new(snapshot), run.stats));
             }
         }
+        let tell = |problem| monitor.problem(&problem);
+        gone::raise(session, &mut state, &run.gone, &tell)?;
         let snapshot = record(session, &state, &roots, options, &run, id, started_nanos);
         match op.commit(&snapshot)? {
             (Commit::Acknowledged(hash), bytes) => {
@@ -225,13 +232,16 @@ fn acknowledge(
                 state.previous =
                     Some(Previous { id: id.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
                 let set = sets[0].clone();
-                state.sets.insert(set, Current { snapshot: id.hex(), tree: run.tree.id.hex() });
+                let (tree, live) = (run.tree.id, run.live.id);
+                let live = (live != tree).then(|| live.hex());
+                state.sets.insert(set, Current { snapshot: id.hex(), tree: tree.hex(), live });
                 state.unfinished = None;
                 session.state.save(&state)?;
                 if let Some(cache) = &session.cache {
                     cache.put_object(&Snapshot::object_name(&id), &bytes);
                 }
                 run.rows.save(session);
+                std::mem::take(&mut run.gone).memo(id).save(session);
                 for old in doubtful {
                     session.repo.forget(&old)?;
                 }
@@ -266,7 +276,8 @@ pub(crate) fn gather(
     let op = Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
     let options = PushOptions { reread: true, ..options.clone() };
     // what the cache knows of the files stays: the push after the repair needs it
-    let run = run::run(session, &op, &roots, &options, monitor, cancel)?;
+    let earlier = run::Earlier::Nothing;
+    let run = run::run(session, &op, &roots, &options, earlier, monitor, cancel)?;
     op.finish_without_snapshot()?;
     state.unfinished = None;
     session.state.save(&state)?;
@@ -314,16 +325,20 @@ fn is_listed(session: &Session, name: &str) -> Result<bool> {
     Ok(session.repo.store().list(name)?.iter().any(|item| item.name == name))
 }
 
-/// A snapshot that this machine saw must be there, or have a forget record.
-fn refuse_rollback(session: &Session, state: &State, options: &PushOptions) -> Result<()> {
+/// A snapshot that this machine saw must be there, or have a forget record. Returns it if it is there.
+fn refuse_rollback(
+    session: &Session,
+    state: &State,
+    options: &PushOptions,
+) -> Result<Option<OpId>> {
     let Some(id) = state.previous.as_ref().and_then(|p| OpId::from_hex(&p.id)) else {
-        return Ok(());
+        return Ok(None);
     };
-    if options.accept_rollback
-        || is_listed(session, &Snapshot::object_name(&id))?
-        || is_listed(session, &format!("forgot/{id}"))?
-    {
-        return Ok(());
+    if is_listed(session, &Snapshot::object_name(&id))? {
+        return Ok(Some(id));
+    }
+    if options.accept_rollback || is_listed(session, &format!("forgot/{id}"))? {
+        return Ok(None);
     }
     Err(Error::Repo(repo::Error::Refused {
         reason: format!(
@@ -394,5 +409,7 @@ fn record(
         groups: run.groups.clone(),
         damaged: run.damaged.clone(),
         origin: None,
+        instead_of: None,
+        gone_roots: run.gone.roots.clone(),
     }
 }

@@ -11,7 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use adapters::RowRule;
 use chunker::{Cutter, Gear, Sizes};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use repo::{Entry, GroupRecord, Index, Kind, Operation, PushStats, Repository, TreeRoot, flag};
+use repo::{
+    Entry, GroupRecord, Index, Kind, OpId, Operation, PushStats, Repository, TreeRoot, flag,
+};
 
 use super::blocks::{Dedup, Permits};
 use super::collect::{Collected, Collector, Item, Message};
@@ -27,6 +29,7 @@ use super::{PushOptions, PushRoot};
 use crate::capture::scratch::Scratch;
 use crate::capture::sqlite;
 use crate::error::{Error, Result};
+use crate::gone;
 use crate::monitor::{Monitor, Problem, Progress};
 use crate::scan::{self, Found, Owners, ScanRoot, SourceRoot, Stat};
 use crate::session::Session;
@@ -35,11 +38,23 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) tree: TreeRoot,
+    /// The tree without what is gone.
+    pub(super) live: TreeRoot,
+    pub(super) gone: gone::Settled,
     pub(super) stats: PushStats,
     pub(super) rows: NewRows,
     pub(super) groups: Vec<GroupRecord>,
     /// Databases that are stored damaged, sorted.
     pub(super) damaged: Vec<Vec<u8>>,
+}
+
+/// What a run looks for of what was there before.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Earlier {
+    /// What vanished since the snapshots before is kept; this machine's newest one, if it is known.
+    Snapshots(Option<OpId>),
+    /// Nothing: the run makes no snapshot.
+    Nothing,
 }
 
 /// What the scan makes of an entry.
@@ -240,6 +255,7 @@ pub(super) fn run(
     op: &Operation<'_>,
     roots: &[PushRoot],
     options: &PushOptions,
+    earlier: Earlier,
     monitor: &dyn Monitor,
     cancel: &AtomicBool,
 ) -> Result<Run> {
@@ -260,13 +276,27 @@ pub(super) fn run(
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
     let (counts, window, stop) = (Counts::default(), Window::default(), AtomicBool::new(false));
+    let troubles = gone::Troubles::default();
     let problem = |problem: Problem| {
+        troubles.note(&problem.path);
         counts.problems.fetch_add(u64::from(!problem.notice), Ordering::Relaxed);
         monitor.problem(&problem);
     };
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(session, op);
+    let watched = match earlier {
+        Earlier::Snapshots(previous) => Some(gone::Watch::new(
+            session,
+            op.id(),
+            previous,
+            roots,
+            &options.gone,
+            &troubles,
+            &problem,
+        )?),
+        Earlier::Nothing => None,
+    };
     let (fates, members) = (Fates::default(), Members::default());
     let watch = (options.suspect_bytes > 0)
         .then(|| Watch::new(options.suspect_bytes, options.ignored.clone()));
@@ -310,7 +340,7 @@ pub(super) fn run(
             uploaders.push(scope.spawn(move || uploads.run(&packs, &out)));
         }
         drop(packs);
-        let collector = Collector::new(session, op.id(), index.clone(), permits.clone(), send_pack);
+        let collector = Collector::new(session, op, index.clone(), permits.clone(), send_pack, watched);
         let (window, counts, stop, permits) = (&window, &counts, &stop, &permits);
         let tell = &tell;
         let messages_of_collector = messages.clone();
@@ -362,10 +392,12 @@ pub(super) fn run(
     if let Some(watch) = watch {
         monitor.suspects(&watch.finish());
     }
-    let Collected { tree, rows, damaged } = collected;
+    let Collected { tree, live, gone, rows, damaged } = collected;
     let stats = PushStats {
-        entries: tree.entries,
-        bytes: tree.bytes,
+        entries: live.entries,
+        bytes: live.bytes,
+        gone_entries: tree.entries - live.entries,
+        gone_bytes: tree.bytes - live.bytes,
         files_read: counts.files_read.load(Ordering::Relaxed),
         bytes_read: counts.bytes_read.load(Ordering::Relaxed),
         bytes_new: counts.bytes_new.load(Ordering::Relaxed),
@@ -373,7 +405,7 @@ pub(super) fn run(
         problems: counts.problems.load(Ordering::Relaxed),
         entries_changed: counts.changed.load(Ordering::Relaxed),
     };
-    Ok(Run { tree, stats, rows, groups: members.finish(&problem), damaged })
+    Ok(Run { tree, live, gone, stats, rows, groups: members.finish(&problem), damaged })
 }
 
 /// An uploader's error explains why the collector was stopped; it may still be in the queue.

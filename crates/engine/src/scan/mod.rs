@@ -80,6 +80,11 @@ pub trait Filter: Send + Sync {
         false
     }
 
+    /// Whether what vanishes here is kept: the agent deletes it by itself.
+    fn volatile(&self, _rel: &[u8]) -> bool {
+        false
+    }
+
     /// What of the rows of a database is left out. A file that has such rules is stored only as a
     /// database from which they were left out, or not at all.
     fn row_rules(&self, _rel: &[u8]) -> Vec<Arc<RowRule>> {
@@ -256,7 +261,8 @@ pub fn scan(
 /// at or below another one, all entries of a root lie between those of its neighbours.
 fn root_order(roots: &[ScanRoot]) -> Result<Vec<usize>, Error> {
     for root in roots {
-        if !root.label.split('/').all(|name| is_name(name.as_bytes())) {
+        let is_ours = repo::gone::holds(root.label.as_bytes());
+        if is_ours || !root.label.split('/').all(|name| is_name(name.as_bytes())) {
             return Err(Error::Label { label: root.label.clone() });
         }
         if !root.files.iter().flatten().all(|name| is_name(name)) {

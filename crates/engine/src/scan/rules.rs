@@ -28,6 +28,10 @@ impl Filter for Rules {
         Rules::leads_to_group(self, rel)
     }
 
+    fn volatile(&self, rel: &[u8]) -> bool {
+        Rules::volatile(self, rel)
+    }
+
     fn row_rules(&self, rel: &[u8]) -> Vec<Arc<RowRule>> {
         self.rows(rel)
     }

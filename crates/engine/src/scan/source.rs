@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use repo::{Kind, Xattr};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::stat::{Stat, from_system};
@@ -76,6 +76,26 @@ impl SourceRoot {
             return Err(OpenProblem::Replaced);
         }
         Ok(OpenedFile { file: File::from(fd), stat })
+    }
+
+    /// Has it something at `rel`, of whatever kind? No link on the way is followed: what lies behind one
+    /// is not in the root.
+    pub fn has(&self, rel: &[u8]) -> io::Result<bool> {
+        let is_no = |error| matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP);
+        let (parents, name) = match rel.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (Some(&rel[..slash]), &rel[slash + 1..]),
+            None => (None, rel),
+        };
+        let parent = match parents.map(|rel| open_dir_path(self.dir.as_fd(), rel)).transpose() {
+            Err(error) if is_no(error) => return Ok(false),
+            parent => parent?,
+        };
+        let dir = parent.as_ref().map_or(self.dir.as_fd(), |parent| parent.as_fd());
+        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(error) if is_no(error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The directory alone, for a walk.

@@ -48,7 +48,8 @@ pub fn find(
     let mut last: Option<&Snapshot> = None;
     for snapshot in snapshots {
         let mut changes: Vec<(Vec<u8>, Option<Entry>)> = Vec::new();
-        let labels: Vec<&str> = snapshot.roots.iter().map(|r| r.label.as_str()).collect();
+        let roots = snapshot.roots.iter().chain(&snapshot.gone_roots);
+        let labels: Vec<&str> = roots.map(|r| r.label.as_str()).collect();
         match last {
             None => reader.walk(&snapshot.tree, &mut |path, entry| {
                 if globs.fit(&path, &labels) {
@@ -114,6 +115,8 @@ impl Globs {
     }
 
     fn fit(&self, path: &[u8], labels: &[&str]) -> bool {
+        // what is gone is found by the path that it had
+        let path = repo::gone::split(path).map_or(path, |(_, path)| path);
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         let rest = labels.iter().find_map(|label| below(path, label.as_bytes()));
         self.names.is_match(as_path(name))

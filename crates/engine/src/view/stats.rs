@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::{HashMap, hash_map};
 
 use repo::keys::BlockKind;
-use repo::{OpId, Reader, Snapshot};
+use repo::{Kind, OpId, Reader, Snapshot};
 
 use super::below;
 use crate::error::Result;
@@ -23,6 +23,19 @@ pub struct AgentStats {
     pub entries: u64,
     /// Bytes of files in that one.
     pub bytes: u64,
+    /// Files and links that are gone, as far as that one keeps them.
+    pub gone_entries: u64,
+    /// Their bytes.
+    pub gone_bytes: u64,
+}
+
+/// Entries and bytes: of what is there, and of what is gone.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    entries: u64,
+    bytes: u64,
+    gone_entries: u64,
+    gone_bytes: u64,
 }
 
 /// What a repository holds.
@@ -105,27 +118,36 @@ fn agents(reader: &Reader<'_>, snapshots: &[Snapshot]) -> Result<Vec<AgentStats>
             *slot = (slot.0 + 1, snapshot);
         }
     }
-    let mut walked: HashMap<OpId, HashMap<Option<String>, (u64, u64)>> = HashMap::new();
+    let mut walked: HashMap<OpId, HashMap<Option<String>, Counts>> = HashMap::new();
     for (_, snapshot) in by_agent.values() {
         if let hash_map::Entry::Vacant(slot) = walked.entry(snapshot.id) {
             slot.insert(count(reader, snapshot)?);
         }
     }
     let row = |(agent, (count, newest)): (Option<String>, (u64, &Snapshot))| {
-        let (entries, bytes) = walked[&newest.id].get(&agent).copied().unwrap_or_default();
-        AgentStats { agent, snapshots: count, newest: newest.id, entries, bytes }
+        let Counts { entries, bytes, gone_entries, gone_bytes } =
+            walked[&newest.id].get(&agent).copied().unwrap_or_default();
+        let newest = newest.id;
+        AgentStats { agent, snapshots: count, newest, entries, bytes, gone_entries, gone_bytes }
     };
     Ok(by_agent.into_iter().map(row).collect())
 }
 
 /// Entries and bytes of each agent in one snapshot.
-fn count(reader: &Reader<'_>, snapshot: &Snapshot) -> Result<HashMap<Option<String>, (u64, u64)>> {
-    let mut counts: HashMap<Option<String>, (u64, u64)> = HashMap::new();
+fn count(reader: &Reader<'_>, snapshot: &Snapshot) -> Result<HashMap<Option<String>, Counts>> {
+    let mut counts: HashMap<Option<String>, Counts> = HashMap::new();
     reader.walk(&snapshot.tree, &mut |path, entry| {
-        let root = snapshot.roots.iter().find(|r| below(&path, r.label.as_bytes()).is_some());
-        if let Some(root) = root {
+        let split = repo::gone::split(&path);
+        let old = split.map_or(path.as_slice(), |(_, old)| old);
+        let mut roots = snapshot.roots.iter().chain(&snapshot.gone_roots);
+        if let Some(root) = roots.find(|r| below(old, r.label.as_bytes()).is_some()) {
             let slot = counts.entry(root.agent.clone()).or_default();
-            *slot = (slot.0 + 1, slot.1 + entry.size);
+            if split.is_none() {
+                (slot.entries, slot.bytes) = (slot.entries + 1, slot.bytes + entry.size);
+            } else if entry.kind != Kind::Dir {
+                slot.gone_entries += 1;
+                slot.gone_bytes += entry.size;
+            }
         }
         Ok(())
     })?;

@@ -194,5 +194,7 @@ pub fn snapshot(id: OpId, tree: BlockId) -> Snapshot {
         groups: Vec::new(),
         damaged: Vec::new(),
         origin: None,
+        instead_of: None,
+        gone_roots: Vec::new(),
     }
 }

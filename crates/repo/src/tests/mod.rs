@@ -164,6 +164,8 @@ fn snapshot_of(id: OpId, tree: crate::BlockId) -> Snapshot {
         groups: Vec::new(),
         damaged: Vec::new(),
         origin: None,
+        instead_of: None,
+        gone_roots: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::node::{Child, NodeWriter};
-use super::{Entry, is_sound, path_order};
+use super::{Entry, gone, is_sound, path_order};
 use crate::error::{Error, Result};
 use crate::id::BlockId;
 use crate::limits::{ENTRY_BYTES_MAX, TREE_LEVELS_MAX};
@@ -21,7 +21,7 @@ pub struct TreeRoot {
 
 /// Builds a tree from entries in path order. `sink` gets the plaintext of every node and returns its
 /// block id; it may store it, or only compute the id.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TreeBuilder {
     cut_key: [u8; 32],
     levels: Vec<NodeWriter>,
@@ -54,6 +54,11 @@ impl TreeBuilder {
             let path = path.escape_ascii();
             let reason = format!("\"{path}\": more attributes than an entry may have");
             return Err(Error::Refused { reason });
+        }
+        // what is gone shares no leaf with what is there, which changes
+        let crosses = self.last.as_ref().is_some_and(|last| gone::holds(last) != gone::holds(path));
+        if crosses && !self.levels[0].is_empty() {
+            self.close(0, sink)?;
         }
         self.last = Some(path.to_vec());
         self.levels[0].push_entry(path, &coded, entry.size);

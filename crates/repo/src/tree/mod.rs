@@ -6,6 +6,7 @@
 
 mod builder;
 mod entry;
+pub mod gone;
 pub(crate) mod node;
 
 use std::cmp::Ordering;

@@ -52,7 +52,7 @@ pub(crate) enum Node {
 }
 
 /// A node while it is filled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct NodeWriter {
     level: u8,
     count: usize,

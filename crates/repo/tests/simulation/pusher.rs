@@ -241,6 +241,8 @@ impl Pusher {
             groups: Vec::new(),
             damaged: Vec::new(),
             origin: None,
+            instead_of: None,
+            gone_roots: Vec::new(),
         }
     }
 }
