@@ -49,6 +49,7 @@ Examples:
   agent-backup pull latest~1 --agent claude-code --dry-run
   agent-backup pull 3f2a:claude-code/home/projects --to /tmp/look
   agent-backup pull --path '*.jsonl' --overwrite never
+  agent-backup pull --gone --agent claude-code --dry-run
   agent-backup pull --map /Users/a=/home/b --dry-run
   agent-backup pull --session 0b8f2c1e";
 
@@ -74,7 +75,8 @@ pub(super) const LS: &str = "\
 Examples:
   agent-backup ls
   agent-backup ls -l latest:claude-code/home
-  agent-backup ls -R 3f2a:codex";
+  agent-backup ls -R 3f2a:codex
+  agent-backup ls --gone latest:claude-code/home/projects";
 
 pub(super) const CAT: &str = "\
 The content is checked against the hash in the snapshot while it is written.
@@ -159,12 +161,14 @@ A policy is applied to the snapshots of each machine and set of roots. Of each h
 or year that has snapshots the newest is kept; all rules together decide. Pinned snapshots, safety
 snapshots and the last healthy copy of a damaged database stay in any case. On a terminal the plan is
 shown and you are asked; elsewhere it is applied at once. Nothing is freed before `gc` runs; until
-then `undelete` brings a snapshot back.
+then `undelete` brings a snapshot back. Files that are gone from their source are kept whatever becomes
+of snapshots; with --gone they are what is forgotten, in all snapshots but pinned ones.
 
 Examples:
   agent-backup forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 -n
   agent-backup forget --keep-within 30d --keep-tag release --prune --yes
-  agent-backup forget 3f2a latest~1";
+  agent-backup forget 3f2a latest~1
+  agent-backup forget --gone --agent claude-code --older-than 365d -n";
 
 pub(super) const UNDELETE: &str = "\
 The snapshot comes back under a new id. Pin it, or the next policy may forget it again.
@@ -174,9 +178,13 @@ Examples:
   agent-backup snapshots --forgotten";
 
 pub(super) const PIN: &str = "\
+When more than half of an agent's transcripts vanish at once, `push` pins the snapshots before; with
+--acknowledge they are let go. What vanished stays kept.
+
 Examples:
   agent-backup pin latest
-  agent-backup pin --remove 3f2a";
+  agent-backup pin --remove 3f2a
+  agent-backup pin --acknowledge";
 
 pub(super) const GC: &str = "\
 Runs beside pushes and other collections, on any machine. What an operation that runs may still need

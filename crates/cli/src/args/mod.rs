@@ -278,6 +278,9 @@ pub(crate) struct Pull {
     /// Do not ask before files are replaced
     #[arg(short, long)]
     pub(crate) yes: bool,
+    /// Restore what is gone from its source and kept, to the places that it had; what is there stays
+    #[arg(long, conflicts_with = "delete")]
+    pub(crate) gone: bool,
 }
 
 /// `snapshots`
@@ -309,6 +312,12 @@ pub(crate) struct Ls {
     /// With everything below
     #[arg(short = 'R', long)]
     pub(crate) recursive: bool,
+    /// What is gone from its source and kept: since when, and the path that it had
+    #[arg(long)]
+    pub(crate) gone: bool,
+    /// `latest` is the newest snapshot of this machine
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
 }
 
 /// `cat`

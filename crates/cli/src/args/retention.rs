@@ -29,6 +29,15 @@ pub(crate) struct Forget {
     /// Only snapshots with this tag; several: with all of them
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
+    /// Forget what snapshots keep of files that are gone; say which with --path, --agent, --older-than
+    #[arg(long, conflicts_with_all = ["snapshots", "Keep", "tags", "unsafe_allow_remove_all"])]
+    pub(crate) gone: bool,
+    /// With --gone: what matches; a directory that matches comes with all below it
+    #[arg(long = "path", value_name = "GLOB", requires = "gone")]
+    pub(crate) paths: Vec<String>,
+    /// With --gone: what is gone for longer than this (90d)
+    #[arg(long, value_name = "TIME", value_parser = time::parse_span, requires = "gone")]
+    pub(crate) older_than: Option<Duration>,
     /// Go on where nothing of a group would be left
     #[arg(long)]
     pub(crate) unsafe_allow_remove_all: bool,
@@ -109,11 +118,14 @@ pub(crate) struct Undelete {
 #[derive(Debug, Default, Args)]
 pub(crate) struct Pin {
     /// `latest`, `latest~2`, snapshot ids or the beginnings of them
-    #[arg(value_name = "SNAPSHOT", required = true)]
+    #[arg(value_name = "SNAPSHOT", required_unless_present = "acknowledge")]
     pub(crate) snapshots: Vec<String>,
     /// Let go of them
     #[arg(long)]
     pub(crate) remove: bool,
+    /// An alarm of this machine was seen: let go of the snapshots that it pinned
+    #[arg(long, conflicts_with_all = ["snapshots", "remove"])]
+    pub(crate) acknowledge: bool,
 }
 
 fn count(text: &str) -> Result<Count, String> {

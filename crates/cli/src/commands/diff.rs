@@ -23,6 +23,8 @@ struct Document {
     bytes_added: u64,
     bytes_removed: u64,
     bytes_changed: u64,
+    gone_added: u64,
+    gone_removed: u64,
 }
 
 #[derive(Serialize)]
@@ -78,6 +80,8 @@ pub(crate) fn run(args: &Diff, context: &Context<'_>) -> Result<Exit> {
             bytes_added: totals.bytes_added,
             bytes_removed: totals.bytes_removed,
             bytes_changed: totals.bytes_changed,
+            gone_added: totals.gone_added,
+            gone_removed: totals.gone_removed,
         })?;
         return Ok(Exit::Done);
     }
@@ -93,5 +97,11 @@ pub(crate) fn run(args: &Diff, context: &Context<'_>) -> Result<Exit> {
         size::show(totals.bytes_changed),
         totals.metadata
     ));
+    if totals.gone_added + totals.gone_removed > 0 {
+        screen.note(format_args!(
+            "files that are gone and kept: {} more, {} no longer",
+            totals.gone_added, totals.gone_removed
+        ));
+    }
     Ok(Exit::Done)
 }

@@ -1,5 +1,7 @@
 //! `forget`: what stays and what goes is shown, and on a terminal asked for, before anything is done.
 
+mod gone;
+
 use anyhow::Result;
 use engine::forget::{self, Group, Kept, Plan, Policy, Report, Request, Scope};
 use engine::gc;
@@ -49,6 +51,9 @@ struct KeepRecord {
 }
 
 pub(crate) fn run(args: &Forget, context: &Context<'_>) -> Result<Exit> {
+    if args.gone {
+        return gone::run(args, context);
+    }
     let screen = context.screen;
     let request = request(args)?;
     let connection = context.open_patiently()?;

@@ -80,7 +80,13 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
     let (spec, path) = split_spec(&args.snapshot);
-    let snapshot = session.select(spec, args.agent.as_deref(), args.host.as_deref())?;
+    // every snapshot keeps what is gone of all agents of its machine
+    let agent = args.agent.as_deref().filter(|_| !args.gone);
+    let mut snapshot = session.select(spec, agent, args.host.as_deref())?;
+    if args.gone {
+        let gone = std::mem::take(&mut snapshot.gone_roots);
+        snapshot.roots.extend(gone);
+    }
     let (roots, mut globs) =
         wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
@@ -95,7 +101,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let mut options = Options {
         labels: labels.clone(),
         paths: globs,
-        overwrite: overwrite(args.overwrite),
+        overwrite: overwrite(args.overwrite, args.gone),
         delete: args.delete,
         verify: args.verify,
         even_if_open: args.even_if_open,
@@ -106,14 +112,21 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     if !matches!(settings.which.address(), Address::Local(_)) {
         options.workers = options.workers.max(REMOTE_WORKERS);
     }
-    let content = Roots { content: SnapshotContent::open(session, &snapshot)?, labels };
+    let content = if args.gone {
+        SnapshotContent::gone(session, &snapshot)?
+    } else {
+        SnapshotContent::open(session, &snapshot)?
+    };
+    let content = Roots { content, labels };
     // where nobody is asked, what is not restored because of a signal is told from here on
     let asks = args.to.is_none() && !args.yes && !args.dry_run;
     let cancel = if asks { context.signals.flag() } else { Arc::clone(context.signals.graceful()) };
     let mut plan = Plan::make(&content, &options, &cancel).context("cannot plan the restore")?;
     if plan.items.is_empty() {
         let what = format!("snapshot {} has nothing that fits", short_id(&snapshot.id));
-        return Err(Stop::new(Exit::Failed, what, "agent-backup ls -R shows what it has").into());
+        let ls = if args.gone { "ls --gone" } else { "ls -R" };
+        let hint = format!("agent-backup {ls} shows what it has");
+        return Err(Stop::new(Exit::Failed, what, hint).into());
     }
     let running = if args.to.is_none() { live.running(&roots, Some(&plan)) } else { Vec::new() };
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
@@ -211,8 +224,10 @@ fn literal(text: &str) -> String {
     out
 }
 
-fn overwrite(typed: Overwrite) -> pull::Overwrite {
+/// What is there again, where something was gone, is newer.
+fn overwrite(typed: Overwrite, gone: bool) -> pull::Overwrite {
     match typed {
+        Overwrite::IfChanged if gone => pull::Overwrite::Never,
         Overwrite::Always => pull::Overwrite::Always,
         Overwrite::IfChanged => pull::Overwrite::IfChanged,
         Overwrite::IfNewer => pull::Overwrite::IfNewer,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use engine::push::{PushOptions, PushRoot, Pushed, Suspects};
-use engine::scan;
 use engine::suspects::Ignored;
+use engine::{gone, scan};
 use repo::Kind;
 use repo::keys::SecretInput;
 use serde::Serialize;
@@ -74,6 +74,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
     options.reread = args.force_read;
     options.accept_rollback = args.accept_rollback;
     options.check_databases = args.check_databases;
+    options.gone.missing.clone_from(&chosen.missing);
     let larger = &mut options.scan.exclude_larger_than;
     *larger = args.exclude_larger_than.or(*larger);
     options.scan.one_file_system |= args.one_file_system;
@@ -96,6 +97,12 @@ pub(crate) fn options(settings: &Settings) -> PushOptions {
     let mut options = PushOptions {
         uploads: if remote { 2 } else { 1 },
         suspect_bytes: suspect_bytes(settings.push.scan_secrets),
+        gone: gone::Options {
+            labels: settings.push.gone.paths.clone(),
+            age_max: settings.push.gone.keep_for,
+            bytes_max: settings.push.gone.keep_bytes,
+            missing: None,
+        },
         scan: scan::Options {
             exclude_larger_than: settings.push.exclude_larger_than,
             one_file_system: settings.push.one_file_system,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use adapters::{Adapter, Refused, Rules};
 use anyhow::Result;
+use engine::gone::MissingRoots;
 use engine::push::PushRoot;
-use engine::scan::ScanRoot;
+use engine::scan::{Filter, ScanRoot};
 
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::{Settings, absolute};
@@ -26,6 +27,8 @@ pub(crate) struct Chosen {
     pub(crate) absent: Vec<String>,
     /// Directories that an adapter points to and that are not taken.
     pub(crate) refused: Vec<Refused>,
+    /// Rules of agents of which something may not be here any more; none if only a part was named.
+    pub(crate) missing: Option<Arc<dyn MissingRoots>>,
     /// Where was looked in vain: for each agent its shortest place, and how many others there are.
     looked: Vec<PathBuf>,
     others: usize,
@@ -49,8 +52,13 @@ pub(crate) fn choose(named: Named<'_>, settings: &Settings) -> Result<Chosen> {
     let agents = if named_here { named.agents } else { &settings.push.agents };
     let mut chosen = Chosen::default();
     let all = !named_here && agents.is_empty();
-    for adapter in pick(&known, agents, all)? {
+    let picked = pick(&known, agents, all)?;
+    for adapter in &picked {
         chosen.add(adapter, settings, &excludes, !all)?;
+    }
+    if !named_here {
+        let adapters = picked.into_iter().cloned().collect();
+        chosen.missing = Some(Arc::new(Missing { adapters, excludes: excludes.clone() }));
     }
     for given in named.paths {
         chosen.roots.push(path_root(given, &settings.machine.home, &excludes)?);
@@ -61,6 +69,20 @@ pub(crate) fn choose(named: Named<'_>, settings: &Settings) -> Result<Chosen> {
         }
     }
     Ok(chosen)
+}
+
+/// Adapters of which a root may not be here any more.
+#[derive(Debug)]
+struct Missing {
+    adapters: Vec<Adapter>,
+    excludes: Vec<String>,
+}
+
+impl MissingRoots for Missing {
+    fn filter(&self, agent: &str, label: &str) -> Option<Arc<dyn Filter>> {
+        let adapter = self.adapters.iter().find(|adapter| adapter.id() == agent)?;
+        Some(with_excludes(&adapter.rules(label)?, &self.excludes).ok()?)
+    }
 }
 
 fn pick<'a>(known: &'a [Adapter], named: &[String], all: bool) -> Result<Vec<&'a Adapter>> {

@@ -70,6 +70,8 @@ pub(crate) struct StatsRecord {
     bytes_stored: u64,
     problems: u64,
     entries_changed: u64,
+    gone_entries: u64,
+    gone_bytes: u64,
 }
 
 impl From<&repo::PushStats> for StatsRecord {
@@ -83,6 +85,8 @@ impl From<&repo::PushStats> for StatsRecord {
             bytes_stored: stats.bytes_stored,
             problems: stats.problems,
             entries_changed: stats.entries_changed,
+            gone_entries: stats.gone_entries,
+            gone_bytes: stats.gone_bytes,
         }
     }
 }

@@ -32,6 +32,8 @@ struct AgentRecord {
     newest: String,
     entries: u64,
     bytes: u64,
+    gone_entries: u64,
+    gone_bytes: u64,
 }
 
 pub(crate) fn run(context: &Context<'_>) -> Result<Exit> {
@@ -66,6 +68,8 @@ fn agents(stats: &view::Stats) -> Table {
         ("NEWEST", Align::Left),
         ("ENTRIES", Align::Right),
         ("SIZE", Align::Right),
+        ("GONE", Align::Right),
+        ("SIZE", Align::Right),
     ]);
     for one in &stats.agents {
         table.row(vec![
@@ -74,6 +78,8 @@ fn agents(stats: &view::Stats) -> Table {
             short_id(&one.newest),
             one.entries.to_string(),
             size::show(one.bytes),
+            one.gone_entries.to_string(),
+            size::show(one.gone_bytes),
         ]);
     }
     table
@@ -108,6 +114,8 @@ fn document(stats: &view::Stats) -> Document {
         newest: one.newest.hex(),
         entries: one.entries,
         bytes: one.bytes,
+        gone_entries: one.gone_entries,
+        gone_bytes: one.gone_bytes,
     };
     Document {
         snapshots_count: stats.snapshots.len() as u64,

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::suspects::Ignored;
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use super::daemon::{self, Daemon};
 use super::error::{Error, Result};
 use super::secret;
 use crate::args::ScanSecrets;
-use crate::ui::size;
+use crate::ui::{size, time};
 
 /// Largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -34,6 +35,8 @@ struct Raw {
     #[serde(default)]
     push: RawPush,
     #[serde(default)]
+    gone: RawGone,
+    #[serde(default)]
     storage: RawStorage,
     #[serde(default)]
     secrets: RawSecrets,
@@ -46,6 +49,15 @@ struct Raw {
 struct RawSecrets {
     #[serde(default)]
     ignore: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGone {
+    keep_for: Option<Spanned<String>>,
+    keep_bytes: Option<Spanned<String>>,
+    #[serde(default)]
+    paths: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,6 +95,17 @@ impl std::fmt::Debug for RawStorage {
     }
 }
 
+/// What is kept of files that vanish from their source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// For so long; none: for ever.
+    pub(crate) keep_for: Option<Duration>,
+    /// So much of it; none: all.
+    pub(crate) keep_bytes: Option<u64>,
+    /// Labels of directories of which all is kept.
+    pub(crate) paths: Vec<String>,
+}
+
 /// The file, understood. Paths are as written; `~/` is opened later.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigFile {
@@ -101,6 +124,7 @@ pub(crate) struct ConfigFile {
     pub(crate) scan_secrets: ScanSecrets,
     /// Findings that are not told.
     pub(crate) secrets_ignored: Vec<String>,
+    pub(crate) gone: Gone,
     pub(crate) key_id: Option<String>,
     pub(crate) secret_key: Option<secret::Source>,
     pub(crate) region: Option<String>,
@@ -184,6 +208,7 @@ impl ConfigFile {
             limit_upload: sized(raw.push.limit_upload, size::parse_rate)?,
             one_file_system: raw.push.one_file_system,
             scan_secrets: raw.push.scan_secrets,
+            gone: at.gone(raw.gone)?,
             key_id: storage.key_id.map(Spanned::into_inner),
             secret_key,
             region: storage.region,
@@ -247,6 +272,29 @@ impl At<'_> {
             key: key.chars().take(64).collect(),
             what: what.to_owned(),
         }
+    }
+
+    fn gone(&self, raw: RawGone) -> Result<Gone> {
+        let said = |value: Spanned<String>| (value.span(), value.into_inner());
+        let keep_for = raw.keep_for.map(said).map(|(span, text)| {
+            time::parse_span(&text).map_err(|e| self.wrong(&span, &e))
+        });
+        let keep_bytes = raw.keep_bytes.map(said).map(|(span, text)| {
+            size::parse(&text).map_err(|e| self.wrong(&span, &e))
+        });
+        let label = |(span, label): (Range<usize>, String)| {
+            // what is gone is in the tree behind all that can vanish
+            if label.is_empty() || label.as_bytes() >= repo::gone::NAME {
+                let what = "a label that begins with one of a-z, A-Z, 0-9, . _ -";
+                return Err(self.wrong(&span, what));
+            }
+            Ok(label)
+        };
+        Ok(Gone {
+            keep_for: keep_for.transpose()?,
+            keep_bytes: keep_bytes.transpose()?,
+            paths: raw.paths.into_iter().map(said).map(label).collect::<Result<_>>()?,
+        })
     }
 
     pub(super) fn filled(&self, value: Spanned<String>) -> Result<String> {
@@ -314,6 +362,14 @@ const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over enviro
 [push.paths]
 #notes = "~/notes"
 
+# Files that an agent deletes by itself stay in the snapshots that come: for ever, unless a limit says
+# otherwise, in days or in bytes of content (the oldest go first). `paths`: labels of [push.paths] of
+# which everything that vanishes is kept.
+[gone]
+#keep_for = "730d"
+#keep_bytes = "20GiB"
+#paths = ["notes"]
+
 # Findings that are not to be told: a rule, a glob of paths, or what `agent-backup scan` shows behind one. The file
 # secrets-ignore beside this one holds more, one a line.
 [secrets]
@@ -356,6 +412,8 @@ mod tests {
             ("[push]\nlimit_upload = \"fast\"\n", "/c/config.toml:2: limit_upload: 'fast'"),
             ("[push]\nexclude_larger_than = \"1X\"", "/c/config.toml:2: exclude_larger_than: "),
             ("[push.paths]\nnotes = \"notes\"\n", "/c/config.toml:2: notes: write an absolute"),
+            ("[gone]\nkeep_for = \"long\"\n", "/c/config.toml:2: keep_for: 'long' is not a time"),
+            ("[gone]\npaths = [\"\u{e9}t\u{e9}\"]\n", "/c/config.toml:2: paths: a label that"),
             ("password_file = \"p\"\n", "/c/config.toml:1: password_file: write an absolute"),
             ("[storage]\nkey_id = \"x\"\n", "/c/config.toml:2: key_id: "),
             ("[secrets]\nignore = [\"jwt\"]\n", "/c/config.toml:2: ignore: write rule:ID"),
@@ -426,6 +484,8 @@ mod tests {
         let (config, _) = ConfigFile::parse(&text, Path::new("c")).unwrap();
         assert_eq!(config.limit_upload, Some(2 << 20));
         assert_eq!(config.paths["notes"], "~/notes");
+        assert_eq!(config.gone.keep_for, Some(Duration::from_secs(730 * 86_400)));
+        assert_eq!((config.gone.keep_bytes, config.gone.paths), (Some(20 << 30), vec!["notes".into()]));
         assert_eq!((config.daemon.timetables.len(), config.daemon.keep.weekly), (5, 5));
     }
 }

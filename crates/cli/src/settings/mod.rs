@@ -23,7 +23,7 @@ use crate::args::{Global, ScanSecrets};
 pub(crate) use daemon::Daemon;
 pub(crate) use environment::{Environment, absolute};
 pub(crate) use error::{Error, Result};
-use file::ConfigFile;
+use file::{ConfigFile, Gone};
 pub(crate) use file::template;
 use secret::{How, Source};
 
@@ -68,6 +68,7 @@ pub(crate) struct PushDefaults {
     pub(crate) limit_upload: Option<u64>,
     pub(crate) one_file_system: bool,
     pub(crate) scan_secrets: ScanSecrets,
+    pub(crate) gone: Gone,
 }
 
 /// Everything a command needs to know.
@@ -178,6 +179,7 @@ impl Settings {
                 limit_upload: config.limit_upload,
                 one_file_system: config.one_file_system,
                 scan_secrets: config.scan_secrets,
+                gone: config.gone,
             },
             daemon: config.daemon,
             notes: notes(env),

@@ -1,6 +1,7 @@
 //! One entry of a snapshot as a line, the way `ls -l` shows it, and as JSON.
 
 use data_encoding::HEXLOWER;
+use engine::gone::Since;
 use repo::{Entry, Kind, flag};
 use serde::Serialize;
 
@@ -41,6 +42,14 @@ pub(crate) struct EntryRecord {
     damaged: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     changed_while_read: bool,
+    /// It is gone from its source: since when (null: its place cannot be looked at).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_since: Option<Option<String>>,
+    /// The path that it had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    was_base64: Option<String>,
 }
 
 impl EntryRecord {
@@ -55,6 +64,13 @@ impl EntryRecord {
         let (target, target_base64) = pair(&entry.target);
         let (link, link_base64) = pair(&entry.link);
         let is_file = entry.kind == Kind::File;
+        let gone = repo::gone::split(path);
+        let gone = gone.and_then(|(name, was)| Some((Since::parse(name)?, was.to_vec())));
+        let gone_since = gone.as_ref().map(|(since, _)| match since {
+            Since::At(secs) => time::rfc3339(*secs, 0),
+            Since::Unseen => None,
+        });
+        let (was, was_base64) = pair(&gone.map(|(_, was)| was));
         Self {
             path: json::Path::new(path),
             kind: kind(entry.kind),
@@ -74,6 +90,9 @@ impl EntryRecord {
             copied_as_it_lay: entry.flags & flag::SQLITE_RAW != 0,
             damaged: entry.flags & flag::SQLITE_DAMAGED != 0,
             changed_while_read: entry.flags & flag::CHANGED_WHILE_READ != 0,
+            gone_since,
+            was,
+            was_base64,
         }
     }
 }
