@@ -12,6 +12,7 @@ mod daemon;
 mod desk;
 mod exits;
 mod gate;
+mod gone;
 mod golden;
 mod grep;
 mod kill;

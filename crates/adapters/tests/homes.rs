@@ -367,4 +367,25 @@ fn what_an_agent_deletes_by_itself_is_known() {
         let rules = adapter(id).rules(&format!("{id}/home")).expect("a root");
         assert_eq!(rules.volatile(rel.as_bytes()), expected, "{rel}");
     }
+    let transcripts = [
+        ("codex/home", "sessions/2026/10/31/rollout-2026-10-31T10-00-00-abc.jsonl"),
+        ("codex/home", "archived_sessions/rollout-2026-01-01T10-00-00-ghi.jsonl"),
+        ("opencode/data", "storage/message/ses_1/msg_1.json"),
+        ("goose/data", "sessions/20250101_101010.jsonl"),
+        ("cline/sessions", "abc/messages.json"),
+        ("cline/editor", "tasks/1/ui_messages.json"),
+        ("roo/editor", "tasks/1/api_conversation_history.json"),
+        ("qwen/home", "projects/-home-a-work/chats/1.jsonl"),
+        ("copilot-cli/home", "session-state/0b8f/events.jsonl"),
+        ("amp/data", "threads/T-0b8f.json"),
+        ("openhands/conversations", "0b8f/events/1.json"),
+        ("vscode-copilot/user", "workspaceStorage/0b/chatSessions/1.json"),
+        ("vibe/home", "logs/session/session_1/messages.jsonl"),
+    ];
+    for (label, rel) in transcripts {
+        let id = label.split('/').next().expect("a label begins with its agent");
+        let rules = adapter(id).rules(label).expect("a root");
+        assert!(rules.volatile(rel.as_bytes()), "{label}: {rel}");
+        assert!(!rules.volatile(b"settings.json") || label.ends_with("s"), "{label}");
+    }
 }

@@ -120,6 +120,12 @@ fn a_file_that_was_moved_is_not_gone_and_a_copy_that_was_there_before_does_not_c
     world.remove("sessions/q/d");
     world.push();
     assert_eq!(world.gone(), ["sessions/q/d"], "its copy was no move of it");
+    world.write("sessions/q/rollout.jsonl", &text(60));
+    world.push();
+    world.remove("sessions/q/rollout.jsonl");
+    world.write("sessions/q/rollout.jsonl.zst", b"the same, compressed");
+    world.push();
+    assert_eq!(world.gone(), ["sessions/q/d"]);
     // two of the same content become one: one was moved, the other is gone
     world.write("sessions/q/twin", &text(4));
     world.push();

@@ -263,3 +263,18 @@ fn what_is_lost_in_the_repository_is_told_and_the_snapshot_that_had_it_is_pinned
 }
 
 
+
+#[test]
+fn a_safety_snapshot_of_a_part_hides_nothing_that_vanished_since() {
+    let mut world = World::with(&["a", "b", "c", "d", "e"]);
+    world.push_after("sessions/a");
+    world.agent.excluded = Some("sessions");
+    world.options.reason = Some(repo::SAFETY.to_owned());
+    world.write("settings", b"replaced next");
+    let safety = world.push();
+    assert_eq!((safety.stats.gone_entries, safety.gone_roots.len()), (0, 0));
+    world.agent.excluded = None;
+    world.options.reason = None;
+    world.push_after("sessions/b");
+    assert_eq!(world.gone(), ["sessions/a", "sessions/b"]);
+}

@@ -9,7 +9,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use repo::{OpId, Reader, RootRecord, Snapshot, gone};
+use repo::{OpId, Reader, RootRecord, SAFETY, Snapshot, gone};
 
 use super::Since;
 use super::kept::{Kept, tidy};
@@ -38,7 +38,7 @@ impl<'a> Earlier<'a> {
         let (all, reader) = (OnceCell::new(), OnceCell::new());
         let memo = Memo::load(session);
         let mut earlier = Self { session, memo, newest: None, all, reader };
-        let known = previous.and_then(|id| session.snapshot(&id).ok());
+        let known = previous.and_then(|id| session.snapshot(&id).ok()).filter(counts);
         earlier.newest = match known {
             Some(known) => Some(known),
             None => earlier.all()?.first().cloned(),
@@ -65,7 +65,7 @@ impl<'a> Earlier<'a> {
                 Err(error) => return Err(error),
             }
         }
-        all.retain(|s| s.machine == self.session.machine_id);
+        all.retain(|s| s.machine == self.session.machine_id && counts(s));
         // a machine counts its snapshots: its clock may have been wrong
         all.sort_by_key(|s| std::cmp::Reverse((s.counter, s.finished_nanos, s.id)));
         Ok(self.all.get_or_init(|| all))
@@ -147,6 +147,11 @@ impl<'a> Earlier<'a> {
         }
         Ok(Vec::new())
     }
+}
+
+/// A safety snapshot keeps nothing, and may hold a part of a root.
+fn counts(snapshot: &Snapshot) -> bool {
+    snapshot.reason.as_deref() != Some(SAFETY)
 }
 
 /// Reads what a snapshot keeps; of its tree, that part alone.

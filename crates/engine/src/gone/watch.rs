@@ -27,6 +27,9 @@ use crate::session::Session;
 /// Suffixes of files that belong to a database as it lay: they come and go with it.
 const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
+/// What a file's name ends with after its agent compressed it in place.
+const COMPRESSED: [&[u8]; 2] = [b".zst", b".gz"];
+
 /// Paths that had a problem: what is at or below one was not seen.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles(Mutex<Vec<Vec<u8>>>);
@@ -396,8 +399,11 @@ impl<'a> Watch<'a> {
                 let database = path.strip_suffix(*suffix);
                 database.is_some_and(|database| self.present.contains(&path_hash(database)))
             });
+            let was_compressed = COMPRESSED
+                .iter()
+                .any(|suffix| self.present.contains(&path_hash(&[path.as_slice(), suffix].concat())));
             let fate = root.fate(&path, self.troubles);
-            if is_side_file || fate == Fate::LeftOut {
+            if is_side_file || was_compressed || fate == Fate::LeftOut {
                 continue;
             }
             if let Some(first) = entry.link.take() {

@@ -202,7 +202,10 @@ fn acknowledge(
         session.state.save(&state)?;
         let now = session.clock.now_secs();
         let op = Operation::announce(&session.repo, id, OpKind::Push, session.machine_id, now)?;
-        let earlier = run::Earlier::Snapshots(previous);
+        // a safety snapshot says what is there, maybe of a part of a root: nothing vanished
+        let is_safety = options.reason.as_deref() == Some(SAFETY);
+        let earlier =
+            if is_safety { run::Earlier::Nothing } else { run::Earlier::Snapshots(previous) };
         let mut run = run::run(session, &op, &roots, options, earlier, monitor, cancel)?;
         if run.stats.entries == 0 {
             op.finish_without_snapshot()?;
@@ -241,7 +244,9 @@ fn acknowledge(
                     cache.put_object(&Snapshot::object_name(&id), &bytes);
                 }
                 run.rows.save(session);
-                std::mem::take(&mut run.gone).memo(id).save(session);
+                if !is_safety {
+                    std::mem::take(&mut run.gone).memo(id).save(session);
+                }
                 for old in doubtful {
                     session.repo.forget(&old)?;
                 }
