@@ -182,7 +182,8 @@ pub fn diff(
     let mut totals = DiffTotals::default();
     reader.diff(&old.tree, &new.tree, &mut |path, old, new| {
         if repo::gone::holds(path) {
-            let counts = |entry: Option<&Entry>| u64::from(entry.is_some_and(|e| e.kind != Kind::Dir));
+            let counts =
+                |entry: Option<&Entry>| u64::from(entry.is_some_and(|e| e.kind != Kind::Dir));
             totals.gone_added += if old.is_none() { counts(new) } else { 0 };
             totals.gone_removed += if new.is_none() { counts(old) } else { 0 };
             return Ok(());

@@ -93,7 +93,10 @@ fn a_file_that_is_back_leaves_unless_it_is_another_one() {
     world.write("sessions/b", b"another session of that name");
     let snapshot = world.push();
     assert_eq!(world.gone(), ["sessions/b"]);
-    assert_eq!(world.pull(&snapshot)["claude-code/home/sessions/b"], b"another session of that name");
+    assert_eq!(
+        world.pull(&snapshot)["claude-code/home/sessions/b"],
+        b"another session of that name"
+    );
     assert_eq!(world.pull_gone()["claude-code/home/sessions/b"], text(1));
     // it goes as well: both stay, and the one that vanished last is restored
     world.remove("sessions/b");
@@ -205,9 +208,10 @@ fn what_is_excluded_is_not_gone_and_what_cannot_be_stored_is_kept_until_one_can_
     world.remove("sessions/secret");
     world.push();
     assert_eq!(world.gone(), [""; 0]);
-    world.write("sessions/.agent-backup-ignore", b"/b\n");
+    world.write("sessions/.agent-backup-ignore", b"/b\nd\n!/d\n");
+    world.write("sessions/d/.agent-backup-ignore", b"y\n");
     world.push();
-    assert_eq!(world.gone(), [""; 0]);
+    assert_eq!(world.gone(), [""; 0], "/d is not ignored, and y in it is");
     // a file grows beyond the limit: it is there and not in the snapshot
     world.options.scan.exclude_larger_than = Some(30_000);
     world.write("sessions/c", &Writer::new(3).lines(40_000));
@@ -296,7 +300,8 @@ fn two_machines_keep_each_its_own() {
             support::open_with(world.store.clone(), &dirs, world.bench.clock.clone()).unwrap();
         let cancel = AtomicBool::new(false);
         let options = PushOptions::default();
-        let pushed = push(&session, std::slice::from_ref(&root), &options, &Ears::default(), &cancel);
+        let pushed =
+            push(&session, std::slice::from_ref(&root), &options, &Ears::default(), &cancel);
         let snapshot = pushed.unwrap().snapshot().clone();
         gone_in(&session, &snapshot)
     };
@@ -451,7 +456,8 @@ fn a_push_reads_nothing_of_earlier_snapshots_unless_something_vanished() {
         store.take();
         push(&session, &[root], &PushOptions::default(), &Ears::default(), &cancel).unwrap();
         let calls = store.take();
-        let gets = |c: &&testkit::Call| c.verb == testkit::Verb::GetRange && c.name.starts_with("packs/");
+        let gets =
+            |c: &&testkit::Call| c.verb == testkit::Verb::GetRange && c.name.starts_with("packs/");
         (calls.len(), calls.iter().filter(gets).count())
     };
     run();

@@ -44,7 +44,6 @@ fn lost_state_a_lost_cache_and_a_forgotten_snapshot_lose_nothing_that_is_kept() 
     assert_eq!(world.pull_gone().len(), 5);
 }
 
-
 #[test]
 fn limits_of_age_and_size_let_the_oldest_go_and_a_clock_that_runs_ahead_does_not() {
     let mut world = World::with(&["a", "b", "c", "d", "e", "f", "g", "h"]);
@@ -261,8 +260,6 @@ fn what_is_lost_in_the_repository_is_told_and_the_snapshot_that_had_it_is_pinned
     assert!(world.gone().is_empty());
     assert_eq!(world.pull(&snapshot).len(), 3, "what is there is stored again");
 }
-
-
 
 #[test]
 fn a_safety_snapshot_of_a_part_hides_nothing_that_vanished_since() {

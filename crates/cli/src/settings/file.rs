@@ -276,12 +276,14 @@ impl At<'_> {
 
     fn gone(&self, raw: RawGone) -> Result<Gone> {
         let said = |value: Spanned<String>| (value.span(), value.into_inner());
-        let keep_for = raw.keep_for.map(said).map(|(span, text)| {
-            time::parse_span(&text).map_err(|e| self.wrong(&span, &e))
-        });
-        let keep_bytes = raw.keep_bytes.map(said).map(|(span, text)| {
-            size::parse(&text).map_err(|e| self.wrong(&span, &e))
-        });
+        let keep_for = raw
+            .keep_for
+            .map(said)
+            .map(|(span, text)| time::parse_span(&text).map_err(|e| self.wrong(&span, &e)));
+        let keep_bytes = raw
+            .keep_bytes
+            .map(said)
+            .map(|(span, text)| size::parse(&text).map_err(|e| self.wrong(&span, &e)));
         let label = |(span, label): (Range<usize>, String)| {
             // what is gone is in the tree behind all that can vanish
             if label.is_empty() || label.as_bytes() >= repo::gone::NAME {
@@ -485,7 +487,10 @@ mod tests {
         assert_eq!(config.limit_upload, Some(2 << 20));
         assert_eq!(config.paths["notes"], "~/notes");
         assert_eq!(config.gone.keep_for, Some(Duration::from_secs(730 * 86_400)));
-        assert_eq!((config.gone.keep_bytes, config.gone.paths), (Some(20 << 30), vec!["notes".into()]));
+        assert_eq!(
+            (config.gone.keep_bytes, config.gone.paths),
+            (Some(20 << 30), vec!["notes".into()])
+        );
         assert_eq!((config.daemon.timetables.len(), config.daemon.keep.weekly), (5, 5));
     }
 }

@@ -23,8 +23,8 @@ use crate::args::{Global, ScanSecrets};
 pub(crate) use daemon::Daemon;
 pub(crate) use environment::{Environment, absolute};
 pub(crate) use error::{Error, Result};
-use file::{ConfigFile, Gone};
 pub(crate) use file::template;
+use file::{ConfigFile, Gone};
 use secret::{How, Source};
 
 /// Prefix in a bucket that `B2_BUCKET` names without `B2_PREFIX`.

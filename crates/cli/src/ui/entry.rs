@@ -42,9 +42,9 @@ pub(crate) struct EntryRecord {
     damaged: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     changed_while_read: bool,
-    /// It is gone from its source: since when (null: its place cannot be looked at).
+    /// It is gone from its source: since when, or `unseen`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    gone_since: Option<Option<String>>,
+    gone_since: Option<String>,
     /// The path that it had.
     #[serde(skip_serializing_if = "Option::is_none")]
     was: Option<String>,
@@ -66,9 +66,9 @@ impl EntryRecord {
         let is_file = entry.kind == Kind::File;
         let gone = repo::gone::split(path);
         let gone = gone.and_then(|(name, was)| Some((Since::parse(name)?, was.to_vec())));
-        let gone_since = gone.as_ref().map(|(since, _)| match since {
+        let gone_since = gone.as_ref().and_then(|(since, _)| match since {
             Since::At(secs) => time::rfc3339(*secs, 0),
-            Since::Unseen => None,
+            Since::Unseen => Some(since.name()),
         });
         let (was, was_base64) = pair(&gone.map(|(_, was)| was));
         Self {

@@ -78,8 +78,11 @@ pub(crate) fn judge<'s>(
     agents
         .into_iter()
         .filter(|(_, (gone, of, _))| is_alarm(*gone, *of))
-        .map(|(agent, (gone, of, before))| {
-            Vanished { agent: agent.to_owned(), gone, of: of.max(gone), before: before.id }
+        .map(|(agent, (gone, of, before))| Vanished {
+            agent: agent.to_owned(),
+            gone,
+            of: of.max(gone),
+            before: before.id,
         })
         .collect()
 }

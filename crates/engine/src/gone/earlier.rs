@@ -137,7 +137,8 @@ impl<'a> Earlier<'a> {
             Err(error) if is_damage(&error) => tell(unread(&newest, "what it keeps", &error)),
             Err(error) => return Err(error),
         }
-        let older: Vec<Snapshot> = self.all()?.iter().filter(|s| s.id != newest.id).cloned().collect();
+        let older: Vec<Snapshot> =
+            self.all()?.iter().filter(|s| s.id != newest.id).cloned().collect();
         for snapshot in older {
             match read(self.reader()?, &snapshot) {
                 Ok(kept) => return Ok(kept),

@@ -21,13 +21,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use alarm::{Acknowledged, Alarm, acknowledge, alarms};
 pub(crate) use alarm::raise;
+pub use alarm::{Acknowledged, Alarm, acknowledge, alarms};
 pub(crate) use earlier::read as read_kept;
 pub(crate) use kept::{Kept, tidy};
 pub(crate) use memo::Memo;
 pub use since::Since;
-pub(crate) use watch::{Settled, Troubles, Watch};
+pub(crate) use watch::{Settled, Watch};
 
 use crate::scan::Filter;
 

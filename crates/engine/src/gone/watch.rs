@@ -1,6 +1,6 @@
 //! What a run sees of the sources, and what follows from it for what is kept.
 //!
-//! In: entries of the new tree in path order, problems that were told, and what earlier snapshots say.
+//! In: entries of the new tree in path order, and what earlier snapshots say.
 //! Out: [`Settled`]: what is kept from now on. A file is *gone* if an earlier snapshot has it, the new
 //! tree has nothing of its name, and looking for it at the source finds nothing. One that is there and
 //! was left out by a rule is not gone: somebody wanted it out. One whose place cannot be looked at may
@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use repo::{BlockId, Entry, Kind, OpId, RootRecord, Snapshot, gone, path_order};
 
@@ -29,21 +29,6 @@ const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// What a file's name ends with after its agent compressed it in place.
 const COMPRESSED: [&[u8]; 2] = [b".zst", b".gz"];
-
-/// Paths that had a problem: what is at or below one was not seen.
-#[derive(Debug, Default)]
-pub(crate) struct Troubles(Mutex<Vec<Vec<u8>>>);
-
-impl Troubles {
-    pub(crate) fn note(&self, path: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_vec());
-    }
-
-    fn cover(&self, path: &[u8]) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().any(|top| is_below(path, top))
-    }
-}
 
 /// What is known of a file that the new tree does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,23 +90,23 @@ impl Root {
         out(rel, false) || dirs.into_iter().any(|dir| out(dir, true))
     }
 
-    fn fate(&self, path: &[u8], troubles: &Troubles) -> Fate {
+    /// What became of a file that the new tree does not have. One that is there, and that no rule leaves
+    /// out, could not be stored, or came and went while it was looked for.
+    fn fate(&self, path: &[u8], ignore_file: &str) -> Fate {
         let Some(rel) = self.rel(path) else { return Fate::LeftOut };
         if self.excludes(rel) {
             return Fate::LeftOut;
         }
-        let there = match &self.source {
-            Some(source) => source.has(rel),
-            None => match std::fs::symlink_metadata(&self.dir) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(e) => Err(e),
-                Ok(_) => Err(std::io::ErrorKind::PermissionDenied.into()),
-            },
+        let Some(source) = &self.source else {
+            return match std::fs::symlink_metadata(&self.dir) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Fate::Gone,
+                _ => Fate::Unseen,
+            };
         };
-        match there {
+        match source.has(rel) {
+            Ok(_) if self.files.is_none() && source.ignores(ignore_file, rel) => Fate::LeftOut,
             Ok(false) => Fate::Gone,
-            Ok(true) if !troubles.cover(path) => Fate::LeftOut,
-            _ => Fate::Unseen,
+            Ok(true) | Err(_) => Fate::Unseen,
         }
     }
 }
@@ -160,7 +145,7 @@ pub(crate) struct Watch<'a> {
     session: &'a Session,
     options: &'a Options,
     op: OpId,
-    troubles: &'a Troubles,
+    ignore_file: &'a str,
     tell: Tell<'a>,
     roots: Vec<Root>,
     /// The root that the entry before belonged to.
@@ -183,7 +168,7 @@ impl<'a> Watch<'a> {
         previous: Option<OpId>,
         pushed: &[PushRoot],
         options: &'a Options,
-        troubles: &'a Troubles,
+        ignore_file: &'a str,
         tell: Tell<'a>,
     ) -> Result<Self> {
         let mut earlier = Earlier::new(session, previous)?;
@@ -218,7 +203,7 @@ impl<'a> Watch<'a> {
             session,
             options,
             op,
-            troubles,
+            ignore_file,
             tell,
             roots,
             at: 0,
@@ -301,11 +286,12 @@ impl<'a> Watch<'a> {
         let went = kept::limit(&mut kept, oldest, self.options.bytes_max);
         if went > 0 {
             let files = if went == 1 { "file" } else { "files" };
-            let what = format!("{went} {files} that were gone are kept no longer: the limits say so");
+            let what =
+                format!("{went} {files} that were gone are kept no longer: the limits say so");
             (self.tell)(Problem { path: gone::NAME.to_vec(), what, notice: true });
         }
         settled.alarms = self.alarms();
-        settled.roots = self.gone_roots(&kept)?;
+        settled.roots = self.gone_roots(&kept);
         settled.kept = kept;
         self.remember(&mut settled);
         Ok(settled)
@@ -386,7 +372,11 @@ impl<'a> Watch<'a> {
     }
 
     /// Makes kept entries of what is missing.
-    fn judge(&mut self, base: &Snapshot, missing: Vec<(usize, Vec<u8>, Entry)>) -> Result<Vec<Kept>> {
+    fn judge(
+        &mut self,
+        base: &Snapshot,
+        missing: Vec<(usize, Vec<u8>, Entry)>,
+    ) -> Result<Vec<Kept>> {
         let mut out = Vec::new();
         let mut dirs = Vec::new();
         for (at, path, mut entry) in missing {
@@ -399,10 +389,10 @@ impl<'a> Watch<'a> {
                 let database = path.strip_suffix(*suffix);
                 database.is_some_and(|database| self.present.contains(&path_hash(database)))
             });
-            let was_compressed = COMPRESSED
-                .iter()
-                .any(|suffix| self.present.contains(&path_hash(&[path.as_slice(), suffix].concat())));
-            let fate = root.fate(&path, self.troubles);
+            let was_compressed = COMPRESSED.iter().any(|suffix| {
+                self.present.contains(&path_hash(&[path.as_slice(), suffix].concat()))
+            });
+            let fate = root.fate(&path, self.ignore_file);
             if is_side_file || was_compressed || fate == Fate::LeftOut {
                 continue;
             }
@@ -463,7 +453,7 @@ impl<'a> Watch<'a> {
                 } else if self.present.contains(&path_hash(&one.path)) {
                     continue;
                 } else {
-                    match root.fate(&one.path, self.troubles) {
+                    match root.fate(&one.path, self.ignore_file) {
                         Fate::Gone => one.since = Since::At(now),
                         Fate::Unseen => {}
                         Fate::LeftOut => continue,
@@ -497,8 +487,11 @@ impl<'a> Watch<'a> {
         let needs = |one: &Kept| one.needs().unwrap_or_default();
         let unusable: BTreeSet<BlockId> =
             kept.iter().flat_map(needs).filter(|id| !usable(id)).collect();
-        let lost: HashSet<BlockId> =
-            if unusable.is_empty() { HashSet::new() } else { carry(&unusable)?.into_iter().collect() };
+        let lost: HashSet<BlockId> = if unusable.is_empty() {
+            HashSet::new()
+        } else {
+            carry(&unusable)?.into_iter().collect()
+        };
         let mut any = false;
         kept.retain(|one| {
             let has_all = one.needs().is_some_and(|needs| needs.iter().all(|id| !lost.contains(id)));
@@ -554,7 +547,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Roots of what is kept that the push does not cover.
-    fn gone_roots(&self, kept: &[Kept]) -> Result<Vec<RootRecord>> {
+    fn gone_roots(&self, kept: &[Kept]) -> Vec<RootRecord> {
         let covers = |root: &&RootRecord| {
             let is_covered = self.roots.iter().any(|r| r.covered && r.record.label == root.label);
             !is_covered && kept.iter().any(|one| is_below(&one.path, root.label.as_bytes()))
@@ -566,7 +559,7 @@ impl<'a> Watch<'a> {
         for root in known.chain(absent).filter(covers) {
             roots.insert(root.label.clone(), root.clone());
         }
-        Ok(roots.into_values().collect())
+        roots.into_values().collect()
     }
 
     fn remember(self, settled: &mut Settled) {

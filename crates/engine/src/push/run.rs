@@ -276,9 +276,7 @@ pub(super) fn run(
     let (out, messages) = unbounded();
     let (send_pack, packs) = bounded(0); // a pack is large: none waits between
     let (counts, window, stop) = (Counts::default(), Window::default(), AtomicBool::new(false));
-    let troubles = gone::Troubles::default();
     let problem = |problem: Problem| {
-        troubles.note(&problem.path);
         counts.problems.fetch_add(u64::from(!problem.notice), Ordering::Relaxed);
         monitor.problem(&problem);
     };
@@ -292,7 +290,7 @@ pub(super) fn run(
             previous,
             roots,
             &options.gone,
-            &troubles,
+            &options.scan.ignore_file,
             &problem,
         )?),
         Earlier::Nothing => None,
@@ -340,7 +338,8 @@ pub(super) fn run(
             uploaders.push(scope.spawn(move || uploads.run(&packs, &out)));
         }
         drop(packs);
-        let collector = Collector::new(session, op, index.clone(), permits.clone(), send_pack, watched);
+        let collector =
+            Collector::new(session, op, index.clone(), permits.clone(), send_pack, watched);
         let (window, counts, stop, permits) = (&window, &counts, &stop, &permits);
         let tell = &tell;
         let messages_of_collector = messages.clone();

@@ -15,6 +15,7 @@ use repo::{Kind, Xattr};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use super::ignored::Ignored;
 use super::stat::{Stat, from_system};
 use super::{attributes, is_name};
 
@@ -96,6 +97,28 @@ impl SourceRoot {
             Err(error) if is_no(error) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Would ignore files of this name leave out the file at `rel`, or a directory that it is in? As in a
+    /// walk, the nearest one that has an opinion decides.
+    pub fn ignores(&self, name: &str, rel: &[u8]) -> bool {
+        let read = |dir: BorrowedFd<'_>| Ignored::read(dir, name).0;
+        let mut levels: Vec<(usize, Ignored)> =
+            read(self.dir.as_fd()).map(|ignored| (0, ignored)).into_iter().collect();
+        let ends = rel.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        for end in ends.chain([rel.len()]) {
+            let is_dir = end < rel.len();
+            let says =
+                |(start, ignored): &(usize, Ignored)| ignored.says(&rel[*start..end], is_dir);
+            if levels.iter().rev().find_map(says).unwrap_or(false) {
+                return true;
+            }
+            if is_dir {
+                let Ok(dir) = open_dir_path(self.dir.as_fd(), &rel[..end]) else { return false };
+                levels.extend(read(dir.as_fd()).map(|ignored| (end + 1, ignored)));
+            }
+        }
+        false
     }
 
     /// The directory alone, for a walk.
@@ -412,7 +435,7 @@ mod tests {
         let old = rustix::fs::Timespec { tv_sec: 1000, tv_nsec: 0 };
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
         let times = rustix::fs::Timestamps { last_access: old, last_modification: now };
-        rustix::fs::utimensat(CWD, case.at("d/f"), &times, rustix::fs::AtFlags::empty()).unwrap();
+        rustix::fs::utimensat(CWD, case.at("d/f"), &times, AtFlags::empty()).unwrap();
         case.open(b"d/f").unwrap().read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(fs::metadata(case.at("d/f")).unwrap().atime(), 1000);
     }

@@ -262,7 +262,6 @@ pub fn stored(session: &Session) -> BTreeMap<OpId, u64> {
     bytes
 }
 
-
 impl World {
     /// Removes a file and pushes.
     pub fn push_after(&self, rel: &str) -> Snapshot {

@@ -44,7 +44,8 @@ struct ReplacedRecord {
 pub(super) fn run(args: &Forget, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     if args.paths.is_empty() && args.agent.is_none() && args.older_than.is_none() {
-        let what = "say what of it: --path GLOB (--path '**' is all of it), --agent or --older-than";
+        let what =
+            "say what of it: --path GLOB (--path '**' is all of it), --agent or --older-than";
         return Err(Usage(what.to_owned()).into());
     }
     let request = Request {
