@@ -275,3 +275,22 @@ fn a_safety_snapshot_of_a_part_hides_nothing_that_vanished_since() {
     world.push_after("sessions/b");
     assert_eq!(world.gone(), ["sessions/a", "sessions/b"]);
 }
+
+#[test]
+fn a_newest_snapshot_that_does_not_read_is_told_and_an_older_one_says_what_vanished() {
+    let world = World::with(&["a", "b", "c", "d"]);
+    let before = names(&world, "packs/");
+    world.push_after("sessions/a");
+    for pack in names(&world, "packs/").iter().filter(|pack| !before.contains(pack)) {
+        world.store.delete(pack).unwrap();
+    }
+    world.forget_cache();
+    world.remove("sessions/b");
+    let (_, problems) = world.push_heard();
+    assert!(
+        errors(&problems).iter().any(|p| p.what.contains("agent-backup verify")),
+        "{problems:?}"
+    );
+    assert_eq!(world.gone(), ["sessions/a", "sessions/b"]);
+    assert_eq!(world.pull_gone().len(), 2);
+}

@@ -178,13 +178,18 @@ pub(crate) fn read(reader: &Reader<'_>, snapshot: &Snapshot) -> Result<Vec<Kept>
     Ok(kept)
 }
 
-/// What an entry's content map reaches, if that is not in the entry.
+/// What an entry's content map reaches, if that is not in the entry. Of a map that does not read, the
+/// map itself: it is looked for among what is lost later, and spoils no other entry here.
 pub(crate) fn reached(reader: &Reader<'_>, kept: &Kept) -> Result<Vec<repo::BlockId>> {
     let map = &kept.entry.map;
     if map.base.is_none() {
         return Ok(Vec::new());
     }
-    let mut blocks: Vec<_> = reader.extents(map)?.iter().map(|extent| extent.block).collect();
+    let mut blocks: Vec<_> = match reader.extents(map).map_err(crate::Error::from) {
+        Ok(extents) => extents.iter().map(|extent| extent.block).collect(),
+        Err(error) if is_damage(&error) => Vec::new(),
+        Err(error) => return Err(error),
+    };
     blocks.extend(map.own_blocks().copied());
     blocks.sort_unstable();
     blocks.dedup();

@@ -8,8 +8,9 @@ use minicbor::{Decode, Encode};
 const FORM: &str = "%Y%m%dT%H%M%SZ";
 /// The name of entries whose place could not be looked at.
 const UNSEEN: &str = "unseen";
-/// Times that have a name of the usual length: the years 0 to 9999.
-const SECS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+/// Times that have a name of the usual length: the years 0 to 9999, but for their last day, which the
+/// library of times does not have.
+const SECS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_207_200;
 
 /// Since when an entry is gone. Sorts as the names do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use repo::limits::PATH_BYTES_MAX;
 use repo::{BlockId, Entry, Kind, OpId, RootRecord, Snapshot, gone, path_order};
 
 use super::alarm::{self, Vanished};
@@ -26,6 +27,9 @@ use crate::session::Session;
 
 /// Suffixes of files that belong to a database as it lay: they come and go with it.
 const SIDE_FILES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
+
+/// What is put before a path when it is gone.
+const SINCE_BYTES: usize = "~gone/20260102T030405Z/".len();
 
 /// What a file's name ends with after its agent compressed it in place.
 const COMPRESSED: [&[u8]; 2] = [b".zst", b".gz"];
@@ -175,7 +179,15 @@ impl<'a> Watch<'a> {
         let kept = earlier.take_kept(tell)?;
         let mut roots = Vec::new();
         for PushRoot { scan, agent } in pushed {
-            let all = agent.is_none() && options.labels.contains(&scan.label);
+            let mut all = agent.is_none() && options.labels.contains(&scan.label);
+            if all && path_order(scan.label.as_bytes(), gone::NAME).is_gt() {
+                // what is gone is in the tree behind all that can vanish
+                let what = "what vanishes from it cannot be kept: choose a label that begins with \
+                            one of a-z, A-Z, 0-9, . _ -";
+                let (path, what) = (scan.label.clone().into_bytes(), what.to_owned());
+                tell(Problem { path, what, notice: false });
+                all = false;
+            }
             if agent.is_none() && !all {
                 continue;
             }
@@ -393,6 +405,11 @@ impl<'a> Watch<'a> {
                 self.present.contains(&path_hash(&[path.as_slice(), suffix].concat()))
             });
             let fate = root.fate(&path, self.ignore_file);
+            if path.len() + SINCE_BYTES > PATH_BYTES_MAX && fate != Fate::LeftOut {
+                let what = "it vanished, and its path is too long for it to be kept".to_owned();
+                (self.tell)(Problem { path, what, notice: false });
+                continue;
+            }
             if is_side_file || was_compressed || fate == Fate::LeftOut {
                 continue;
             }
