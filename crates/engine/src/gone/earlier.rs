@@ -9,7 +9,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use repo::{OpId, Reader, RootRecord, SAFETY, Snapshot, gone};
+use repo::{OpId, Reader, RootRecord, Snapshot, gone};
 
 use super::Since;
 use super::kept::{Kept, tidy};
@@ -152,7 +152,7 @@ impl<'a> Earlier<'a> {
 
 /// A safety snapshot keeps nothing, and may hold a part of a root.
 fn counts(snapshot: &Snapshot) -> bool {
-    snapshot.reason.as_deref() != Some(SAFETY)
+    !snapshot.is_safety()
 }
 
 /// Reads what a snapshot keeps; of its tree, that part alone.
