@@ -144,6 +144,7 @@ impl Worker {
     ) -> Result<Outcome> {
         let mut options = push::options(&self.settings);
         options.ignored = push::ignored(&self.settings)?;
+        options.gone.missing.clone_from(&chosen.missing);
         let meter = Meter::new(&Screen::silent());
         let pushed = engine::push::push(session, &chosen.roots, &options, &meter, task.cancel);
         let suspects: u64 = meter.suspects().found.values().sum();
