@@ -279,7 +279,7 @@ pub(crate) struct Pull {
     #[arg(short, long)]
     pub(crate) yes: bool,
     /// Restore what is gone from its source and kept, to the places that it had; what is there stays
-    #[arg(long, conflicts_with = "delete")]
+    #[arg(long, conflicts_with_all = ["delete", "session"])]
     pub(crate) gone: bool,
 }
 

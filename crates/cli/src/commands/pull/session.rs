@@ -72,7 +72,7 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let mut options = Options {
         labels: restore.labels().into_iter().collect(),
         paths: restore.files().iter().map(|path| literal(path)).collect(),
-        overwrite: overwrite(args.overwrite),
+        overwrite: overwrite(args.overwrite, false),
         verify: args.verify,
         even_if_open: args.even_if_open,
         filters: live.filters(&roots)?,
