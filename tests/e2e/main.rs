@@ -10,6 +10,7 @@ mod agents;
 mod care;
 mod daemon;
 mod desk;
+mod doctor;
 mod exits;
 mod gate;
 mod golden;

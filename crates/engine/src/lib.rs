@@ -5,6 +5,7 @@ mod capture;
 mod clock;
 pub mod copy;
 pub mod daemon;
+pub mod doctor;
 mod error;
 pub mod forget;
 pub mod gc;

@@ -141,10 +141,7 @@ async fn authorize(
     api: &str,
     (key_id, secret): (&str, &Secret),
 ) -> Result<Place, Failure> {
-    let url = format!("{}/b2api/v3/b2_authorize_account", api.trim_end_matches('/'));
-    let pair = zeroize::Zeroizing::new(format!("{key_id}:{}", secret.expose()));
-    let basic = zeroize::Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
-    let asked = wire.ask(Method::GET, &url, Some(&basic)).await;
+    let asked = ask_native(wire, api, (key_id, secret)).await;
     let answer = asked.map_err(|detail| Failure::Again { after: None, detail })?;
     if answer.status != 200 || answer.web_page {
         let asked =
@@ -159,6 +156,35 @@ async fn authorize(
         let detail = "b2_authorize_account did not name an S3 endpoint".to_owned();
         Failure::Again { after: None, detail }
     })
+}
+
+async fn ask_native(
+    wire: &Wire,
+    api: &str,
+    (key_id, secret): (&str, &Secret),
+) -> Result<Answer, String> {
+    let url = format!("{}/b2api/v3/b2_authorize_account", api.trim_end_matches('/'));
+    let pair = zeroize::Zeroizing::new(format!("{key_id}:{}", secret.expose()));
+    let basic = zeroize::Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
+    wire.ask(Method::GET, &url, Some(&basic)).await
+}
+
+/// What a key of Backblaze may do; none for others, and where Backblaze does not say.
+pub(crate) async fn capabilities(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    key: (&str, &Secret),
+) -> Option<Vec<String>> {
+    let api = match endpoint {
+        Endpoint::B2 { api } => api.as_str(),
+        Endpoint::Url(base) => {
+            let url = check_url(base).ok()?;
+            url.host_str()?.ends_with(".backblazeb2.com").then_some(B2_API)?
+        }
+        Endpoint::Aws => return None,
+    };
+    let answer = ask_native(wire, api, key).await.ok()?;
+    crate::inquiry::capabilities(&answer.body).filter(|_| answer.status == 200)
 }
 
 /// Reads the S3 endpoint out of the answer. It must be Backblaze's, as the key is used there.

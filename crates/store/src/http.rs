@@ -399,6 +399,13 @@ pub(crate) async fn text_of(response: HttpResponse) -> Result<String, HttpError>
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
+/// An answer, read to its end: also one that is no success.
+pub(crate) async fn answer_of(response: HttpResponse) -> Result<Answer, HttpError> {
+    let (parts, body) = response.into_parts();
+    let body = read_up_to(body, ERROR_BYTES_MAX).await?;
+    Ok(answer(parts.status, &parts.headers, &body))
+}
+
 /// The frames of one part; an error stays one.
 fn frames(part: Result<Bytes, HttpError>) -> Vec<Result<Bytes, HttpError>> {
     match part {

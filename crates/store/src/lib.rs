@@ -21,6 +21,7 @@ mod cancel;
 mod endpoint;
 mod error;
 mod http;
+mod inquiry;
 mod limit;
 mod local;
 mod mem;
@@ -42,6 +43,7 @@ pub use cancel::Cancel;
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
 pub use http::Usage;
+pub use inquiry::{Inquiry, LifecycleRule, Told};
 pub use local::LocalStore;
 pub use mem::MemoryStore;
 pub use retry::{Retry, Sleep, Time};
@@ -111,6 +113,15 @@ pub trait Store: Send + Sync + Debug {
     /// What is known of its listings.
     fn listing(&self) -> Listing {
         Listing::Unpublished
+    }
+    /// What the storage says of itself; `None` where there is nobody to ask.
+    fn inquire(&self) -> Result<Option<Inquiry>> {
+        Ok(None)
+    }
+    /// Whether an object that is there is left alone by a write that may only make a new one
+    /// (`If-None-Match`); `None` where nobody can be asked. For curiosity: no repository depends on it.
+    fn honours_if_none_match(&self, _name: &str) -> Result<Option<bool>> {
+        Ok(None)
     }
     /// Requests and bytes so far, where they are counted because they cost.
     fn usage(&self) -> Usage {

@@ -13,6 +13,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use ::http::Method;
+use ::http::header::{CONTENT_LENGTH, DATE, IF_NONE_MATCH};
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, S3ConditionalPut};
 use object_store::client::{HttpRequestBody, HttpService};
@@ -21,13 +23,15 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use url::form_urlencoded;
 
-use crate::answer::{Asked, Verdict, judge, short};
+use crate::answer::{Answer, Asked, Verdict, judge, short};
 use crate::endpoint::{self, Endpoint, Place};
 use crate::http::{self, Counters, SEEN, Seen, Usage, Wire, root_cause};
+use crate::inquiry::{self, Told};
 use crate::retry::{self, Failure};
 use crate::versions::{self, Page};
-use crate::{Cancel, Error, Item, Listing, Result, Retry, Secret, Store, Version, name};
+use crate::{Cancel, Error, Inquiry, Item, Listing, Result, Retry, Secret, Store, Version, name};
 
 /// Requests of one store at a time (Backblaze counts requests per second).
 const IN_FLIGHT_MAX: usize = 16;
@@ -328,7 +332,127 @@ impl S3Store {
     }
 }
 
+/// Questions, which `object_store` does not know.
+impl S3Store {
+    /// Sends one, signed, and gives the answer with its date, whatever it is.
+    async fn question(
+        &self,
+        s3: &AmazonS3,
+        question: &Question<'_>,
+    ) -> Result<(Answer, Option<String>), Sent> {
+        let failed = |source| object_store::Error::Generic { store: "S3", source };
+        let Bucket { wire, place, .. } = self.bucket().await.map_err(Sent::Failed)?;
+        let url = format!("{}/{}{}", place.url, self.config.bucket, question.rest);
+        let mut request = ::http::Request::builder().method(question.method.clone()).uri(url);
+        if !question.body.is_empty() {
+            request = request.header(CONTENT_LENGTH, question.body.len());
+        }
+        if question.if_none_match {
+            request = request.header(IF_NONE_MATCH, "*");
+        }
+        let body = HttpRequestBody::from(Bytes::from_static(question.body));
+        let mut request = request.body(body).map_err(|e| failed(Box::new(e)))?;
+        let credential = s3.credentials().get_credential().await?;
+        AwsAuthorizer::new(&credential, "s3", &place.region).try_authorize(&mut request, None)?;
+        let response = wire.call(request).await.map_err(|e| failed(Box::new(e)))?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.map(str::to_owned);
+        let answer = http::answer_of(response).await.map_err(|e| failed(Box::new(e)))?;
+        Ok((answer, date))
+    }
+
+    /// The same; what is no success is the storage's final word or another try, as for every call.
+    async fn demand(
+        &self,
+        s3: &AmazonS3,
+        question: &Question<'_>,
+    ) -> Result<(Answer, Option<String>), Sent> {
+        let (answer, date) = self.question(s3, question).await?;
+        if (200..300).contains(&answer.status) {
+            return Ok((answer, date));
+        }
+        // what the wire saw says why
+        let source = answer.status.to_string().into();
+        Err(object_store::Error::Generic { store: "S3", source }.into())
+    }
+
+    async fn look_at_bucket(&self) -> Result<Inquiry> {
+        // a listing that works tells that bucket, key and region are right, and teaches the region
+        let key_prefix = self.key("");
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("list-type", "2")
+            .append_pair("max-keys", "1")
+            .append_pair("prefix", &key_prefix)
+            .finish()
+            .replace('+', "%20");
+        let listing = format!("?{query}");
+        let (_, date) = self
+            .run(self.asked("list", "", None), |s3| {
+                let listing = &listing;
+                async move { self.demand(&s3, &Question::get(listing)).await }
+            })
+            .await?;
+        let lifecycle = self.ask_of_bucket("?lifecycle=").await?;
+        let object_lock = self.ask_of_bucket("?object-lock=").await?;
+        let versioning = self.ask_of_bucket("?versioning=").await?;
+        let Ok(Bucket { wire, place, .. }) = self.bucket().await else {
+            return Err(Error::Cancelled);
+        };
+        let key = (self.config.key_id.as_str(), &self.config.secret);
+        let capabilities = endpoint::capabilities(&wire, &self.config.endpoint, key).await;
+        Ok(Inquiry {
+            endpoint: place.url,
+            region: place.region,
+            region_set: self.config.region.clone(),
+            date,
+            lifecycle,
+            object_lock,
+            versioning,
+            capabilities,
+        })
+    }
+
+    /// A question to which no is an answer too; only being cancelled ends the rest.
+    async fn ask_of_bucket(&self, rest: &str) -> Result<Told> {
+        let asked = self.run(self.asked("look at", rest, None), |s3| async move {
+            match self.question(&s3, &Question::get(rest)).await {
+                // too busy, or not there: again, as every call
+                Ok((answer, _)) if matches!(answer.status, 429 | 500 | 502..=599) => {
+                    let (after, detail) = (answer.retry_after, answer.detail());
+                    Err(Sent::Failed(Failure::Again { after, detail }))
+                }
+                Ok((answer, _)) => Ok(inquiry::told(&answer)),
+                Err(sent) => Err(sent),
+            }
+        });
+        match asked.await {
+            Err(Error::Cancelled) => Err(Error::Cancelled),
+            Err(error) => Ok(Told::Unknown(error.to_string())),
+            told => told,
+        }
+    }
+}
+
 impl Store for S3Store {
+    fn inquire(&self) -> Result<Option<Inquiry>> {
+        self.block(self.look_at_bucket()).map(Some)
+    }
+
+    fn honours_if_none_match(&self, name: &str) -> Result<Option<bool>> {
+        name::check(name)?;
+        let rest = format!("/{}", self.key(name));
+        let put = self.run(self.asked("put", name, None), |s3| {
+            let rest = &rest;
+            async move {
+                let method = Method::PUT;
+                let question = Question { method, rest, if_none_match: true, body: b"again" };
+                let (answer, _) = self.question(&s3, &question).await?;
+                Ok(answer.status == 412)
+            }
+        });
+        self.block(put).map(Some)
+    }
+
     fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()> {
         name::check(name)?;
         let payload: PutPayload = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -450,6 +574,21 @@ impl Drop for S3Store {
             // Idle connections need no farewell, and a drop must not wait.
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A request about a bucket or one of its objects.
+struct Question<'a> {
+    method: Method,
+    /// What follows the bucket in the address: `/key`, `?query`.
+    rest: &'a str,
+    if_none_match: bool,
+    body: &'static [u8],
+}
+
+impl<'a> Question<'a> {
+    fn get(rest: &'a str) -> Self {
+        Self { method: Method::GET, rest, if_none_match: false, body: b"" }
     }
 }
 

@@ -39,6 +39,14 @@ pub struct Config {
     pub bodies: Option<PathBuf>,
     /// Whether an unsigned HEAD of the bucket learns its region (Amazon says it, B2 does not).
     pub tells_region: bool,
+    /// Seconds by which its clock is ahead.
+    pub ahead_secs: i64,
+    /// Rules of the bucket's lifecycle, as XML; none are set without.
+    pub lifecycle: Option<String>,
+    /// Object Lock, as XML.
+    pub object_lock: Option<String>,
+    /// What the key may do, as the native API tells it.
+    pub capabilities: Vec<String>,
 }
 
 impl Default for Config {
@@ -51,6 +59,12 @@ impl Default for Config {
             page_keys: 1_000,
             bodies: None,
             tells_region: false,
+            ahead_secs: 0,
+            lifecycle: None,
+            object_lock: None,
+            capabilities: ["listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"]
+                .map(str::to_owned)
+                .to_vec(),
         }
     }
 }

@@ -117,3 +117,14 @@ pub(crate) struct Repair {
     #[arg(requires = "from_source")]
     pub(crate) paths: Vec<String>,
 }
+
+/// `doctor`
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Doctor {
+    /// Try the storage out: write, read, list and delete beside the repository
+    #[arg(long)]
+    pub(crate) probe: bool,
+    /// The newest snapshot of this machine may be so old (12h, 7d); default: 2d
+    #[arg(long, value_name = "TIME", value_parser = time::parse_span)]
+    pub(crate) max_age: Option<Duration>,
+}

@@ -216,6 +216,16 @@ Examples:
   agent-backup agents show codex > ~/.config/agent-backup/agents/codex.toml
   agent-backup agents check quill.toml";
 
+pub(super) const DOCTOR: &str = "\
+Looks at settings, secret files, state, agents, storage and repository, and changes nothing. What is
+wrong is named with a shell command that mends it, where there is one. Code 1 if anything has to be
+mended; advice and what could not be looked at do not count. -v also shows what is fine.
+
+Examples:
+  agent-backup doctor
+  agent-backup doctor --probe
+  agent-backup doctor --max-age 12h --json";
+
 pub(super) const KEY: &str = "\
 Examples:
   agent-backup key list

@@ -16,7 +16,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::ui::size;
 
-pub(crate) use care::{Level, Part, Repair, Scan, ScanSecrets, Verify};
+pub(crate) use care::{Doctor, Level, Part, Repair, Scan, ScanSecrets, Verify};
 pub(crate) use grep::Grep;
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
 pub(crate) use sessions::{Sessions, SessionsCommand, ShowSession};
@@ -134,6 +134,9 @@ pub(crate) enum Command {
     /// Copy snapshots to another repository
     #[command(after_help = examples::COPY)]
     Copy(Copy),
+    /// Find what is wrong, and say what mends it
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(Doctor),
     /// Show where secrets seem to be in what a push would send
     #[command(after_help = examples::SCAN)]
     Scan(Scan),

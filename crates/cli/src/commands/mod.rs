@@ -6,6 +6,7 @@ mod completions;
 mod copy;
 mod daemon;
 mod diff;
+mod doctor;
 mod find;
 mod forget;
 mod gc;
@@ -82,6 +83,8 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
     match &args.command {
         Command::Completions(args) => return completions::run(args, screen),
         Command::Man(args) => return man::run(args, screen),
+        // also where no settings can be made of what is there
+        Command::Doctor(doctor) => return doctor::run(doctor, &args.global, env, screen),
         _ => {}
     }
     // a daemon hears of signals in its own way
@@ -116,6 +119,6 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Scan(args) => scan::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),
-        Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Doctor(_) => Ok(Exit::Done),
     }
 }

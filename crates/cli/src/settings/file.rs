@@ -22,6 +22,10 @@ use crate::ui::{size, time};
 /// Largest configuration file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Why `encrypt = false` is refused.
+const UNENCRYPTED: &str = "every repository is encrypted, because transcripts hold secrets and whoever reads the \
+                           storage would have them; a machine key makes that cost nothing in daily use";
+
 /// The file as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +36,8 @@ struct Raw {
     state_dir: Option<Spanned<String>>,
     cache_dir: Option<Spanned<String>>,
     host: Option<String>,
+    /// Known, so that whoever asks for no encryption is told why there is none to be had.
+    encrypt: Option<Spanned<bool>>,
     #[serde(default)]
     push: RawPush,
     #[serde(default)]
@@ -157,6 +163,9 @@ impl ConfigFile {
         let raw: Raw = toml::from_str(text).map_err(|e| at.toml(&e))?;
         if let (Some(_), Some(command)) = (&raw.password_file, &raw.password_command) {
             return Err(at.wrong(&command.span(), "give password_file or password_command"));
+        }
+        if let Some(encrypt) = raw.encrypt.filter(|encrypt| !encrypt.get_ref()) {
+            return Err(at.wrong(&encrypt.span(), UNENCRYPTED));
         }
         let storage = raw.storage;
         let daemon = Daemon::parse(raw.daemon, &at)?;
@@ -417,6 +426,7 @@ mod tests {
             ("[gone]\nkeep_for = \"long\"\n", "/c/config.toml:2: keep_for: 'long' is not a time"),
             ("[gone]\npaths = [\"\u{e9}t\u{e9}\"]\n", "/c/config.toml:2: paths: a label that"),
             ("password_file = \"p\"\n", "/c/config.toml:1: password_file: write an absolute"),
+            ("encrypt = false\n", "/c/config.toml:1: encrypt: every repository is encrypted"),
             ("[storage]\nkey_id = \"x\"\n", "/c/config.toml:2: key_id: "),
             ("[secrets]\nignore = [\"jwt\"]\n", "/c/config.toml:2: ignore: write rule:ID"),
             (

@@ -193,6 +193,14 @@ impl Settings {
         let secret = store::Secret::new(std::mem::take(&mut *secret.read()?));
         Ok(Some(Credentials { key_id: key_id.clone(), secret }))
     }
+
+    /// The file with the secret half of the storage key, if it is one, and what named it.
+    pub(crate) fn storage_key_file(&self) -> Option<(&std::path::Path, &str)> {
+        match self.storage_key.as_ref().map(|(_, source)| (&source.how, &source.from)) {
+            Some((How::File(path), from)) => Some((path, from)),
+            _ => None,
+        }
+    }
 }
 
 fn retry(env: &Environment) -> Result<Option<u32>> {

@@ -40,6 +40,7 @@ use lists::{CondemnedList, ObservedList, SeenList};
 pub use mover::Moved;
 use mover::Mover;
 use operations::Operations;
+pub use survey::PREFIXES;
 use survey::Survey;
 pub(crate) use sweep::each;
 

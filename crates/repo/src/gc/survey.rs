@@ -25,8 +25,8 @@ use crate::id::{BlockId, OpId, PackId};
 use crate::index::Location;
 use crate::repository::Repository;
 
-/// Directories of the store that this program knows.
-const PREFIXES: [&str; 14] = [
+/// Directories of the store that this program knows; a collection stops where there is another.
+pub const PREFIXES: [&str; 14] = [
     "keys", "op", "packs", "index", "snap", "end", "kill", "dead", "forgot", "gc", "pin", "tag",
     "verify", "config",
 ];

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, SystemTime};
 
 use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
@@ -227,6 +228,16 @@ fn fulfil(head: &Head, body: Body, shared: &Shared) -> Answer {
     match (request.method.as_str(), request.key.as_str()) {
         ("GET", "") if request.is_list() => list(request, shared),
         ("GET", "") if request.is_version_list() => list_versions(request, shared),
+        ("GET", "") if request.query == "lifecycle=" => {
+            rules(shared.config.lifecycle.as_ref(), "NoSuchLifecycleConfiguration")
+        }
+        ("GET", "") if request.query == "object-lock=" => {
+            rules(shared.config.object_lock.as_ref(), "ObjectLockConfigurationNotFoundError")
+        }
+        ("GET", "") if request.query == "versioning=" => xml_answer(
+            200,
+            "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+        ),
         ("HEAD", "") => ready(200, ""),
         ("GET" | "HEAD", key) if !key.is_empty() => get(key, request, shared),
         ("PUT", key) if !key.is_empty() => {
@@ -364,6 +375,14 @@ fn list_versions(request: &Request, shared: &Shared) -> Answer {
     )
 }
 
+/// What is set at the bucket, or S3's way of saying that nothing is.
+fn rules(set: Option<&String>, nothing: &str) -> Answer {
+    match set {
+        Some(text) => xml_answer(200, text),
+        None => error(404, nothing, "nothing of that kind is set"),
+    }
+}
+
 /// The native API's one call: which S3 endpoint does this key belong to?
 fn authorize(request: &Request, shared: &Shared) -> Answer {
     let config = &shared.config;
@@ -373,8 +392,15 @@ fn authorize(request: &Request, shared: &Shared) -> Answer {
         return ready(401, r#"{"code":"bad_auth_token","message":"invalid","status":401}"#);
     }
     let url = format!("http://{}", shared.address);
-    let mut answer =
-        ready(200, &format!(r#"{{"apiInfo":{{"storageApi":{{"s3ApiUrl":"{url}"}}}}}}"#));
+    let capabilities: Vec<String> =
+        config.capabilities.iter().map(|one| format!("\"{one}\"")).collect();
+    let capabilities = capabilities.join(",");
+    let mut answer = ready(
+        200,
+        &format!(
+            r#"{{"apiInfo":{{"storageApi":{{"s3ApiUrl":"{url}","capabilities":[{capabilities}]}}}}}}"#
+        ),
+    );
     answer.headers.push(("Content-Type", "application/json".to_owned()));
     answer
 }
@@ -414,7 +440,11 @@ fn send(
 ) -> io::Result<bool> {
     let (start, len) = answer.part;
     let status = answer.status;
+    let now = SystemTime::now() + Duration::from_secs(shared.config.ahead_secs.unsigned_abs());
+    let behind = Duration::from_secs(shared.config.ahead_secs.unsigned_abs()) * 2;
+    let now = if shared.config.ahead_secs < 0 { now - behind } else { now };
     let mut head = format!("HTTP/1.1 {status} -\r\nx-amz-request-id: {}\r\n", request.number);
+    let _ = write!(head, "Date: {}\r\n", http_date(now));
     for (name, value) in &answer.headers {
         let _ = write!(head, "{name}: {value}\r\n");
     }
