@@ -33,7 +33,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("benches", &["adapters", "chunker", "engine", "repo", "secrets", "store", "testkit"]),
 ];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
@@ -75,7 +75,7 @@ fn layers_only_look_down() {
 }
 
 /// Every Rust file of ours, by its path below the root.
-fn sources() -> Vec<(PathBuf, String)> {
+pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     fn gather(dir: &Path, out: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

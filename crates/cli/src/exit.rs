@@ -371,6 +371,7 @@ struct Body<'a> {
 pub(crate) fn report(failure: &Failure, screen: &Screen) {
     let Failure { exit, message, hint } = failure;
     let (code, name) = (exit.code(), exit.name());
+    let hint = hint.as_deref().map(ui::own_words);
     if screen.json() {
         let hint = hint.as_deref();
         let repository = screen.place();
@@ -379,7 +380,7 @@ pub(crate) fn report(failure: &Failure, screen: &Screen) {
         let _ = screen.document(&Document { error });
         return;
     }
-    ui::stderr_line(format_args!("agent-backup: {message}"));
+    ui::stderr_line(format_args!("{}: {message}", ui::program()));
     let place = screen.place().map(|place| format!("at {place}   ")).unwrap_or_default();
     ui::stderr_line(format_args!("  {place}code: {code} {name}"));
     if let Some(hint) = hint {

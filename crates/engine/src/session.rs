@@ -10,7 +10,7 @@ use store::Store;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::state::{self, StateDir};
+use crate::state::{self, Lock, StateDir};
 
 /// Directories of our own.
 #[derive(Debug, Clone)]
@@ -193,6 +193,12 @@ impl Session {
     /// This machine's id.
     pub fn machine_id(&self) -> &MachineId {
         &self.machine_id
+    }
+
+    /// Keeps pushes of this machine to this repository away until it is dropped, also by a crash. Nothing
+    /// waits for it: [`Error::Busy`] names who has it. Verbs that write take it themselves.
+    pub fn lock(&self) -> Result<Lock> {
+        self.state.lock()
     }
 
     /// Every snapshot, oldest first.

@@ -250,7 +250,8 @@ fn holder(file: &mut File) -> Option<u32> {
 
 /// Holds the lock until it is dropped, also by a crash.
 #[derive(Debug)]
-pub(crate) struct Lock {
+#[must_use]
+pub struct Lock {
     _file: File,
 }
 

@@ -226,7 +226,7 @@ fn an_object_that_is_gone_is_named_and_the_other_snapshots_restore() {
 }
 
 #[test]
-fn no_object_passes_for_another_one() {
+fn s4_an_object_in_the_place_of_another_is_refused() {
     let (specimen, needs) = (shared(), Needs::of(shared()));
     let names = specimen.names();
     let pairs: Vec<_> = names

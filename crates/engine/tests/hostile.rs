@@ -343,7 +343,7 @@ fn whole_refusal(ground: &Ground, session: &Session, snapshot: &Snapshot) -> Str
 }
 
 #[test]
-fn paths_that_are_none_make_no_tree() {
+fn s2_no_path_of_a_snapshot_leads_out_of_the_target() {
     let names: &[&[u8]] = &[
         b"..",
         b"../outside/sentinel",

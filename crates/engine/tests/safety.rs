@@ -302,7 +302,7 @@ fn what_a_push_cannot_read_is_not_replaced() {
 }
 
 #[test]
-fn a_storage_that_takes_nothing_stops_the_restore_before_it_begins() {
+fn d12_a_safety_snapshot_that_cannot_be_made_stops_the_restore() {
     let case = Case::new();
     case.write("a.md", "one");
     let pushed = case.push();

@@ -1,11 +1,11 @@
 //! `completions`: a script that a shell sources.
 
 use anyhow::Result;
-use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::args::{Args, Completions};
+use crate::args::Completions;
 use crate::exit::Exit;
+use crate::tool::Tool;
 use crate::ui::Screen;
 
 #[derive(Serialize)]
@@ -14,9 +14,9 @@ struct Document {
     script: String,
 }
 
-pub(crate) fn run(args: &Completions, screen: &Screen) -> Result<Exit> {
+pub(crate) fn run(args: &Completions, tool: &Tool, screen: &Screen) -> Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), "agent-backup", &mut script);
+    clap_complete::generate(args.shell, &mut tool.command(), tool.name, &mut script);
     if screen.json() {
         let script = String::from_utf8_lossy(&script).into_owned();
         screen.document(&Document { shell: args.shell.to_string(), script })?;

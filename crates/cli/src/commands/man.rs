@@ -1,12 +1,12 @@
 //! `man`: manual pages, made from the same texts as `--help`.
 
 use anyhow::{Context as _, Result};
-use clap::CommandFactory as _;
 use serde::Serialize;
 
-use crate::args::{Args, Man};
+use crate::args::Man;
 use crate::exit::{Exit, Usage};
-use crate::ui::{Screen, sanitize};
+use crate::tool::Tool;
+use crate::ui::{Screen, program, sanitize};
 
 #[derive(Serialize)]
 struct Document {
@@ -14,17 +14,17 @@ struct Document {
     page: String,
 }
 
-pub(crate) fn run(args: &Man, screen: &Screen) -> Result<Exit> {
-    let mut program = Args::command();
-    program.build();
+pub(crate) fn run(args: &Man, tool: &Tool, screen: &Screen) -> Result<Exit> {
+    let mut whole = tool.command();
+    whole.build();
     let command = match &args.command {
-        None => program,
-        Some(name) => program
+        None => whole,
+        Some(name) => whole
             .find_subcommand(name)
             .ok_or_else(|| Usage(format!("there is no command '{}'", sanitize::text(name))))?
             .clone(),
     };
-    let name = command.get_display_name().unwrap_or("agent-backup").to_owned();
+    let name = command.get_display_name().unwrap_or(program()).to_owned();
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page).context("cannot make the page")?;
     if screen.json() {

@@ -81,8 +81,8 @@ impl Context<'_> {
 /// Runs the command that was asked for.
 pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exit> {
     match &args.command {
-        Command::Completions(args) => return completions::run(args, screen),
-        Command::Man(args) => return man::run(args, screen),
+        Command::Completions(args) => return completions::run(args, &env.tool, screen),
+        Command::Man(args) => return man::run(args, &env.tool, screen),
         // also where no settings can be made of what is there
         Command::Doctor(doctor) => return doctor::run(doctor, &args.global, env, screen),
         _ => {}

@@ -107,7 +107,7 @@ fn live_roots(
                 newest.extend(snapshot.roots.into_iter().map(|root| (root.label.clone(), root)));
             }
         }
-        let known = adapters::load(Some(&settings.adapters_dir))?;
+        let known = settings.adapters()?;
         for root in newest.into_values() {
             match root.agent {
                 Some(agent) if known.iter().any(|adapter| adapter.id() == agent) => {

@@ -45,7 +45,7 @@ pub(crate) struct Named<'a> {
 
 /// Decides what to push.
 pub(crate) fn choose(named: Named<'_>, settings: &Settings) -> Result<Chosen> {
-    let known = adapters::load(Some(&settings.adapters_dir))?;
+    let known = settings.adapters()?;
     let excludes: Vec<String> =
         named.exclude.iter().chain(&settings.push.exclude).cloned().collect();
     let named_here = !named.agents.is_empty() || !named.paths.is_empty();

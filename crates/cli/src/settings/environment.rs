@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use uzers::os::unix::UserExt as _;
 
 use super::error::{Error, Result};
+use crate::tool::Tool;
 
 /// Variables that hold secrets: child processes never see them.
 pub(crate) const SECRET_VARIABLES: [&str; 6] = [
@@ -33,11 +34,13 @@ pub(crate) struct Environment {
     pub(crate) user: String,
     /// Name of the machine.
     pub(crate) host: String,
+    /// The program this is.
+    pub(crate) tool: Tool,
 }
 
 impl Environment {
     /// Looks around.
-    pub(crate) fn take() -> Self {
+    pub(crate) fn take(tool: &Tool) -> Self {
         let vars = std::env::vars_os()
             .filter(|(_, value)| !value.is_empty())
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
@@ -51,6 +54,7 @@ impl Environment {
                 |user| user.name().to_string_lossy().into_owned(),
             ),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            tool: *tool,
         }
     }
 
@@ -75,11 +79,11 @@ impl Environment {
         home.or_else(|| self.passwd_home.clone().filter(absolute)).ok_or(Error::NoHome)
     }
 
-    /// Our directory of one kind: `$XDG_.../agent-backup`, or below the home directory.
+    /// Our directory of one kind: `$XDG_.../agent-backup` (a tool's own name), or below the home.
     pub(crate) fn xdg(&self, variable: &str, below_home: &str) -> Result<PathBuf> {
         let base = self.path(variable).filter(|path| path.is_absolute());
         let base = base.map_or_else(|| Ok(self.home()?.join(below_home)), Ok)?;
-        Ok(base.join("agent-backup"))
+        Ok(base.join(self.tool.name))
     }
 
     /// What adapters need to know.

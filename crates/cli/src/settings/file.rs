@@ -157,6 +157,16 @@ impl ConfigFile {
         Ok(Some(config))
     }
 
+    /// What a tool brings for as long as there is no file.
+    pub(crate) fn brought(text: &str, name: &str) -> Result<Self> {
+        let (config, holds_secret) = Self::parse(text, Path::new(name))?;
+        if holds_secret {
+            let what = "it holds a secret, which everybody can read in the program".to_owned();
+            return Err(Error::Value { name: format!("the configuration of {name}"), what });
+        }
+        Ok(config)
+    }
+
     /// Parses the text of the file; also whether a secret stands in it.
     pub(super) fn parse(text: &str, path: &Path) -> Result<(Self, bool)> {
         let at = At { text, path };

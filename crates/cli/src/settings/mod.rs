@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use store::{Address, Credentials};
 
 use crate::args::{Global, ScanSecrets};
+use crate::tool::Tool;
 
 pub(crate) use daemon::Daemon;
 pub(crate) use environment::{Environment, absolute};
@@ -26,9 +27,6 @@ pub(crate) use error::{Error, Result};
 pub(crate) use file::template;
 use file::{ConfigFile, Gone};
 use secret::{How, Source};
-
-/// Prefix in a bucket that `B2_BUCKET` names without `B2_PREFIX`.
-const B2_PREFIX_DEFAULT: &str = "agent-backup";
 
 /// Which repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +94,7 @@ pub(crate) struct Settings {
     /// What the user should know about variables that are set.
     pub(crate) notes: Vec<String>,
     storage_key: Option<(String, Source)>,
+    tool: Tool,
 }
 
 impl Settings {
@@ -119,13 +118,16 @@ impl Settings {
             config => config,
         };
         let config_found = config.is_some();
-        let mut config = config.unwrap_or_default();
+        let brought = env.tool.config.map(|text| ConfigFile::brought(text, env.tool.name));
+        let mut config =
+            config.map_or_else(|| brought.unwrap_or_else(|| Ok(ConfigFile::default())), Ok)?;
         let mut secrets_ignored = std::mem::take(&mut config.secrets_ignored);
         secrets_ignored.extend(file::read_ignored(&config_path.with_file_name("secrets-ignore"))?);
         let which = which(flags, env, &config)?;
         let at_b2 = matches!(which, Which::Named(Address::B2 { .. }));
         let text = |name| Ok(env.text(name)?.map(str::to_owned));
         let b2_region = if at_b2 { text("B2_REGION")? } else { None };
+        let b2_endpoint = if at_b2 { text("B2_ENDPOINT")? } else { None };
         let opened = |path: &Option<String>| path.as_ref().map(|p| env.open_tilde(p)).transpose();
         let dir = |flag: Option<PathBuf>, variable, configured, xdg, below| -> Result<PathBuf> {
             let chosen = flag.or_else(|| env.path(variable));
@@ -136,7 +138,7 @@ impl Settings {
             password: password(flags, env, &config)?,
             storage_key: storage_key(env, &config)?,
             region: text("AGENT_BACKUP_REGION")?.or(b2_region).or(config.region),
-            endpoint: text("AGENT_BACKUP_ENDPOINT")?.or(config.endpoint),
+            endpoint: text("AGENT_BACKUP_ENDPOINT")?.or(b2_endpoint).or(config.endpoint),
             retry_secs: flags
                 .retry
                 .map_or_else(|| retry(env), |s| Ok(Some(s)))?
@@ -184,7 +186,15 @@ impl Settings {
             daemon: config.daemon,
             notes: notes(env),
             which,
+            tool: env.tool,
         })
+    }
+
+    /// The agents that are known.
+    pub(crate) fn adapters(
+        &self,
+    ) -> std::result::Result<Vec<adapters::Adapter>, adapters::AdapterError> {
+        self.tool.adapters(&self.adapters_dir)
     }
 
     /// The storage key, read now; none if there is none.
@@ -201,6 +211,11 @@ impl Settings {
             _ => None,
         }
     }
+}
+
+/// A variable, or the one that other tools of its family have for the same.
+fn either<'e>(env: &'e Environment, name: &str, other: &str) -> Result<Option<&'e str>> {
+    Ok(env.text(name)?.or(env.text(other)?))
 }
 
 fn retry(env: &Environment) -> Result<Option<u32>> {
@@ -225,8 +240,9 @@ fn which(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Which
     if let Some(address) = env.text("AGENT_BACKUP_REPO")? {
         return parse("AGENT_BACKUP_REPO", address);
     }
-    if let Some(bucket) = env.text("B2_BUCKET")? {
-        let prefix = env.text("B2_PREFIX")?.unwrap_or(B2_PREFIX_DEFAULT);
+    if let Some(bucket) = either(env, "B2_BUCKET", "B2_BUCKET_NAME")? {
+        // the program's own name, as in agent-backup-core
+        let prefix = env.text("B2_PREFIX")?.unwrap_or(env.tool.name);
         return parse("B2_BUCKET and B2_PREFIX", &format!("b2:{bucket}/{prefix}"));
     }
     match &config.repo {
@@ -275,7 +291,11 @@ fn storage_key(env: &Environment, config: &ConfigFile) -> Result<Option<(String,
         let missing = |is: &str, not: &str| Error::Credentials {
             what: format!("{is} is set and {not} is not: a storage key has two halves"),
         };
-        match (env.text(id)?, env.text(secret)?) {
+        let key_id = match id {
+            "B2_KEY_ID" => either(env, id, "B2_APPLICATION_KEY_ID")?,
+            _ => env.text(id)?,
+        };
+        match (key_id, env.text(secret)?) {
             (Some(key_id), Some(value)) => {
                 let how = How::Value(value.to_owned().into());
                 return Ok(Some((key_id.to_owned(), Source::new(secret, how))));

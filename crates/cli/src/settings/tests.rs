@@ -198,6 +198,27 @@ fn the_region_of_b2_is_not_given_to_another_storage() {
 }
 
 #[test]
+fn the_variables_of_the_openclaw_plugin_work_too() {
+    let desk = Desk::new()
+        .set("B2_APPLICATION_KEY_ID", "their-id")
+        .set("B2_APPLICATION_KEY", "their-secret")
+        .set("B2_BUCKET_NAME", "their-bucket")
+        .set("B2_PREFIX", "their/prefix")
+        .set("B2_ENDPOINT", "https://s3.us-west-004.backblazeb2.com");
+    let settings = desk.resolve().unwrap();
+    assert_eq!(settings.which.address().to_string(), "b2:their-bucket/their/prefix");
+    assert_eq!(settings.credentials().unwrap().unwrap().key_id, "their-id");
+    assert_eq!(settings.endpoint.as_deref(), Some("https://s3.us-west-004.backblazeb2.com"));
+    // the shorter names win, and an endpoint of B2 is not given to another storage
+    let desk = desk.set("B2_KEY_ID", "id").set("B2_BUCKET", "bucket");
+    let settings = desk.resolve().unwrap();
+    assert_eq!(settings.which.address().to_string(), "b2:bucket/their/prefix");
+    assert_eq!(settings.credentials().unwrap().unwrap().key_id, "id");
+    let desk = desk.flags(|flags| flags.repo = Some("s3://bucket".into()));
+    assert_eq!(desk.resolve().unwrap().endpoint, None);
+}
+
+#[test]
 fn the_time_to_try_again_is_a_number_whoever_says_it() {
     let desk = Desk::new().config("[storage]\nretry_secs = 7\n");
     assert_eq!(desk.resolve().unwrap().retry_secs, Some(7));

@@ -11,15 +11,38 @@ pub(crate) mod size;
 pub(crate) mod table;
 pub(crate) mod time;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::args::Global;
+
+/// What this program is called.
+static PROGRAM: OnceLock<&'static str> = OnceLock::new();
+
+/// Names the program; the first name stays.
+pub(crate) fn name_program(name: &'static str) {
+    let _ = PROGRAM.set(name);
+}
+
+/// The program's name.
+pub(crate) fn program() -> &'static str {
+    PROGRAM.get().copied().unwrap_or("agent-backup")
+}
+
+/// Words of ours that name a command: under the name of this program.
+pub(crate) fn own_words(text: &str) -> Cow<'_, str> {
+    match program() {
+        "agent-backup" => text.into(),
+        name => text.replace("agent-backup ", &format!("{name} ")).into(),
+    }
+}
 
 /// Whoever read our output went away: the end of the run, and no failure.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +133,7 @@ impl Screen {
     pub(crate) fn note(&self, text: impl Display) {
         if !self.json && !self.quiet {
             self.before_stderr();
-            stderr_line(text);
+            stderr_line(own_words(&text.to_string()));
         }
     }
 

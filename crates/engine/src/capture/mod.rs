@@ -13,6 +13,7 @@ pub(crate) mod edit;
 pub(crate) mod gate;
 pub(crate) mod health;
 pub(crate) mod regain;
+mod save;
 pub(crate) mod scratch;
 mod scrub;
 mod spool;
@@ -20,3 +21,5 @@ pub(crate) mod sqlite;
 mod stream;
 #[cfg(test)]
 mod tests;
+
+pub use save::capture_database;

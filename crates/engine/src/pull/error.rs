@@ -37,6 +37,9 @@ pub enum Error {
     /// A pattern cannot be read.
     #[error("pattern: {0}")]
     Pattern(#[from] globset::Error),
+    /// What has to be done before could not be.
+    #[error(transparent)]
+    Verb(Box<crate::Error>),
     /// The run was cancelled.
     #[error("cancelled")]
     Cancelled,

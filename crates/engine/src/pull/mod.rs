@@ -27,6 +27,7 @@ mod inspect;
 mod keep;
 mod layout;
 pub mod moves;
+mod part;
 mod plan;
 mod rows;
 pub mod safety;
@@ -44,6 +45,7 @@ use std::sync::atomic::AtomicBool;
 
 pub use apply::apply;
 pub use error::{Error, Result};
+pub use part::Part;
 pub use plan::{Action, Item, Plan, Totals};
 pub use rows::Filters;
 pub(crate) use select::Select;

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Agents, context: &Context<'_>) -> Result<Exit> {
 }
 
 fn list(args: &Agents, context: &Context<'_>) -> Result<Exit> {
-    let known = adapters::load(Some(&context.settings.adapters_dir))?;
+    let known = context.settings.adapters()?;
     let mut looks = Vec::new();
     if args.only.is_empty() {
         for adapter in &known {
@@ -103,7 +103,7 @@ fn named<'a>(known: &'a [Adapter], id: &str) -> Result<&'a Adapter> {
 }
 
 fn show(id: &str, context: &Context<'_>) -> Result<Exit> {
-    let known = adapters::load(Some(&context.settings.adapters_dir))?;
+    let known = context.settings.adapters()?;
     let adapter = named(&known, id)?;
     if context.screen.json() {
         context.screen.document(&Shown { id: adapter.id(), adapter: adapter.text() })?;

@@ -30,7 +30,7 @@ pub(super) struct Live<'s> {
 
 impl<'s> Live<'s> {
     pub(super) fn look(roots: &[&RootRecord], settings: &'s Settings) -> Result<Self> {
-        let known = adapters::load(Some(&settings.adapters_dir))?;
+        let known = settings.adapters()?;
         let wanted = |adapter: &&Adapter| {
             roots.iter().any(|root| root.agent.as_deref() == Some(adapter.id()))
         };
