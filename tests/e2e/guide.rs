@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use testkit::Server;
 use testkit::server::Config;
 
-use crate::agents::fixture::{self, Home};
+use crate::agents::fixture;
 use crate::desk::{BINARY, Desk, Ran, recovery_code};
 use crate::state::files_with;
 
@@ -82,34 +82,51 @@ fn marked(list: &str, marks: &str) -> BTreeSet<PathBuf> {
 /// A machine with every agent that there is a list of.
 struct Machine {
     desk: Desk,
-    homes: Vec<(String, Home)>,
+    variables: Vec<(String, String)>,
     taken: BTreeSet<PathBuf>,
 }
 
 impl Machine {
     fn with_every_agent() -> Self {
         let mut desk = Desk::new();
-        let (mut homes, mut taken) = (Vec::new(), BTreeSet::new());
+        let (mut variables, mut taken) = (Vec::new(), BTreeSet::new());
+        let (mut own, mut rest) = (Vec::new(), Vec::new());
         for (id, list) in fixture::lists() {
-            let home = fixture::build(&id, &list, &desk.home());
-            for (name, value) in &home.env.vars {
-                desk.set(name, value.to_str().unwrap());
+            let home = desk.beside(&format!("home of {id}"));
+            fs::create_dir(&home).unwrap();
+            let old = home.to_str().unwrap().to_owned();
+            for (name, value) in fixture::build(&id, &list, &home).env.vars {
+                let value = value.to_str().unwrap().replace(&old, desk.home().to_str().unwrap());
+                desk.set(&name, &value);
+                variables.push((name, value));
             }
-            taken.extend(marked(&list, "+FDR"));
-            homes.push((id, home));
+            let at = |file: PathBuf| (home.clone(), file);
+            own.extend(marked(&list, "+FDR").into_iter().map(at));
+            // one letter each: no log that SQLite could read
+            let is_side = |file: &PathBuf| {
+                let name = file.to_string_lossy();
+                ["-wal", "-shm", "-journal"].iter().any(|side| name.ends_with(side))
+            };
+            rest.extend(marked(&list, "-S").into_iter().filter(|f| !is_side(f)).map(at));
         }
-        Self { desk, homes, taken }
+        taken.extend(own.iter().map(|(_, file)| file.clone()));
+        // what one agent has in a directory of another gives way to what is that one's own
+        for (from, file) in own.iter().chain(&rest) {
+            let to = desk.home().join(file);
+            if !to.exists() {
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::rename(from.join(file), to).unwrap();
+            }
+        }
+        Self { desk, variables, taken }
     }
 
     /// An empty machine where the variables of the agents point to the same places of its home.
     fn empty_twin(&self) -> Desk {
         let mut twin = Desk::new();
         let (old, new) = (self.desk.home(), twin.home());
-        for (_, home) in &self.homes {
-            for (name, value) in &home.env.vars {
-                let value = value.to_str().unwrap();
-                twin.set(name, &value.replace(old.to_str().unwrap(), new.to_str().unwrap()));
-            }
+        for (name, value) in &self.variables {
+            twin.set(name, &value.replace(old.to_str().unwrap(), new.to_str().unwrap()));
         }
         twin
     }

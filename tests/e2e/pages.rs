@@ -26,6 +26,8 @@ pub(crate) fn commands(desk: &Desk) -> Vec<String> {
 fn flags(help: &str) -> BTreeSet<String> {
     let described = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let words = described.flat_map(|line| line.split([' ', ',']));
+    // `-v, --verbose...` may be given again and again
+    let words = words.map(|word| word.trim_end_matches("..."));
     words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_owned).collect()
 }
 

@@ -181,7 +181,7 @@ impl Worker {
                         brings them back, if that is not meant to be";
             return Ok(Outcome::Nothing(what.to_owned()));
         }
-        let known = adapters::load(Some(&self.settings.adapters_dir))?;
+        let known = self.settings.adapters()?;
         let locate = |root: &RootRecord| {
             let Some(agent) = root.agent.as_deref() else {
                 return self.settings.push.paths.get(&root.label).cloned().map(Ok);
