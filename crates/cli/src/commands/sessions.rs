@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Sessions, context: &Context<'_>) -> Result<Exit> {
     }
     let screen = context.screen;
     let connection = context.open()?;
-    let adapters = adapters::load(Some(&context.settings.adapters_dir))?;
+    let adapters = context.settings.adapters()?;
     let cancel = context.signals.graceful();
     let found = sessions::find(&connection.session, &adapters, cancel)?;
     let project = args.project.as_ref().map(|dir| absolute(Path::new(dir))).transpose()?;

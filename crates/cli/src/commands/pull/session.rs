@@ -56,7 +56,7 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let wanted_store = Wanted { patient: true, limit_upload, cancel, ..Wanted::default() };
     let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
-    let adapters = adapters::load(Some(&settings.adapters_dir))?;
+    let adapters = settings.adapters()?;
     let graceful = context.signals.graceful();
     let all = sessions::find(session, &adapters, graceful)?;
     let found = all.select(id, args.agent.as_deref())?;

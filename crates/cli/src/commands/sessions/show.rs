@@ -21,7 +21,7 @@ const LINE_CHARS: usize = 200;
 pub(super) fn run(args: &ShowSession, context: &Context<'_>) -> Result<Exit> {
     let connection = context.open()?;
     let session = &connection.session;
-    let adapters = adapters::load(Some(&context.settings.adapters_dir))?;
+    let adapters = context.settings.adapters()?;
     let cancel = context.signals.graceful();
     let all = sessions::find(session, &adapters, cancel)?;
     let found = all.select(&args.id, args.agent.as_deref())?;
