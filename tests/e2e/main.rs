@@ -18,6 +18,7 @@ mod golden;
 mod gone;
 mod grep;
 mod guide;
+mod import;
 mod kill;
 mod live;
 mod main_job;

@@ -14,7 +14,7 @@ use crate::desk::Desk;
 const LINES_MAX: usize = 700;
 
 /// What each crate of ours may build on. A crate that is not here is a mistake.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("chunker", &[]),
     ("store", &[]),
     ("adapters", &[]),
@@ -23,9 +23,13 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("schedule", &[]),
     ("sessions", &["adapters"]),
     ("repo", &["store"]),
+    ("import", &["store"]),
     (
         "engine",
-        &["adapters", "chunker", "redact", "repo", "schedule", "secrets", "sessions", "store"],
+        &[
+            "adapters", "chunker", "import", "redact", "repo", "schedule", "secrets", "sessions",
+            "store",
+        ],
     ),
     ("cli", &["adapters", "engine", "repo", "schedule", "sessions", "store"]),
     ("testkit", &["store"]),

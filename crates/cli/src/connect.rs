@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use engine::{Dirs, Session, SystemClock};
 use repo::keys::SecretInput;
-use store::{Address, Cancel, Store};
+use store::{Address, Cancel, Foreign, Store};
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Stop};
@@ -55,6 +55,25 @@ pub(crate) fn store(
     screen: &Screen,
 ) -> Result<Arc<dyn Store>> {
     let address = settings.which.address();
+    Ok(address.open(options(settings, &address, wanted, screen)?)?)
+}
+
+/// Opens a place that another program wrote, to be read.
+pub(crate) fn foreign(
+    settings: &Settings,
+    wanted: Wanted,
+    screen: &Screen,
+) -> Result<Arc<dyn Foreign>> {
+    let address = settings.which.address();
+    Ok(address.open_foreign(options(settings, &address, wanted, screen)?)?)
+}
+
+fn options(
+    settings: &Settings,
+    address: &Address,
+    wanted: Wanted,
+    screen: &Screen,
+) -> Result<store::Options> {
     screen.set_place(&address.to_string());
     let credentials = match &address {
         Address::Local(_) => None,
@@ -67,7 +86,7 @@ pub(crate) fn store(
     };
     let standard = if wanted.patient { RETRY_SECS_WORKING } else { RETRY_SECS_WAITING };
     let budget = Duration::from_secs(settings.retry_secs.unwrap_or(standard).into());
-    let options = store::Options {
+    Ok(store::Options {
         credentials,
         retry: store::Retry::with_budget(budget),
         endpoint: settings.endpoint.clone(),
@@ -75,8 +94,7 @@ pub(crate) fn store(
         upload_bytes_per_second: wanted.limit_upload,
         cancel: Cancel::from_flag(wanted.cancel),
         create: wanted.create,
-    };
-    Ok(address.open(options)?)
+    })
 }
 
 /// Our directories; without a cache of earlier runs, a private one that ends with this run.

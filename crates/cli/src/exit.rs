@@ -221,6 +221,7 @@ fn of_engine(error: &engine::Error) -> Verdict {
     use engine::Error as E;
     match error {
         E::Repo(e) => of_repo(e),
+        E::Import(e) => of_import(e),
         E::Scan(e) => of_scan(e),
         E::Local { .. } => with(Exit::LocalDisk, "check that directory, its owner and its disk"),
         E::Busy { .. } => with(Exit::Busy, "wait until it is done, or stop it"),
@@ -240,6 +241,25 @@ fn of_engine(error: &engine::Error) -> Verdict {
             with(Exit::Usage, "-F takes a pattern as text; see agent-backup grep --help")
         }
         E::NotFound(_) => with(Exit::Failed, "agent-backup snapshots, agent-backup ls"),
+        // the type may grow; a new variant is at least a failure
+        _ => (Exit::Failed, None),
+    }
+}
+
+fn of_import(error: &engine::import::SourceError) -> Verdict {
+    use engine::import::SourceError as E;
+    match error {
+        E::Store(e) => of_store(e),
+        E::Nothing { .. } => with(
+            Exit::NoRepository,
+            "give the bucket and the prefix of the old configuration: b2:BUCKET/goose-backup",
+        ),
+        E::NoPassphrase { .. } | E::WrongPassphrase { .. } => with(
+            Exit::WrongKey,
+            "give the old encryptionKey with --source-password-file, or the old applicationKey if there was none",
+        ),
+        E::Unsafe { .. } => (Exit::Refused, None),
+        E::Damaged { .. } => (Exit::Damage, None),
         // the type may grow; a new variant is at least a failure
         _ => (Exit::Failed, None),
     }

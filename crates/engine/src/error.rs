@@ -11,6 +11,9 @@ pub enum Error {
     /// The repository or its store failed.
     #[error(transparent)]
     Repo(#[from] repo::Error),
+    /// What another program wrote could not be read.
+    #[error(transparent)]
+    Import(#[from] ::import::Error),
     /// The sources could not be scanned.
     #[error(transparent)]
     Scan(#[from] crate::scan::Error),

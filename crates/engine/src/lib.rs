@@ -28,6 +28,7 @@ pub mod gc;
 pub mod gone;
 pub mod grep;
 mod ignored;
+pub mod import;
 pub mod journal;
 mod monitor;
 pub mod pull;

@@ -52,7 +52,7 @@ pub use pack::{
 pub use packs::{Packs, Stored};
 pub use pages::PageFormat;
 pub use repository::Repository;
-pub use snapshot::{GroupRecord, PushStats, RootRecord, SAFETY, Snapshot};
+pub use snapshot::{GroupRecord, ImportRecord, PushStats, RootRecord, SAFETY, Snapshot};
 pub use tree::{
     Entry, Kind, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, gone, path_order,
 };

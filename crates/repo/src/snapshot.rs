@@ -31,6 +31,21 @@ pub struct GroupRecord {
     pub consistent: bool,
 }
 
+/// Where a snapshot came from that another program made.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ImportRecord {
+    /// The program.
+    #[n(0)]
+    pub from: String,
+    /// Its name there.
+    #[n(1)]
+    pub name: String,
+    /// SHA-256 of its list of files there: the same snapshot has the same, wherever it lies.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub manifest: [u8; 32],
+}
+
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
@@ -145,6 +160,9 @@ pub struct Snapshot {
     /// Roots of entries that are gone, as far as they are not among [`Snapshot::roots`].
     #[cbor(n(21), default, skip_if = "Vec::is_empty")]
     pub gone_roots: Vec<RootRecord>,
+    /// Another program made it; fields 1 to 3, 14 and 15 are those of the import then.
+    #[n(22)]
+    pub imported: Option<ImportRecord>,
 }
 
 /// An array of byte strings.

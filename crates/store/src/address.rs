@@ -17,7 +17,9 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::endpoint::check_url;
-use crate::{Cancel, Endpoint, Error, LocalStore, Result, Retry, S3Config, S3Store, Secret, Store};
+use crate::{
+    Cancel, Endpoint, Error, Foreign, LocalStore, Result, Retry, S3Config, S3Store, Secret, Store,
+};
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,12 +103,29 @@ impl Address {
 
     /// Opens the store. Nothing is sent yet: a bucket is looked at by the first call.
     pub fn open(&self, options: Options) -> Result<Arc<dyn Store>> {
+        match self {
+            Self::Local(path) if options.create => Ok(Arc::new(LocalStore::create(path)?)),
+            Self::Local(path) => Ok(Arc::new(LocalStore::open(path)?)),
+            Self::S3 { .. } | Self::B2 { .. } => Ok(Arc::new(self.bucket(options)?)),
+        }
+    }
+
+    /// Opens what another program keeps there, to be read. A directory is never made.
+    pub fn open_foreign(&self, options: Options) -> Result<Arc<dyn Foreign>> {
+        match self {
+            Self::Local(path) => Ok(Arc::new(LocalStore::open(path)?)),
+            Self::S3 { .. } | Self::B2 { .. } => Ok(Arc::new(self.bucket(options)?)),
+        }
+    }
+
+    fn bucket(&self, options: Options) -> Result<S3Store> {
         let given = options.endpoint.map(|endpoint| {
             if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") }
         });
         let (endpoint, bucket, prefix) = match self {
-            Self::Local(path) if options.create => return Ok(Arc::new(LocalStore::create(path)?)),
-            Self::Local(path) => return Ok(Arc::new(LocalStore::open(path)?)),
+            Self::Local(path) => {
+                return Err(Error::BadAddress(format!("{}: it is no bucket", path.display())));
+            }
             Self::S3 { endpoint, bucket, prefix } => {
                 let endpoint = endpoint.clone().or(given);
                 (endpoint.map_or(Endpoint::Aws, Endpoint::Url), bucket, prefix)
@@ -118,7 +137,7 @@ impl Address {
         let key = options.credentials.ok_or_else(|| {
             Error::BadAddress(format!("{self}: the storage needs a key id and a secret"))
         })?;
-        Ok(Arc::new(S3Store::open(S3Config {
+        S3Store::open(S3Config {
             endpoint,
             bucket: bucket.clone(),
             prefix: prefix.clone(),
@@ -128,7 +147,7 @@ impl Address {
             upload_bytes_per_second: options.upload_bytes_per_second,
             retry: options.retry,
             cancel: options.cancel,
-        })?))
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The object store under a repository: the only async code and the only user of `object_store`.
 //!
 //! [`LocalStore`] is a directory, [`S3Store`] a bucket of any S3 endpoint or Backblaze B2, [`MemoryStore`] for
-//! tests; [`Address`] reads what a user writes and opens the right one.
+//! tests; [`Address`] reads what a user writes and opens the right one. [`Foreign`] is what another program
+//! keeps there: read only, with keys of any form.
 //!
 //! In: object names (`packs/<oid>-<n>`, ...) and bytes. Out: acknowledged writes, reads, listings.
 //! Everything above needs five verbs and nothing else; no conditional write exists, because
@@ -20,6 +21,7 @@ mod answer;
 mod cancel;
 mod endpoint;
 mod error;
+mod foreign;
 mod http;
 mod inquiry;
 mod limit;
@@ -42,6 +44,7 @@ pub use address::{Address, Credentials, Options, open};
 pub use cancel::Cancel;
 pub use endpoint::Endpoint;
 pub use error::{Error, Result};
+pub use foreign::{Foreign, Object};
 pub use http::Usage;
 pub use inquiry::{Inquiry, LifecycleRule, Told};
 pub use local::LocalStore;

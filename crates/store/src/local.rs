@@ -15,6 +15,8 @@
 //! This is not `object_store`'s `LocalFileSystem`: that one follows links out of its root, skips broken
 //! ones in listings, and keeps a killed writer's leftovers for ever.
 
+mod foreign;
+
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::ops::Range;

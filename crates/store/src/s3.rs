@@ -9,6 +9,8 @@
 //! storage's final word or when the retry budget is spent. All async stays in here, on a small runtime that the
 //! first call builds. Call from plain threads only: inside of an async runtime a call panics.
 
+mod foreign;
+
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -312,8 +314,14 @@ impl S3Store {
         Ok(found)
     }
 
-    /// One page of old versions: a request of our own, signed and sent as `object_store` does it.
+    /// One page of old versions.
     async fn old_page(&self, s3: &AmazonS3, query: &str) -> Result<Page, Sent> {
+        let text = self.ask(s3, query).await?;
+        Page::parse(&text).map_err(|detail| Sent::Failed(Failure::Again { after: None, detail }))
+    }
+
+    /// Asks the bucket: a request of our own, signed and sent as `object_store` does it.
+    async fn ask(&self, s3: &AmazonS3, query: &str) -> Result<String, Sent> {
         let failed = |source| object_store::Error::Generic { store: "S3", source };
         let Bucket { wire, place, .. } = self.bucket().await.map_err(Sent::Failed)?;
         let mut request =
@@ -327,8 +335,7 @@ impl S3Store {
             // what the wire saw says why
             return Err(failed(response.status().to_string().into()).into());
         }
-        let text = http::text_of(response).await.map_err(|e| failed(Box::new(e)))?;
-        Page::parse(&text).map_err(|detail| Sent::Failed(Failure::Again { after: None, detail }))
+        Ok(http::text_of(response).await.map_err(|e| failed(Box::new(e)))?)
     }
 }
 

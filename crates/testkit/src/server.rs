@@ -240,6 +240,12 @@ impl Server {
         lock(&self.shared.log).requests.clone()
     }
 
+    /// Puts an object of somebody else there, without a request.
+    pub fn plant(&self, key: &str, bytes: &[u8]) {
+        let body = bucket::Body::Memory(Arc::new(bytes.to_vec()));
+        lock(&self.shared.bucket).put(key, body);
+    }
+
     /// Keys that a listing shows.
     pub fn keys(&self) -> Vec<String> {
         lock(&self.shared.bucket).live().map(|(key, ..)| key.to_owned()).collect()

@@ -387,3 +387,47 @@ fn what_was_deleted_or_overwritten_is_there_in_old_versions() {
     assert!(matches!(store.old_versions("packs/"), Err(Error::Denied { .. })));
     assert!(store::MemoryStore::new().old_versions("").unwrap().is_none());
 }
+
+#[test]
+fn a_bucket_of_another_program_is_read_with_keys_of_any_form_and_never_written() {
+    use store::{Address, Credentials, Options};
+    let bench = Bench::with(server::Config { page_keys: 2, ..server::Config::default() });
+    let keys =
+        ["p/2026-01-01T00-00-00Z/home/\u{e9} #1 +%41.json", "p/A/b&c", "p/..x/=", "p//double"];
+    for (number, key) in keys.iter().enumerate() {
+        bench.server.plant(key, format!("{number}123456789").as_bytes());
+    }
+    bench.server.plant("p/up/../out", b"hostile");
+    bench.server.plant("px/not-below", b"no");
+    let config = bench.server.config();
+    let time: Arc<dyn Time> = Arc::<ManualTime>::clone(&bench.time);
+    let address = format!("s3:{}/{}/p", bench.server.url(), config.bucket);
+    let foreign = Address::parse(&address).unwrap().open_foreign(Options {
+        credentials: Some(Credentials {
+            key_id: config.key_id.clone(),
+            secret: Secret::new(config.secret.clone()),
+        }),
+        region: Some(config.region.clone()),
+        retry: Retry { time, ..Retry::with_budget(BUDGET) },
+        ..Options::default()
+    });
+    let foreign = foreign.unwrap();
+    bench.server.next(vec![Fault::SlowDown(None), Fault::CutBody(90), Fault::Portal]);
+    let found: Vec<_> = foreign.objects().unwrap().into_iter().map(|o| (o.key, o.size)).collect();
+    let mut wanted: Vec<_> = keys.iter().map(|key| (key[2..].to_owned(), 10)).collect();
+    wanted.push(("up/../out".to_owned(), 7));
+    wanted.sort();
+    assert_eq!(found, wanted);
+    for (number, key) in keys[..3].iter().enumerate() {
+        let whole = foreign.read(&key[2..], 0..10).unwrap();
+        assert_eq!(whole, format!("{number}123456789"), "{key}");
+        assert_eq!(foreign.read(&key[2..], 3..6).unwrap(), "345");
+        assert!(matches!(foreign.read(&key[2..], 3..11), Err(Error::Short { .. })));
+    }
+    for key in ["up/../out", "/double", "none"] {
+        assert!(matches!(foreign.read(key, 0..1), Err(Error::NotFound { .. })), "{key}");
+    }
+    assert!(bench.server.requests().iter().all(|request| request.method == "GET"));
+    bench.server.next(vec![Fault::NoCapability]);
+    assert!(matches!(foreign.objects(), Err(Error::Denied { .. })));
+}

@@ -206,6 +206,17 @@ Examples:
   agent-backup -r b2:bucket/agents copy --to /mnt/disk/agents
   agent-backup copy latest --to s3://other-bucket/agents";
 
+pub(super) const IMPORT: &str = "\
+Snapshots keep their times; files are checked against the manifests. Nothing is written or deleted at the
+source, and what was imported before is passed over. The old passphrase is asked for, unless it is given: also
+by AGENT_BACKUP_OTHER_PASSWORD (.._FILE, .._COMMAND) or B2_ENCRYPTION_KEY. Without one the storage key is
+tried, as the old engine did. Region and key of another bucket than ours: AGENT_BACKUP_OTHER_KEY_ID and so on.
+
+Examples:
+  agent-backup import agent-backup-core b2:my-bucket/goose-backup -n
+  agent-backup import agent-backup-core b2:my-bucket/goose-backup --source-password-file old.txt
+  agent-backup import agent-backup-core /mnt/copy/openclaw-backup --plain-manifests";
+
 pub(super) const AGENTS: &str = "\
 Adapter files of your own go to the directory `agents` beside config.toml.
 

@@ -4,6 +4,7 @@
 mod care;
 mod examples;
 mod grep;
+mod import;
 mod retention;
 mod sessions;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::ui::size;
 
 pub(crate) use care::{Doctor, Level, Part, Repair, Scan, ScanSecrets, Verify};
 pub(crate) use grep::Grep;
+pub(crate) use import::{Import, Program};
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
 pub(crate) use sessions::{Sessions, SessionsCommand, ShowSession};
 pub(crate) use watch::{Daemon, Status};
@@ -134,6 +136,9 @@ pub(crate) enum Command {
     /// Copy snapshots to another repository
     #[command(after_help = examples::COPY)]
     Copy(Copy),
+    /// Import the snapshots of another program
+    #[command(after_help = examples::IMPORT)]
+    Import(Import),
     /// Find what is wrong, and say what mends it
     #[command(after_help = examples::DOCTOR)]
     Doctor(Doctor),

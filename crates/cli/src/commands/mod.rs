@@ -11,6 +11,7 @@ mod find;
 mod forget;
 mod gc;
 mod grep;
+mod import;
 mod init;
 mod key;
 mod ls;
@@ -30,9 +31,10 @@ mod verify;
 
 use anyhow::Result;
 
-use crate::args::{Args, Command, Global, Push};
+use crate::args::{Args, Command, Global, Import, Push};
 use crate::connect::{self, Connection, Wanted};
 use crate::exit::Exit;
+use crate::settings::secret::{How, Source};
 use crate::settings::{Daemon, Environment, Settings};
 use crate::signals::Signals;
 use crate::ui::Screen;
@@ -62,6 +64,19 @@ impl Context<'_> {
     /// Settings of another repository.
     fn other(&self, address: &str) -> Result<Settings> {
         Ok(Settings::other(self.flags, self.env, address)?)
+    }
+
+    /// Settings of a place that another program wrote.
+    fn foreign(&self, args: &Import) -> Result<Settings> {
+        let Import { source_password_file, source_password_command, address, .. } = args;
+        let given = match (source_password_file, source_password_command) {
+            (Some(file), _) => Some(Source::new("--source-password-file", How::File(file.clone()))),
+            (None, Some(command)) => {
+                Some(Source::new("--source-password-command", How::Command(command.clone())))
+            }
+            (None, None) => None,
+        };
+        Ok(Settings::foreign(self.flags, self.env, address, given)?)
     }
 
     /// Opens another repository, for work that may take long.
@@ -116,6 +131,7 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Pin(args) => pin::run(args, &context),
         Command::Gc(args) => gc::run(args, &context),
         Command::Copy(args) => copy::run(args, &context),
+        Command::Import(args) => import::run(args, &context),
         Command::Scan(args) => scan::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),

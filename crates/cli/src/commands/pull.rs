@@ -305,6 +305,7 @@ mod tests {
             origin: None,
             instead_of: None,
             gone_roots: Vec::new(),
+            imported: None,
         }
     }
 

@@ -38,10 +38,19 @@ pub(crate) struct SnapshotRecord {
     groups: Vec<GroupRecord>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damaged: Vec<json::Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imported: Option<ImportRecord>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pinned: bool,
     tree: String,
     stats: StatsRecord,
+}
+
+/// The program that made a snapshot, and its name there.
+#[derive(Debug, Serialize)]
+struct ImportRecord {
+    from: String,
+    name: String,
 }
 
 /// Whether what an adapter wants from one moment is.
@@ -118,6 +127,10 @@ impl From<&Snapshot> for SnapshotRecord {
             roots: s.roots.iter().map(root).collect(),
             groups: s.groups.iter().map(group).collect(),
             damaged: s.damaged.iter().map(|path| json::Path::new(path)).collect(),
+            imported: s.imported.as_ref().map(|imported| ImportRecord {
+                from: imported.from.clone(),
+                name: imported.name.clone(),
+            }),
             pinned: false,
             tree: s.tree.hex(),
             stats: (&s.stats).into(),
@@ -149,6 +162,7 @@ fn marks(s: &Snapshot, pinned: bool) -> String {
         marks.push("pinned".to_owned());
     }
     marks.extend(s.reason.as_deref().map(sanitize::text));
+    marks.extend(s.imported.is_some().then(|| "imported".to_owned()));
     if !s.damaged.is_empty() {
         marks.push(count(s.damaged.len() as u64, "damaged database", "damaged databases"));
     }

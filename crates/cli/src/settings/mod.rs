@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use store::{Address, Credentials};
+use zeroize::Zeroizing;
 
 use crate::args::{Global, ScanSecrets};
 use crate::tool::Tool;
@@ -195,6 +196,11 @@ impl Settings {
         &self,
     ) -> std::result::Result<Vec<adapters::Adapter>, adapters::AdapterError> {
         self.tool.adapters(&self.adapters_dir)
+    }
+
+    /// The secret half of the storage key, read now.
+    pub(crate) fn storage_secret(&self) -> Result<Option<Zeroizing<String>>> {
+        self.storage_key.as_ref().map(|(_, secret)| secret.read()).transpose()
     }
 
     /// The storage key, read now; none if there is none.

@@ -1,13 +1,14 @@
 //! The other repository: the one that is copied to, or mended from.
 //!
 //! It is reached and opened as ours is, unless variables `AGENT_BACKUP_OTHER_...` say something
-//! else: `PASSWORD`, `PASSWORD_FILE`, `PASSWORD_COMMAND`, `KEY_ID`, `SECRET_KEY`, `REGION`,
+//! else (a place that another program wrote never gets the passphrase of ours): `PASSWORD`, `PASSWORD_FILE`, `PASSWORD_COMMAND`, `KEY_ID`, `SECRET_KEY`, `REGION`,
 //! `ENDPOINT`. Region and endpoint of ours are never those of another storage.
 
 use std::ffi::OsString;
 
 use super::environment::Environment;
-use super::{Result, Settings};
+use super::secret::Source;
+use super::{Password, Result, Settings};
 use crate::args::Global;
 
 const PREFIX: &str = "AGENT_BACKUP_OTHER_";
@@ -48,6 +49,26 @@ impl Settings {
                 *value = None;
             }
         }
+        Ok(settings)
+    }
+
+    /// Settings of a place that another program wrote. Its passphrase is what was given for it, what
+    /// `AGENT_BACKUP_OTHER_PASSWORD...` say, or `B2_ENCRYPTION_KEY`, which that program reads itself.
+    pub(crate) fn foreign(
+        flags: &Global,
+        env: &Environment,
+        address: &str,
+        given: Option<Source>,
+    ) -> Result<Self> {
+        let flags = Global { password_file: None, password_command: None, ..flags.clone() };
+        let mut env = env.clone();
+        for name in PASSWORDS {
+            env.vars.remove(&format!("AGENT_BACKUP_{name}"));
+        }
+        let mut settings = Self::other(&flags, &env, address)?;
+        let given = given.map(|source| Password { source, explicit: true });
+        // that of the configuration file is ours
+        settings.password = given.or(settings.password).filter(|password| password.explicit);
         Ok(settings)
     }
 }

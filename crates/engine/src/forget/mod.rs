@@ -266,10 +266,11 @@ impl Times {
         let modified = *self.listed.get(&snapshot.id)?;
         let own = nanos(snapshot.finished_nanos);
         let latest = modified.checked_add(LATE_MAX).and_then(|at| Timestamp::try_from(at).ok());
-        // what an undelete or a copy wrote is as old as it says
+        // what an undelete, a copy or an import wrote is as old as it says
         let is_new = self.original
             && snapshot.origin.is_none()
             && snapshot.instead_of.is_none()
+            && snapshot.imported.is_none()
             && !snapshot.has_reason(repo::undelete::REASON);
         let earliest = modified.checked_sub(EARLY_MAX).filter(|_| is_new);
         let earliest = earliest.and_then(|at| Timestamp::try_from(at).ok());

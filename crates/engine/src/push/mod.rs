@@ -416,5 +416,6 @@ fn record(
         origin: None,
         instead_of: None,
         gone_roots: run.gone.roots.clone(),
+        imported: None,
     }
 }

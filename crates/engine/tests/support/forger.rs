@@ -196,5 +196,6 @@ pub fn snapshot(id: OpId, tree: BlockId) -> Snapshot {
         origin: None,
         instead_of: None,
         gone_roots: Vec::new(),
+        imported: None,
     }
 }

@@ -166,6 +166,7 @@ fn snapshot_of(id: OpId, tree: crate::BlockId) -> Snapshot {
         origin: None,
         instead_of: None,
         gone_roots: Vec::new(),
+        imported: None,
     }
 }
 

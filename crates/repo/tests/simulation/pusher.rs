@@ -243,6 +243,7 @@ impl Pusher {
             origin: None,
             instead_of: None,
             gone_roots: Vec::new(),
+            imported: None,
         }
     }
 }
