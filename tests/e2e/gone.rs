@@ -110,7 +110,10 @@ fn much_that_vanishes_at_once_is_told_with_code_3_and_stays_pinned_until_it_is_a
     assert_eq!(pinned.len(), before.len(), "{all}");
     touch(&desk, 1);
     desk.ok(&["push"]);
+    let status = desk.json_ends(3, &["status"]);
+    assert_eq!(status["troubles"][0]["what"], "history-gone", "{status}");
     let done = desk.json(&["pin", "--acknowledge"]);
+    desk.ok(&["status"]);
     assert_eq!((&done["alarms"][0]["gone"], &done["alarms"][0]["of"]), (&3.into(), &4.into()));
     assert_eq!(done["unpinned"].as_array().unwrap().len(), before.len());
     desk.ok(&["forget", "--keep-last", "1", "--yes"]);

@@ -14,6 +14,7 @@ use store::Store;
 
 use crate::daemon::{Day, Job, Record, Size, look};
 use crate::error::Result;
+use crate::gone::{Alarm, alarms_in};
 use crate::journal::{self, Journal};
 
 /// What this machine knows.
@@ -27,6 +28,8 @@ pub struct Local {
     pub record: Option<Record>,
     /// A daemon runs; its process id, if it says.
     pub daemon: Option<Option<u32>>,
+    /// Much of an agent's history vanished, and nobody acknowledged it.
+    pub alarms: Vec<Alarm>,
 }
 
 impl Local {
@@ -34,8 +37,9 @@ impl Local {
     pub fn read(state: &Path, address: &str) -> Self {
         let known = journal::repo_dir(state, address);
         let journal = known.as_ref().map(|(_, dir)| journal::read(dir)).unwrap_or_default();
+        let alarms = known.as_ref().map(|(_, dir)| alarms_in(dir)).unwrap_or_default();
         let (record, daemon) = look(state, address);
-        Self { repository: known.map(|(id, _)| id), journal, record, daemon }
+        Self { repository: known.map(|(id, _)| id), journal, record, daemon, alarms }
     }
 
     /// When a job was done last, by whomever.
@@ -129,6 +133,8 @@ pub enum Trouble {
     },
     /// This machine's newest snapshot is gone, and nobody forgot it.
     Vanished,
+    /// Much of an agent's history vanished at once.
+    HistoryGone(Alarm),
     /// The last look at what is stored, or the last rehearsal, found damage.
     Damage {
         /// Which of the two.
@@ -186,6 +192,7 @@ pub fn judge(
     if remote.and_then(|remote| remote.newest_there) == Some(false) {
         troubles.push(Trouble::Vanished);
     }
+    troubles.extend(local.alarms.iter().cloned().map(Trouble::HistoryGone));
     if let Some(verify) = local.journal.verify.as_ref().filter(|done| done.damaged > 0) {
         troubles.push(Trouble::Damage { job: Job::Verify, at: verify.at, count: verify.damaged });
     }
@@ -357,6 +364,27 @@ mod tests {
             matches!(troubles[..], [Trouble::Vanished, Trouble::Damage { count: 2, .. }]),
             "{troubles:?}"
         );
+    }
+
+    #[test]
+    fn history_that_vanished_is_told_until_somebody_says_that_it_was_seen() {
+        let mut local = pushed("2026-05-27T10:01:00Z");
+        local.alarms.push(Alarm {
+            agent: "codex".into(),
+            gone: 3,
+            of: 4,
+            before: "11".repeat(16),
+            at_secs: 0,
+            pinned: Vec::new(),
+        });
+        let now = at("2026-05-27T11:00:00Z");
+        let troubles = judge(&local, None, &limits("hourly"), now);
+        assert!(
+            matches!(&troubles[..], [Trouble::HistoryGone(one)] if one.gone == 3),
+            "{troubles:?}"
+        );
+        local.alarms.clear();
+        assert!(judge(&local, None, &limits("hourly"), now).is_empty());
     }
 
     #[test]

@@ -345,6 +345,19 @@ fn trouble(trouble: &Trouble, now: Timestamp) -> TroubleRecord {
             text: "this machine's newest snapshot is gone from the storage, and nobody forgot it"
                 .to_owned(),
         },
+        Trouble::HistoryGone(alarm) => TroubleRecord {
+            what: "history-gone",
+            job: None,
+            at: Timestamp::from_second(alarm.at_secs).ok(),
+            text: format!(
+                "{} of {} files that hold the history of {} vanished at once; they are kept \
+                 (agent-backup ls --gone), and the snapshots before are pinned until agent-backup pin \
+                 --acknowledge",
+                alarm.gone,
+                alarm.of,
+                sanitize::text(&alarm.agent)
+            ),
+        },
         Trouble::Damage { job, at, count: places } => TroubleRecord {
             what: "damage",
             job: Some(job.name()),

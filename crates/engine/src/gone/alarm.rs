@@ -4,6 +4,7 @@
 //! alarm stays in this machine's state until somebody says that it was seen ([`acknowledge`]).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use repo::{OpId, Snapshot};
@@ -150,6 +151,14 @@ fn to_pin(session: &Session, agent: &str) -> Result<Vec<OpId>> {
 pub fn alarms(session: &Session) -> Result<Vec<Alarm>> {
     let state: State = session.state.load()?;
     Ok(state.alarms)
+}
+
+/// The same, of a repository's directory in the state: asks no store. A state that does not read has
+/// none: a push will say so.
+pub(crate) fn alarms_in(dir: &Path) -> Vec<Alarm> {
+    let state = std::fs::read(dir.join("state.json")).ok();
+    let state: Option<State> = state.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    state.map(|state| state.alarms).unwrap_or_default()
 }
 
 /// What was done.

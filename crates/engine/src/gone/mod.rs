@@ -21,8 +21,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use alarm::raise;
 pub use alarm::{Acknowledged, Alarm, acknowledge, alarms};
+pub(crate) use alarm::{alarms_in, raise};
 pub(crate) use earlier::read as read_kept;
 pub(crate) use kept::{Kept, tidy};
 pub(crate) use memo::Memo;
