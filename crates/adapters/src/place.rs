@@ -6,7 +6,7 @@
 //! wildcard segment looks at the file system, and it lists one directory, never a tree.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use globset::GlobMatcher;
 
@@ -110,16 +110,59 @@ impl Place {
         otherwise || self.tail.iter().any(|segment| matches!(segment, Segment::Wild { .. }))
     }
 
+    /// Where it begins, wildcards as written; none if a variable is missing.
+    fn base(&self, env: &Env) -> Option<PathBuf> {
+        match &self.head {
+            Head::Home => Some(env.home.clone()),
+            Head::Absolute(root) => Some(PathBuf::from(root)),
+            Head::Variable { name, otherwise } => match env.directory(name) {
+                Some(path) => Some(path),
+                None => otherwise.as_ref()?.show(env),
+            },
+        }
+    }
+
+    /// What its wildcards matched in a path of another machine, which ends as this candidate does; none
+    /// if it does not, or without a wildcard.
+    pub(crate) fn wild_in(&self, path: &Path) -> Option<Vec<String>> {
+        let names: Vec<&str> = path
+            .components()
+            .filter_map(|one| if let Component::Normal(name) = one { name.to_str() } else { None })
+            .collect();
+        let names = &names[names.len().checked_sub(self.tail.len())?..];
+        let mut wild = Vec::new();
+        for (segment, name) in self.tail.iter().zip(names) {
+            match segment {
+                Segment::Literal(text) if text == name => {}
+                Segment::Wild { glob, .. } if glob.is_match(Path::new(name)) => {
+                    wild.push((*name).to_owned());
+                }
+                _ => return None,
+            }
+        }
+        (!wild.is_empty()).then_some(wild)
+    }
+
+    /// The path with these names in the places of its wildcards, in order; none if they do not fit.
+    pub(crate) fn filled(&self, wild: &[String], env: &Env) -> Option<PathBuf> {
+        if matches!(&self.head, Head::Variable { otherwise: Some(place), .. } if place.is_wild()) {
+            return None;
+        }
+        let (mut path, mut wild) = (self.base(env)?, wild.iter());
+        for segment in &self.tail {
+            match segment {
+                Segment::Literal(text) => path.push(text),
+                Segment::Wild { glob, .. } => {
+                    path.push(wild.next().filter(|name| glob.is_match(Path::new(name)))?);
+                }
+            }
+        }
+        wild.next().is_none().then_some(path)
+    }
+
     /// The path with its wildcards as written, for messages; none if a variable is missing.
     pub(crate) fn show(&self, env: &Env) -> Option<PathBuf> {
-        let mut path = match &self.head {
-            Head::Home => env.home.clone(),
-            Head::Absolute(root) => PathBuf::from(root),
-            Head::Variable { name, otherwise } => match env.directory(name) {
-                Some(path) => path,
-                None => otherwise.as_ref()?.show(env)?,
-            },
-        };
+        let mut path = self.base(env)?;
         for segment in &self.tail {
             match segment {
                 Segment::Literal(text) | Segment::Wild { text, .. } => path.push(text),

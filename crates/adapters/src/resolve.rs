@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::adapter::{Adapter, Env, RootSpec};
+use crate::adapter::{Adapter, Env, Os, RootSpec};
 use crate::carve::Carved;
 use crate::pattern;
 use crate::place::Spot;
@@ -126,6 +126,8 @@ impl Adapter {
         if let Some(root) = self.resolve(env).into_iter().find(|root| root.label == label) {
             return Some(root.dir);
         }
+        // numbered as a survey does where all of them are there
+        let mut labels = HashSet::new();
         for spec in &self.roots {
             let sites = spec.sites(env);
             let targets = if spec.env_file.is_empty() || !sites.is_empty() {
@@ -133,11 +135,42 @@ impl Adapter {
             } else {
                 spec.standing(env)
             };
-            if let Some(hit) = targets.into_iter().find(|one| self.label(spec, one) == label) {
+            let mut named =
+                targets.into_iter().map(|one| (unused(&mut labels, &self.label(spec, &one)), one));
+            if let Some((_, hit)) = named.find(|(own, _)| own == label) {
                 return Some(hit.path);
             }
         }
         None
+    }
+
+    /// The same, for a root that was at `recorded` on another machine: one that a wildcard found there has its
+    /// place here also while nothing is here yet. `recorded` is a claim of a snapshot; what comes back is
+    /// always a candidate of this adapter, with names in it that its wildcards match.
+    pub fn locate_as(&self, label: &str, recorded: &Path, env: &Env) -> Option<PathBuf> {
+        let foreseen = || self.roots.iter().find_map(|s| self.foreseen(s, label, recorded, env));
+        self.locate(label, env).or_else(foreseen)
+    }
+
+    fn foreseen(
+        &self,
+        spec: &RootSpec,
+        label: &str,
+        recorded: &Path,
+        env: &Env,
+    ) -> Option<PathBuf> {
+        if !spec.several || !spec.overridden(env).is_empty() {
+            return None;
+        }
+        let systems = [env.os, Os::Linux, Os::Macos, Os::Windows];
+        let fitting = |wild: &Vec<String>| {
+            let own = format!("{}/{}{}", self.id, spec.label, matched(wild));
+            label.strip_prefix(&own).is_some_and(is_number)
+        };
+        let mut names =
+            systems.iter().flat_map(|os| spec.places(*os)).filter_map(|p| p.wild_in(recorded));
+        let wild = names.find(fitting)?;
+        spec.places(env.os).iter().find_map(|place| place.filled(&wild, env))
     }
 
     /// A group is one per agent, and where its roots are several, one per end of their labels.
@@ -207,7 +240,7 @@ impl RootSpec {
             suffix: match spot.wild.as_slice() {
                 [] if self.several => format!("/{}", slug(&name_of(&spot.path))),
                 [] => String::new(),
-                wild => format!("/{}", wild.iter().map(|n| slug(n)).collect::<Vec<_>>().join(".")),
+                wild => matched(wild),
             },
             path: spot.path,
             file: None,
@@ -318,6 +351,17 @@ fn pieces(claims: &[Claim], outer: usize) -> Vec<Carved> {
         }
     }
     pieces
+}
+
+/// The end of a label, of what wildcards matched.
+fn matched(wild: &[String]) -> String {
+    format!("/{}", wild.iter().map(|name| slug(name)).collect::<Vec<_>>().join("."))
+}
+
+/// The number of a label that was taken, or none.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or_default();
+    text.is_empty() || (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn name_of(path: &Path) -> String {

@@ -430,6 +430,40 @@ files = ["one", "[star]*"]
 }
 
 #[test]
+fn what_a_wildcard_found_elsewhere_has_its_place_where_nothing_is_yet() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let empty = env(Os::Linux, home.path(), &[]);
+    let at = |id: &str, label: &str, recorded: &str, env: &Env| -> Option<PathBuf> {
+        let path = adapter(id).locate_as(label, Path::new(recorded), env)?;
+        Some(path.strip_prefix(home.path()).map_or(path.clone(), Path::to_path_buf))
+    };
+    let storage = "User/globalStorage/saoudrizwan.claude-dev";
+    let there = format!("/home/other/.config/Code - Insiders/{storage}");
+    let here = Some(PathBuf::from(format!(".config/Code - Insiders/{storage}")));
+    let label = "cline/editor/code-insiders";
+    assert_eq!(at("cline", label, &there, &empty), here);
+    // of another system, and one of two that had the same name there
+    let mac = format!("/Users/other/Library/Application Support/Code - Insiders/{storage}");
+    assert_eq!(at("cline", label, &mac, &empty), here);
+    assert_eq!(at("cline", &format!("{label}-2"), &there, &empty), here);
+    // what does not fit the adapter has none, whatever a snapshot says
+    for (label, recorded) in [
+        ("cline/editor/code", &*there),
+        ("cline/editor/code-insiders-x", &there),
+        ("cline/editor/code-insiders", "/home/other/.ssh"),
+        ("cline/editor/code-insiders", storage),
+        ("cline/editor/..", &format!("/home/other/.config/../{storage}")),
+        ("roo/editor/code-insiders", &there),
+    ] {
+        assert_eq!(at("cline", label, recorded, &empty), None, "{label} {recorded}");
+    }
+    // two projects with one name
+    let projects = [("AIDER_PROJECTS", "/a/App,/b/app".into())];
+    let projects = env(Os::Linux, home.path(), &projects);
+    assert_eq!(at("aider", "aider/project/app-2", "/x", &projects), Some("/b/app".into()));
+}
+
+#[test]
 fn a_label_finds_its_directory_on_a_machine_where_nothing_is_yet() {
     let home = tempfile::tempdir().expect("tempdir");
     let empty = env(Os::Linux, home.path(), &[]);

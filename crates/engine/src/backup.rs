@@ -35,7 +35,9 @@
 //! # }
 //! ```
 
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -179,7 +181,8 @@ impl Backup {
     pub fn pull(&self, spec: &str, monitor: &dyn Monitor) -> pull::Result<Pulled> {
         let snapshot = self.select(spec).map_err(of_engine)?;
         let place = |root: &RootRecord| {
-            let dir = self.adapter.locate(&root.label, &self.env);
+            let recorded = Path::new(OsStr::from_bytes(&root.dir));
+            let dir = self.adapter.locate_as(&root.label, recorded, &self.env);
             let dir = dir.ok_or_else(|| {
                 let label = root.label.escape_default();
                 pull::Error::Refused(format!(

@@ -1,7 +1,9 @@
 //! The jobs of the daemon, each with a connection of its own: keys and settings of the storage are read
 //! anew each time, so a key that was replaced mends what an expired one broke.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -191,8 +193,10 @@ impl Worker {
                 return None;
             }
             let adapter = known.iter().find(|adapter| adapter.id() == agent);
-            let place: Option<PathBuf> = adapter
-                .and_then(|adapter| adapter.locate(&root.label, &self.settings.adapters_env));
+            let recorded = Path::new(OsStr::from_bytes(&root.dir));
+            let env = &self.settings.adapters_env;
+            let place: Option<PathBuf> =
+                adapter.and_then(|adapter| adapter.locate_as(&root.label, recorded, env));
             Some(place.ok_or_else(|| root.label.clone()))
         };
         let chosen = restore::choose(session, &locate)?;

@@ -67,7 +67,8 @@ impl<'s> Live<'s> {
 
     /// Where the adapter of a root has it on this machine.
     pub(super) fn place(&self, root: &RootRecord) -> Option<PathBuf> {
-        self.adapter(root)?.locate(&root.label, &self.settings.adapters_env)
+        let recorded = Path::new(OsStr::from_bytes(&root.dir));
+        self.adapter(root)?.locate_as(&root.label, recorded, &self.settings.adapters_env)
     }
 
     /// The home of this machine's user.
