@@ -60,7 +60,7 @@ fn object(value: &Value, depth: u32, out: &mut Vec<Block>) {
             }));
         }
         "tool_use" | "server_tool_use" | "custom_tool_call" => {
-            call(text("name"), &value["input"], out)
+            call(text("name"), &value["input"], out);
         }
         "function_call" => call(text("name"), &value["arguments"], out),
         "local_shell_call" => call("shell", &value["action"], out),

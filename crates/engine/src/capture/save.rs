@@ -57,10 +57,10 @@ pub fn capture_database(path: &Path, to: &Path, lock_wait: Duration) -> Result<u
         let copied = copy(request, &image);
         drop(hold);
         match copied {
-            Err(Copying::Source(e)) if !last && Moved::is(&e) => continue,
+            Err(Copying::Source(e)) if !last && Moved::is(&e) => {}
             Err(Copying::Source(e)) => return Err(Error::local("capture", path, e)),
             Err(Copying::Image(e)) => return Err(at_image(e)),
-            Ok(_) if how == How::Closed && Marks::of(path).ok() != Some(before) => continue,
+            Ok(_) if how == How::Closed && Marks::of(path).ok() != Some(before) => {}
             Ok(bytes) => {
                 std::fs::rename(&image, to).map_err(at_image)?;
                 std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(at_image)?;

@@ -41,7 +41,8 @@ pub fn repository(session: &Session, about: About<'_>) -> Result<Vec<Finding>> {
     strangers(&listed, about.local, &mut found);
     keys(session, about.dirs, &mut found)?;
     unfinished(session, &mut found)?;
-    operations(&listed, SystemTime::now(), &mut found);
+    let now_secs = u64::try_from(session.clock.now_secs()).unwrap_or_default();
+    operations(&listed, SystemTime::UNIX_EPOCH + Duration::from_secs(now_secs), &mut found);
     snapshots(session, about, &mut found)?;
     Ok(found)
 }
