@@ -5,7 +5,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use adapters::Adapter;
 use anyhow::Result;
@@ -428,8 +428,8 @@ impl Case<'_> {
 
     /// Tries the storage out, beside the repository.
     fn probe(&self, address: &Address) -> Vec<Finding> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let suffix = format!("doctor-{}-{}", std::process::id(), now.as_millis());
+        let now_secs = SystemClock.now_secs();
+        let suffix = format!("doctor-{}-{now_secs}", std::process::id());
         let Some(scratch) = beside(address, &suffix) else {
             let what =
                 "the repository is the whole bucket or disk: there is no place beside it to try";

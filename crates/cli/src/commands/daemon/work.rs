@@ -403,7 +403,7 @@ fn words(one: &Chosen, report: &engine::pull::Report) -> Vec<String> {
     homeless.chain(problems).chain(blanks).map(|text| sanitize::text(&text)).collect()
 }
 
-fn make_private(dir: &std::path::Path) -> Result<()> {
+fn make_private(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.context("cannot make the directory of rehearsals")
