@@ -2,11 +2,8 @@
 
 use std::fs;
 
+use crate::agents::fixture;
 use crate::desk::Desk;
-
-#[allow(dead_code, reason = "it is shared with the tests of the adapters")]
-#[path = "../../crates/adapters/tests/fixture/mod.rs"]
-mod fixture;
 
 const ID: &str = "0b8f2c1e-1111-4222-8333-444455556666";
 

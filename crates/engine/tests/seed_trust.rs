@@ -76,7 +76,7 @@ fn names(store: &MemoryStore, prefix: &str) -> Vec<String> {
 fn d3_after_new_keys_every_snapshot_old_and_new_restores() {
     let (bench, memory) = bench_in_memory();
     let word = |text: &str| SecretInput::Passphrase(Zeroizing::new(text.to_owned()));
-    let mut made: Vec<(Snapshot, Vec<(String, Vec<u8>)>)> = Vec::new();
+    let mut made = Vec::new();
     fs::write(bench.source().join("stays"), Dice::new(1).bytes(90_000)).unwrap();
     for passphrase in ["first", "second", "third"] {
         fs::write(bench.source().join("changes"), format!("before {passphrase}")).unwrap();

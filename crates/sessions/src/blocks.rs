@@ -156,6 +156,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[allow(clippy::needless_pass_by_value, reason = "so that a test reads as what it says")]
     fn of(value: Value) -> Vec<Block> {
         let mut out = Vec::new();
         blocks(&value, &mut out);

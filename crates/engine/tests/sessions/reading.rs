@@ -47,7 +47,9 @@ fn a_second_list_reads_no_pack_and_a_list_after_a_push_only_what_is_new() {
     let reads = fetched(&case);
     assert!(!reads.is_empty());
     let mut times: BTreeMap<&String, u32> = BTreeMap::new();
-    reads.iter().for_each(|read| *times.entry(read).or_default() += 1);
+    for read in &reads {
+        *times.entry(read).or_default() += 1;
+    }
     assert!(times.values().all(|times| *times == 1), "{times:?}");
 
     let again = case.sessions();

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{Case, one};
 
 /// Restores a session and what belongs to it.
-fn restore(case: &Case, id: &str, to: Placement) -> (Vec<String>, Vec<Merged>) {
+fn restore(case: &Case, id: &str, to: &Placement) -> (Vec<String>, Vec<Merged>) {
     let all = case.sessions();
     let cancel = AtomicBool::new(false);
     let session = case.bench.open().unwrap();
@@ -29,7 +29,7 @@ fn restore(case: &Case, id: &str, to: Placement) -> (Vec<String>, Vec<Merged>) {
         assert!(report.problems.is_empty(), "{:?}", report.problems);
     }
     let options = MergeOptions::default();
-    let merged = sessions::merge(&session, &restore, &to, options, &cancel).unwrap();
+    let merged = sessions::merge(&session, &restore, to, options, &cancel).unwrap();
     (restore.files().to_vec(), merged)
 }
 
@@ -58,7 +58,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Restores into an empty home; gives the home and the names of what is in it.
 fn into_empty(case: &Case, id: &str) -> (tempfile::TempDir, Vec<String>) {
     let home = tempfile::tempdir().unwrap();
-    let (_, merged) = restore(case, id, Placement::Under(home.path().to_owned()));
+    let (_, merged) = restore(case, id, &Placement::Under(home.path().to_owned()));
     assert_eq!(problems(&merged), Vec::<&String>::new());
     let names = files(home.path()).into_keys().collect();
     (home, names)
@@ -267,7 +267,7 @@ fn what_a_live_home_has_stays_to_the_byte_and_what_was_lost_is_back() {
         case.push();
         let before = files(case.dir.path());
         // all is there: nothing changes
-        let (_, merged) = restore(&case, session, in_place(&case));
+        let (_, merged) = restore(&case, session, &in_place(&case));
         let quiet =
             merged.iter().all(|one| one.added == 0 && one.other == 0 && one.problem.is_none());
         assert!(quiet, "{id}: {merged:?}");
@@ -293,7 +293,7 @@ fn a_deleted_session_comes_back_beside_sessions_that_came_later() {
     .unwrap();
     drop(live);
     case.push();
-    let (_, merged) = restore(&case, "20261031_1", in_place(&case));
+    let (_, merged) = restore(&case, "20261031_1", &in_place(&case));
     assert_eq!(problems(&merged), Vec::<&String>::new());
     assert_eq!(merged[0].added, 3);
     let names = rows(path.clone(), "SELECT name FROM sessions ORDER BY id");
@@ -315,7 +315,7 @@ fn a_transcript_that_its_agent_deleted_comes_back_with_its_lines_in_the_history(
     let later = "{\"display\":\"later\",\"sessionId\":\"x\"}\n";
     fs::write(home.join("history.jsonl"), later).unwrap();
     case.push();
-    let (_, merged) = restore(&case, CLAUDE, in_place(&case));
+    let (_, merged) = restore(&case, CLAUDE, &in_place(&case));
     assert_eq!(problems(&merged), Vec::<&String>::new());
     assert_eq!(fs::read(&transcript).unwrap(), bytes);
     assert!(home.join(format!("file-history/{CLAUDE}/1a2b@v1")).exists());
@@ -330,7 +330,7 @@ fn a_catalogue_that_is_no_json_any_more_stays_as_it_is_and_is_named() {
     case.push();
     let path = case.path("cline/editor/code", "state/taskHistory.json");
     fs::write(&path, "[{\"id\":\"7\"").unwrap();
-    let (_, merged) = restore(&case, "1", in_place(&case));
+    let (_, merged) = restore(&case, "1", &in_place(&case));
     assert_eq!(problems(&merged).len(), 1, "{merged:?}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "[{\"id\":\"7\"");
 }
@@ -344,7 +344,7 @@ fn a_database_that_its_agent_keeps_locked_is_left_alone_and_named() {
     live.execute_batch("DELETE FROM messages WHERE session_id = '20261031_1'; BEGIN EXCLUSIVE")
         .unwrap();
     let before = fs::read(&path).unwrap();
-    let (_, merged) = restore(&case, "20261031_1", in_place(&case));
+    let (_, merged) = restore(&case, "20261031_1", &in_place(&case));
     let why = problems(&merged);
     assert!(why.len() == 1 && why[0].contains("locked"), "{why:?}");
     assert_eq!(fs::read(&path).unwrap(), before);
