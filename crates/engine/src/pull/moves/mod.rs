@@ -5,13 +5,13 @@
 //!
 //! | Part | Does |
 //! |---|---|
-//! | [`path`] | says what a path is here (pure) |
-//! | [`names`] | says what an encoded name of a directory is here (pure) |
-//! | [`plan`] | decides for a whole snapshot: names, and which files are rewritten |
-//! | [`text`] | rewrites a text file |
-//! | [`database`] | rewrites columns of a database |
-//! | [`apply`] | does so with a file that was fetched and whose hash fits, before it gets its name |
-//! | [`rehearse`] | says what would be rewritten, for a dry run |
+//! | `path` | says what a path is here (pure) |
+//! | `names` | says what an encoded name of a directory is here (pure) |
+//! | `plan` | decides for a whole snapshot: names, and which files are rewritten |
+//! | `text` | rewrites a text file |
+//! | `database` | rewrites columns of a database |
+//! | `apply` | does so with a file that was fetched and whose hash fits, before it gets its name |
+//! | `rehearse` | says what would be rewritten, for a dry run |
 //!
 //! Invariants: the hash of a file is checked before anything in it is changed. All begins with what is
 //! stored, so the same maps give the same bytes, and a second pull finds them there. A transcript
