@@ -174,7 +174,8 @@ impl World {
         let mut names: Vec<_> =
             listing.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, ["lock", "machine.key", "state.json"], "in the state directory");
+        let own = ["address", "done", "lock", "machine.key", "state.json"];
+        assert_eq!(names, own, "in the state directory");
         let unfinished = files_with(&self.desk.beside("repo/.tmp"), b"");
         assert!(unfinished.is_empty(), "unfinished objects: {unfinished:?}");
         self.no_plaintext();

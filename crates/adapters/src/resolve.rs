@@ -170,7 +170,10 @@ impl Adapter {
         let mut names =
             systems.iter().flat_map(|os| spec.places(*os)).filter_map(|p| p.wild_in(recorded));
         let wild = names.find(fitting)?;
-        spec.places(env.os).iter().find_map(|place| place.filled(&wild, env))
+        // first the place that found it there: others may have as many wildcards
+        let here = spec.places(env.os);
+        let same = here.iter().filter(|place| place.wild_in(recorded).as_ref() == Some(&wild));
+        same.chain(here).find_map(|place| place.filled(&wild, env))
     }
 
     /// A group is one per agent, and where its roots are several, one per end of their labels.

@@ -137,7 +137,7 @@ pub(crate) fn repo_dir(state: &Path, address: &str) -> Option<(RepoId, PathBuf)>
 /// Reads what was done with the repository whose directory this is. What cannot be read counts as not
 /// done: the next run of that verb writes it again.
 pub(crate) fn read(dir: &Path) -> Journal {
-    let done = dir.join("done");
+    let done = dir.join(state::DONE);
     Journal {
         push: load(&done, "push"),
         forget: load(&done, "forget"),
@@ -179,7 +179,7 @@ impl Session {
     }
 
     fn note<T: Serialize>(&self, verb: &str, done: &T) {
-        let dir = self.state.path().join("done");
+        let dir = self.state.path().join(state::DONE);
         let bytes = serde_json::to_vec_pretty(done).expect("plain data encodes");
         let path = dir.join(verb).with_extension("json");
         let written = state::private_dir(&dir).and_then(|()| state::write_whole(&path, &bytes));
@@ -192,7 +192,7 @@ impl Session {
 /// A push was acknowledged.
 pub(crate) fn pushed(session: &Session, pushed: &Pushed) {
     let (snapshot, at) = (pushed.snapshot(), session.at());
-    let known: Option<PushDone> = load(&session.state.path().join("done"), "push");
+    let known: Option<PushDone> = load(&session.state.path().join(state::DONE), "push");
     let (mut agents, mut paths) = known.map(|k| (k.agents, k.paths)).unwrap_or_default();
     for root in &snapshot.roots {
         let acknowledged = Acknowledged { at, snapshot: snapshot.id.hex() };

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 /// How the name of a file begins that is not whole yet.
 const TEMP_PREFIX: &str = ".tmp-";
+/// What this machine did last, a file a verb.
+pub(crate) const DONE: &str = "done";
 
 /// How the name of a directory begins in which databases are read.
 const READING_PREFIX: &str = "reading-";
@@ -185,10 +187,11 @@ impl StateDir {
         write_whole(&self.file(), &bytes)
     }
 
-    /// Removes what a killed run left half-written. Under the lock nobody else writes here.
+    /// Removes what a killed run left half-written. Under the lock nobody else writes here, but a verb that
+    /// needs no lock and at this moment notes that it ended: it says then that it is not remembered.
     fn tidy(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
+        let dirs = [self.dir.clone(), self.dir.join(DONE)];
+        for entry in dirs.iter().flat_map(std::fs::read_dir).flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
                 // a leftover that stays is small, private and harmless
                 let _ = std::fs::remove_file(entry.path());
