@@ -110,7 +110,14 @@ impl Copier<'_> {
             let mut target = Target { to, known: &known, packs };
             let tree = self.tree(snapshot, &mut target)?;
             let bytes_stored = target.packs.finish()?.0.bytes;
-            let record = Snapshot { id, tree, previous, previous_hash: None, ..snapshot.clone() };
+            let record = Snapshot {
+                id,
+                tree,
+                previous,
+                previous_hash: None,
+                origin: Some(snapshot.id),
+                ..snapshot.clone()
+            };
             let (commit, _) = op.commit(&record)?;
             state.unfinished = None;
             to.state.save(&state)?;

@@ -250,6 +250,24 @@ fn a_repository_that_was_copied_object_by_object_keeps_the_times_of_its_snapshot
 }
 
 #[test]
+fn copies_of_old_snapshots_are_as_old_as_those_and_a_policy_keeps_their_days() {
+    let (world, other) = (World::new(), World::new());
+    world.days(5);
+    world.wait(10 * DAY);
+    other.wait(15 * DAY);
+    let (from, to) = (world.open(), other.open());
+    let stop = AtomicBool::new(false);
+    let copied =
+        engine::copy::copy(&from, &to, &from.snapshots().unwrap(), &mut |_| {}, &stop).unwrap();
+    let planned = plan(&other.open(), &keep(Policy { daily: 3, ..Policy::default() })).unwrap();
+    assert_eq!(planned.groups[0].times_set_right, 0);
+    let forgotten: Vec<OpId> = planned.forget().iter().map(|s| s.id).collect();
+    assert_eq!(forgotten, [copied[0].to, copied[1].to]);
+    let origin = |id| other.open().snapshot(id).unwrap().origin;
+    assert!(copied.iter().all(|one| origin(&one.to) == Some(one.from)));
+}
+
+#[test]
 fn a_collection_that_crashes_is_ended_and_taken_over_by_the_next_one_here() {
     let world = World::new();
     let ids = world.days(3);

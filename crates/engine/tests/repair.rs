@@ -354,6 +354,9 @@ fn a_loss_that_is_accepted_leaves_a_repository_that_is_whole() {
         for accepted in &done.accepted {
             let lost = accepted.lost.len() + accepted.pieces.len();
             assert!(lost > 0 && store.get(&format!("forgot/{}", accepted.old)).is_ok(), "{told}");
+            // a policy takes it for as old as the one in whose place it is
+            let new = accepted.new.map(|new| session.snapshot(&new).unwrap().instead_of);
+            assert!(new.is_none_or(|of| of == Some(accepted.old)), "{told}");
         }
     });
 }

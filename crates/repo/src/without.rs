@@ -14,7 +14,7 @@ use crate::operation::{Commit, OpKind, Operation};
 use crate::pack;
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
-use crate::tree::{Entry, TreeBuilder};
+use crate::tree::{Entry, TreeBuilder, TreeRoot};
 use crate::undelete::carry;
 
 /// Which entries stay, and what the record says then.
@@ -60,6 +60,26 @@ fn build(
     edit: &mut dyn Edit,
     now_secs: &dyn Fn() -> i64,
 ) -> Result<BlockId> {
+    let root = rebuild(repo, cache, op, now_secs, &mut |reader, push| {
+        reader.walk(old, &mut |path, entry| {
+            if edit.keeps(&path, &entry) { push(&path, &entry) } else { Ok(()) }
+        })
+    })?;
+    Ok(root.id)
+}
+
+/// Takes an entry into a tree, in path order.
+pub(crate) type Push<'p> = dyn FnMut(&[u8], &Entry) -> Result<()> + 'p;
+
+/// Builds a tree of entries that are in the repository: `fill` gives them, in path order. Nodes that nobody
+/// may rely on are stored anew, and so are all blocks that the tree reaches.
+pub(crate) fn rebuild(
+    repo: &Repository,
+    cache: Option<&Cache>,
+    op: &Operation<'_>,
+    now_secs: &dyn Fn() -> i64,
+    fill: &mut dyn FnMut(&Reader<'_>, &mut Push<'_>) -> Result<()>,
+) -> Result<TreeRoot> {
     let reusable = op.survey(cache)?.index;
     let reader = Reader::open(repo, cache)?;
     let mut mover = Mover::new(repo, cache, op, 0, now_secs);
@@ -74,11 +94,9 @@ fn build(
         Ok(id)
     };
     let mut builder = TreeBuilder::new(repo.keys().tree_key());
-    reader.walk(old, &mut |path, entry| {
-        if edit.keeps(&path, &entry) { builder.push(&path, &entry, &mut sink) } else { Ok(()) }
-    })?;
+    fill(&reader, &mut |path, entry| builder.push(path, entry, &mut sink))?;
     let root = builder.finish(&mut sink)?;
     let (_, next) = mover.finish()?;
     carry(repo, cache, op, next, &reusable, &root.id, now_secs)?;
-    Ok(root.id)
+    Ok(root)
 }

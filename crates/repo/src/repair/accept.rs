@@ -8,18 +8,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::cache::Cache;
 use crate::error::Result;
-use crate::fetch::Reader;
-use crate::gc::mover::Mover;
 use crate::id::{BlockId, MachineId, OpId};
-use crate::keys::BlockKind;
 use crate::operation::{Commit, OpKind, Operation, put_mark};
-use crate::pack;
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
-use crate::tree::{TreeBuilder, path_order};
-use crate::undelete::carry;
+use crate::tree::path_order;
 use crate::verify::needs::Walk;
 use crate::verify::touch::Looker;
+use crate::without::rebuild;
 
 /// What the reason field of a snapshot says that was made without what was lost.
 pub const REASON: &str = "accept-loss";
@@ -66,7 +62,8 @@ pub fn accept(
         }
     };
     let reason = Some(old.reason_with(REASON));
-    let snapshot = Snapshot { id: fresh, tree, reason, ..old.clone() };
+    let instead_of = Some(old.instead_of.unwrap_or(old.id));
+    let snapshot = Snapshot { id: fresh, tree, reason, instead_of, ..old.clone() };
     let (commit, _) = op.commit(&snapshot)?;
     if matches!(commit, Commit::Acknowledged(_)) {
         repo.forget(&old.id)?;
@@ -84,44 +81,27 @@ fn build(
     accepted: &mut Accepted,
     now_secs: &dyn Fn() -> i64,
 ) -> Result<Option<BlockId>> {
-    let reusable = op.survey(cache)?.index;
-    let reader = Reader::open(repo, cache)?;
-    let mut looker = Looker::new(&reader, lost);
-    let mut mover = Mover::new(repo, cache, op, 0, now_secs);
-    let level = repo.config().params.zstd_level;
-    let mut sink = |plain: Vec<u8>| {
-        let id = repo.keys().block_id(BlockKind::Node, &plain);
-        if reusable.get(&id).is_none() && !mover.has(&id) {
-            let (keys, repo_id) = (repo.keys(), repo.id());
-            let block = pack::seal_block(keys, repo_id, BlockKind::Node, &plain, &[], level)?;
-            mover.put(&block.row, &block.sealed)?;
-        }
-        Ok(id)
-    };
-    let mut builder = TreeBuilder::new(repo.keys().tree_key());
-    let (mut dropped, mut walk) = (HashSet::new(), Walk::default());
-    let mut last: Option<Vec<u8>> = None;
-    walk.each_entry(&reader, &old.tree, &mut |path, entry| {
-        let (blocks, what) = looker.entry(entry)?;
-        // another name of a file that is lost is as lost
-        let follows = entry.link.as_ref().is_some_and(|first| dropped.contains(first));
-        let rises = last.as_deref().is_none_or(|l| path_order(l, path).is_lt());
-        if blocks.is_empty() && what.is_none() && !follows && rises {
-            last = Some(path.to_vec());
-            return builder.push(path, entry, &mut sink);
-        }
-        dropped.insert(path.to_vec());
-        accepted.lost.push(path.to_vec());
+    let root = rebuild(repo, cache, op, now_secs, &mut |reader, push| {
+        let mut looker = Looker::new(reader, lost);
+        let (mut dropped, mut walk) = (HashSet::new(), Walk::default());
+        let mut last: Option<Vec<u8>> = None;
+        walk.each_entry(reader, &old.tree, &mut |path, entry| {
+            let (blocks, what) = looker.entry(entry)?;
+            // another name of a file that is lost is as lost
+            let follows = entry.link.as_ref().is_some_and(|first| dropped.contains(first));
+            let rises = last.as_deref().is_none_or(|l| path_order(l, path).is_lt());
+            if blocks.is_empty() && what.is_none() && !follows && rises {
+                last = Some(path.to_vec());
+                return push(path, entry);
+            }
+            dropped.insert(path.to_vec());
+            accepted.lost.push(path.to_vec());
+            Ok(())
+        })?;
+        accepted.pieces = walk.unreadable;
         Ok(())
     })?;
-    accepted.pieces = walk.unreadable;
-    let root = builder.finish(&mut sink)?;
-    if root.entries == 0 {
-        return Ok(None);
-    }
-    let (_, next) = mover.finish()?;
-    carry(repo, cache, op, next, &reusable, &root.id, now_secs)?;
-    Ok(Some(root.id))
+    Ok((root.entries > 0).then_some(root.id))
 }
 
 /// Marks a snapshot that does not open as none, for ever: nothing can be had of it, and collectors stop
