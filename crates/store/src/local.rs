@@ -139,6 +139,7 @@ impl LocalStore {
             let temp = Temp::create(temp_folder.as_fd())?;
             write_parts(&temp.file, parts)?;
             temp.file.sync_all()?;
+            forget_pages(&temp.file);
             match temp.publish(folder.as_fd(), leaf) {
                 // Somebody tidied a file that was not theirs (no locks on this file system).
                 Err(Errno::NOENT) if tries < PUT_TRIES_MAX => tries += 1,
@@ -353,6 +354,16 @@ fn make_folder(parent: &OwnedFd, part: &str) -> io::Result<OwnedFd> {
     }
     open_folder(parent.as_fd(), part)
 }
+
+/// Lets go of the pages in memory of a file that is on the disk: what is stored is seldom read soon, and must
+/// not push out of memory what others use. A hint: whether it was taken shows in nothing but time.
+#[cfg(target_os = "linux")]
+fn forget_pages(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_pages(_: &File) {}
 
 /// `fsync` as strong as the platform has it (`File` knows macOS's `F_FULLFSYNC`).
 fn sync_folder(folder: &OwnedFd) -> io::Result<()> {
