@@ -31,6 +31,7 @@ mod retention;
 mod rooms;
 mod safety;
 mod secrets;
+mod service;
 mod sessions;
 mod state;
 mod suspects;

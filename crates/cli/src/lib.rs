@@ -21,6 +21,7 @@ mod connect;
 mod exit;
 mod harden;
 mod log;
+mod service;
 mod settings;
 mod signals;
 mod tool;

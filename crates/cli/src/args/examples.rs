@@ -227,6 +227,17 @@ Examples:
   agent-backup agents show codex > ~/.config/agent-backup/agents/codex.toml
   agent-backup agents check quill.toml";
 
+pub(super) const SERVICE: &str = "\
+The daemon then starts by itself: with systemd or launchd, of this user or (--system) of the machine. What
+the service will not see, such as a passphrase that only this shell has, is found before it is started. For the
+whole machine root has to write the file: install says the commands. docs/service.md has what the service may do.
+
+Examples:
+  agent-backup service install
+  agent-backup service install --system --dry-run
+  agent-backup service status
+  agent-backup service uninstall";
+
 pub(super) const DOCTOR: &str = "\
 Looks at settings, secret files, state, agents, storage and repository, and changes nothing. What is
 wrong is named with a shell command that mends it, where there is one. Code 1 if anything has to be

@@ -6,6 +6,7 @@ mod examples;
 mod grep;
 mod import;
 mod retention;
+mod service;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub(crate) use care::{Doctor, Level, Part, Repair, Scan, ScanSecrets, Verify};
 pub(crate) use grep::Grep;
 pub(crate) use import::{Import, Program};
 pub(crate) use retention::{Forget, Gc, Pin, Undelete};
+pub(crate) use service::{InstallService, Service, ServiceCommand, Whose};
 pub(crate) use sessions::{Sessions, SessionsCommand, ShowSession};
 pub(crate) use watch::{Daemon, Status};
 
@@ -139,6 +141,9 @@ pub(crate) enum Command {
     /// Import the snapshots of another program
     #[command(after_help = examples::IMPORT)]
     Import(Import),
+    /// Make the system run the daemon
+    #[command(after_help = examples::SERVICE)]
+    Service(Service),
     /// Find what is wrong, and say what mends it
     #[command(after_help = examples::DOCTOR)]
     Doctor(Doctor),

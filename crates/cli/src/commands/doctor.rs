@@ -70,7 +70,7 @@ pub(crate) fn run(
 }
 
 /// Flags without which a command would mean another repository.
-fn said_again(flags: &Global) -> String {
+pub(super) fn said_again(flags: &Global) -> String {
     let mut out = String::new();
     if let Some(repo) = &flags.repo {
         out = format!("-r {} ", quote(repo));

@@ -22,6 +22,7 @@ mod push;
 mod repair;
 mod roots;
 mod scan;
+mod service;
 mod sessions;
 mod snapshots;
 mod stats;
@@ -100,6 +101,10 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Man(args) => return man::run(args, &env.tool, screen),
         // also where no settings can be made of what is there
         Command::Doctor(doctor) => return doctor::run(doctor, &args.global, env, screen),
+        // what counts is what the service will see, not this shell
+        Command::Service(service) => {
+            return service::run(&service.command, &args.global, env, screen);
+        }
         _ => {}
     }
     // a daemon hears of signals in its own way
@@ -135,6 +140,8 @@ pub(crate) fn run(args: &Args, env: &Environment, screen: &Screen) -> Result<Exi
         Command::Scan(args) => scan::run(args, &context),
         Command::Agents(args) => agents::run(args, &context),
         Command::Key(args) => key::run(args, &context),
-        Command::Completions(_) | Command::Man(_) | Command::Doctor(_) => Ok(Exit::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Doctor(_) | Command::Service(_) => {
+            Ok(Exit::Done)
+        }
     }
 }

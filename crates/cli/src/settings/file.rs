@@ -89,6 +89,7 @@ struct RawStorage {
     key_id: Option<Spanned<String>>,
     secret_key: Option<Spanned<String>>,
     secret_key_file: Option<Spanned<String>>,
+    secret_key_command: Option<Spanned<String>>,
     region: Option<String>,
     endpoint: Option<String>,
     retry_secs: Option<u32>,
@@ -133,6 +134,8 @@ pub(crate) struct ConfigFile {
     pub(crate) gone: Gone,
     pub(crate) key_id: Option<String>,
     pub(crate) secret_key: Option<secret::Source>,
+    /// What is wrong if no credential of a service brings the secret half of `key_id`.
+    pub(crate) key_alone: Option<Error>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
     pub(crate) retry_secs: Option<u32>,
@@ -180,23 +183,29 @@ impl ConfigFile {
         let storage = raw.storage;
         let daemon = Daemon::parse(raw.daemon, &at)?;
         let holds_secret = storage.secret_key.is_some() || daemon.holds_secret();
-        let secret_key = match (storage.secret_key, storage.secret_key_file) {
-            (Some(_), Some(file)) => {
-                return Err(at.wrong(&file.span(), "give secret_key or secret_key_file"));
-            }
-            (Some(value), None) => {
-                let how = secret::How::Value(value.into_inner().into());
-                Some(secret::Source::new("secret_key", how))
-            }
-            (None, Some(file)) => {
-                let how = secret::How::File(PathBuf::from(at.path(file)?));
-                Some(secret::Source::new("secret_key_file", how))
-            }
-            (None, None) => None,
-        };
-        if let (Some(id), None) = (&storage.key_id, &secret_key) {
-            return Err(at.wrong(&id.span(), "the key needs secret_key_file (or secret_key) too"));
+        let mut secrets = [
+            storage.secret_key.map(|value| ("secret_key", value)),
+            storage.secret_key_file.map(|value| ("secret_key_file", value)),
+            storage.secret_key_command.map(|value| ("secret_key_command", value)),
+        ]
+        .into_iter()
+        .flatten();
+        let secret_key = secrets.next().map(|(name, value)| {
+            let how = match name {
+                "secret_key" => secret::How::Value(value.into_inner().into()),
+                "secret_key_file" => secret::How::File(PathBuf::from(at.path(value)?)),
+                _ => secret::How::Command(at.filled(value)?),
+            };
+            Ok(secret::Source::new(name, how))
+        });
+        let secret_key = secret_key.transpose()?;
+        if let (Some(first), Some((second, value))) = (&secret_key, secrets.next()) {
+            let what = format!("give {} or {second}", first.from);
+            return Err(at.wrong(&value.span(), &what));
         }
+        let key_alone = storage.key_id.as_ref().filter(|_| secret_key.is_none()).map(|id| {
+            at.wrong(&id.span(), "the key needs secret_key_file or secret_key_command too")
+        });
         let sized = |value: Option<Spanned<String>>,
                      parse: fn(&str) -> std::result::Result<u64, String>| {
             value
@@ -230,6 +239,7 @@ impl ConfigFile {
             gone: at.gone(raw.gone)?,
             key_id: storage.key_id.map(Spanned::into_inner),
             secret_key,
+            key_alone,
             region: storage.region,
             endpoint: storage.endpoint,
             retry_secs: storage.retry_secs,
@@ -400,6 +410,7 @@ const TEMPLATE: &str = r#"# Configuration of agent-backup. Flags win over enviro
 [storage]
 #key_id = "004..."
 #secret_key_file = "~/.config/agent-backup/storage.key"
+#secret_key_command = "pass show b2"
 #region = "eu-central-003"
 #endpoint = "https://s3.example.org"
 #retry_secs = 300
@@ -437,11 +448,18 @@ mod tests {
             ("[gone]\npaths = [\"\u{e9}t\u{e9}\"]\n", "/c/config.toml:2: paths: a label that"),
             ("password_file = \"p\"\n", "/c/config.toml:1: password_file: write an absolute"),
             ("encrypt = false\n", "/c/config.toml:1: encrypt: every repository is encrypted"),
-            ("[storage]\nkey_id = \"x\"\n", "/c/config.toml:2: key_id: "),
+            (
+                "[storage]\nsecret_key_command = \"\"\n",
+                "/c/config.toml:2: secret_key_command: it is",
+            ),
             ("[secrets]\nignore = [\"jwt\"]\n", "/c/config.toml:2: ignore: write rule:ID"),
             (
                 "password_file = \"/p\"\npassword_command = \"c\"\n",
                 "/c/config.toml:2: password_command: ",
+            ),
+            (
+                "[storage]\nsecret_key_file = \"/k\"\nsecret_key_command = \"c\"\n",
+                "/c/config.toml:3: secret_key_command: give secret_key_file or secret_key_command",
             ),
         ] {
             let said = wrong(text);
@@ -496,7 +514,7 @@ mod tests {
     fn every_line_that_the_template_offers_is_a_valid_one() {
         let text = template(Some("/srv"))
             .lines()
-            .filter(|line| !line.starts_with("#password_command"))
+            .filter(|line| !line.contains("_command = \"pass"))
             .map(|line| match line.strip_prefix('#') {
                 Some(rest) if !rest.starts_with(' ') => rest.to_owned(),
                 _ => line.to_owned(),

@@ -23,7 +23,7 @@ use crate::args::{Global, ScanSecrets};
 use crate::tool::Tool;
 
 pub(crate) use daemon::Daemon;
-pub(crate) use environment::{Environment, absolute};
+pub(crate) use environment::{Environment, SECRET_VARIABLES, absolute};
 pub(crate) use error::{Error, Result};
 pub(crate) use file::template;
 use file::{ConfigFile, Gone};
@@ -137,7 +137,7 @@ impl Settings {
         };
         Ok(Self {
             password: password(flags, env, &config)?,
-            storage_key: storage_key(env, &config)?,
+            storage_key: storage_key(env, &mut config)?,
             region: text("AGENT_BACKUP_REGION")?.or(b2_region).or(config.region),
             endpoint: text("AGENT_BACKUP_ENDPOINT")?.or(b2_endpoint).or(config.endpoint),
             retry_secs: flags
@@ -280,6 +280,10 @@ fn password(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Op
     if let Some(text) = env.text("B2_ENCRYPTION_KEY")? {
         return Ok(given("B2_ENCRYPTION_KEY", How::Value(text.to_owned().into())));
     }
+    if let Some(how) = secret::credential(env, secret::CREDENTIAL_PASSWORD) {
+        let source = Source::new(secret::CREDENTIAL_PASSWORD, how);
+        return Ok(Some(Password { source, explicit: false }));
+    }
     let configured = match (&config.password_file, &config.password_command) {
         (Some(file), _) => Some(("password_file", How::File(env.open_tilde(file)?))),
         (None, Some(command)) => Some(("password_command", How::Command(command.clone()))),
@@ -289,8 +293,10 @@ fn password(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Op
 }
 
 /// Both halves come from the same place: half a key of one storage and half of another would be a
-/// riddle.
-fn storage_key(env: &Environment, config: &ConfigFile) -> Result<Option<(String, Source)>> {
+/// riddle. Only a credential of a service is the secret half to whatever id there is.
+fn storage_key(env: &Environment, config: &mut ConfigFile) -> Result<Option<(String, Source)>> {
+    let credential = secret::credential(env, secret::CREDENTIAL_STORAGE)
+        .map(|how| Source::new(secret::CREDENTIAL_STORAGE, how));
     for (id, secret) in
         [("AGENT_BACKUP_KEY_ID", "AGENT_BACKUP_SECRET_KEY"), ("B2_KEY_ID", "B2_APPLICATION_KEY")]
     {
@@ -301,24 +307,43 @@ fn storage_key(env: &Environment, config: &ConfigFile) -> Result<Option<(String,
             "B2_KEY_ID" => either(env, id, "B2_APPLICATION_KEY_ID")?,
             _ => env.text(id)?,
         };
-        match (key_id, env.text(secret)?) {
-            (Some(key_id), Some(value)) => {
-                let how = How::Value(value.to_owned().into());
-                return Ok(Some((key_id.to_owned(), Source::new(secret, how))));
-            }
+        match (key_id, key_variable(env, secret)?.or_else(|| credential.clone())) {
+            (Some(key_id), Some(source)) => return Ok(Some((key_id.to_owned(), source))),
             (Some(_), None) => return Err(missing(id, secret)),
-            (None, Some(_)) => return Err(missing(secret, id)),
-            (None, None) => {}
+            (None, Some(source)) if source.from != secret::CREDENTIAL_STORAGE => {
+                return Err(missing(&source.from, id));
+            }
+            (None, _) => {}
         }
     }
-    let (Some(key_id), Some(secret)) = (&config.key_id, &config.secret_key) else {
-        return Ok(None);
+    let Some(key_id) = config.key_id.clone() else { return Ok(None) };
+    if let Some(source) = credential {
+        return Ok(Some((key_id, source)));
+    }
+    let Some(secret) = &config.secret_key else {
+        return config.key_alone.take().map_or(Ok(None), Err);
     };
     let how = match &secret.how {
         How::File(path) => How::File(env.open_tilde(&path.to_string_lossy())?),
         other => other.clone(),
     };
-    Ok(Some((key_id.clone(), Source::new(secret.from.clone(), how))))
+    Ok(Some((key_id, Source::new(secret.from.clone(), how))))
+}
+
+/// The secret half of a storage key, by the variable of this name, or (ours) with `_FILE` or `_COMMAND` behind it.
+fn key_variable(env: &Environment, name: &str) -> Result<Option<Source>> {
+    if let Some(value) = env.text(name)? {
+        return Ok(Some(Source::new(name, How::Value(value.to_owned().into()))));
+    }
+    if name != "AGENT_BACKUP_SECRET_KEY" {
+        return Ok(None);
+    }
+    let (file, command) = (format!("{name}_FILE"), format!("{name}_COMMAND"));
+    if let Some(path) = env.path(&file) {
+        return Ok(Some(Source::new(file, How::File(path))));
+    }
+    let how = env.text(&command)?.map(|text| How::Command(text.to_owned()));
+    Ok(how.map(|how| Source::new(command, how)))
 }
 
 /// Variables of agent-backup-core that have no effect here, and why.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use repo::keys::{RecoveryCode, SecretInput};
 use zeroize::Zeroizing;
 
-use super::environment::SECRET_VARIABLES;
+use super::environment::{Environment, SECRET_VARIABLES};
 use super::error::{Error, Result};
 use crate::ui::sanitize;
 
@@ -23,8 +23,21 @@ pub(crate) enum How {
     Value(Zeroizing<String>),
     /// First line of a file.
     File(PathBuf),
+    /// First line of a file that a service manager hands over, with rights of its own.
+    Credential(PathBuf),
     /// First line of what a shell command prints.
     Command(String),
+}
+
+/// The passphrase, as systemd's `LoadCredential` names it.
+pub(crate) const CREDENTIAL_PASSWORD: &str = "agent-backup-password";
+/// The secret half of the storage key.
+pub(crate) const CREDENTIAL_STORAGE: &str = "agent-backup-storage-key";
+
+/// A credential that a service manager handed over to this process.
+pub(super) fn credential(env: &Environment, name: &str) -> Option<How> {
+    let path = env.path("CREDENTIALS_DIRECTORY")?.join(name);
+    path.is_file().then_some(How::Credential(path))
 }
 
 /// A secret that was named in the settings.
@@ -52,6 +65,8 @@ impl Source {
         let secret = match &self.how {
             How::Value(value) => value.clone(),
             How::File(path) => read_file(path)?,
+            // root's, and ours by an access list: the mode alone does not tell
+            How::Credential(path) => read_line(path, File::open(path))?,
             How::Command(command) => self.run(command)?,
         };
         if secret.is_empty() { Err(self.failed("it is empty")) } else { Ok(secret) }
@@ -90,7 +105,12 @@ pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<String>> {
     let io = |source| Error::ConfigRead { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     check_private(path, &file)?;
-    let bytes = read_limited(file).map_err(io)?;
+    read_line(path, Ok(file))
+}
+
+fn read_line(path: &Path, file: std::io::Result<File>) -> Result<Zeroizing<String>> {
+    let io = |source| Error::ConfigRead { path: path.to_owned(), source };
+    let bytes = read_limited(file.map_err(io)?).map_err(io)?;
     first_line(&bytes).ok_or_else(|| Error::Secret {
         from: sanitize::path(path),
         what: "it is not UTF-8".to_owned(),

@@ -159,6 +159,58 @@ fn the_two_halves_of_a_storage_key_come_from_one_place() {
 }
 
 #[test]
+fn the_secret_half_of_a_storage_key_comes_from_a_file_a_command_or_a_service() {
+    let alone = "[storage]\nkey_id = \"id\"\n";
+    let secret = |desk: &Desk| {
+        let credentials = desk.resolve().unwrap().credentials().unwrap().unwrap();
+        assert_eq!(credentials.key_id, "id");
+        let source = desk.resolve().unwrap().storage_secret().unwrap().unwrap();
+        source.to_string()
+    };
+    let error = Desk::new().config(alone).resolve().unwrap_err().to_string();
+    assert!(error.contains("config.toml:2: key_id: the key needs secret_key_file"), "{error}");
+    let command = format!("{alone}secret_key_command = \"echo by-command; echo more\"\n");
+    let desk = Desk::new().config(&command);
+    assert_eq!(secret(&desk), "by-command");
+    // variables, ours: each beside the id
+    let desk = desk.set("AGENT_BACKUP_KEY_ID", "id");
+    let desk = desk.set("AGENT_BACKUP_SECRET_KEY_COMMAND", "echo by-variable");
+    assert_eq!(secret(&desk), "by-variable");
+    let path = desk.dir.path().join("key");
+    std::fs::write(&path, "by-file\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let desk = desk.set("AGENT_BACKUP_SECRET_KEY_FILE", path.to_str().unwrap());
+    assert_eq!(secret(&desk), "by-file");
+    let desk = desk.set("AGENT_BACKUP_SECRET_KEY", "by-value");
+    assert_eq!(secret(&desk), "by-value");
+    let mut desk = desk;
+    desk.env.vars.remove("AGENT_BACKUP_KEY_ID");
+    let error = desk.resolve().unwrap_err().to_string();
+    assert!(error.starts_with("AGENT_BACKUP_SECRET_KEY is set and AGENT_BACKUP_KEY_ID"), "{error}");
+    // what a service manager hands over, whoever else could read it
+    let handed = tempfile::tempdir().unwrap();
+    std::fs::write(handed.path().join("agent-backup-storage-key"), "by-service\n").unwrap();
+    std::fs::write(handed.path().join("agent-backup-password"), "word\n").unwrap();
+    for (config, id) in [(alone, None), (&command, None), ("", Some("B2_KEY_ID"))] {
+        let mut desk = Desk::new()
+            .config(config)
+            .set("CREDENTIALS_DIRECTORY", handed.path().to_str().unwrap());
+        if let Some(id) = id {
+            desk = desk.set(id, "id");
+        }
+        assert_eq!(secret(&desk), "by-service");
+        assert_eq!(desk.password(), ("agent-backup-password".into(), false));
+        assert_eq!(*desk.resolve().unwrap().password.unwrap().source.read().unwrap(), "word");
+    }
+    // without an id it is the key of nothing
+    let desk = Desk::new().set("CREDENTIALS_DIRECTORY", handed.path().to_str().unwrap());
+    assert!(desk.resolve().unwrap().credentials().unwrap().is_none());
+    // what somebody gives for this run still counts first
+    let desk = desk.set("AGENT_BACKUP_PASSWORD", "mine");
+    assert_eq!(desk.password(), ("AGENT_BACKUP_PASSWORD".into(), true));
+}
+
+#[test]
 fn a_config_file_with_a_secret_in_it_must_be_private() {
     let text = "[storage]\nkey_id = \"id\"\nsecret_key = \"hunter2\"\n";
     let desk = Desk::new().config_mode(text, 0o644);
