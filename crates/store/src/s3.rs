@@ -242,6 +242,29 @@ impl S3Store {
         Asked { op, name, end, address: &self.address }
     }
 
+    /// The bytes `range` of the object at `path`, which errors call `name`.
+    async fn ranged(&self, name: &str, path: Path, range: Range<u64>) -> Result<Bytes> {
+        let asked = self.asked("get", name, Some(range.end));
+        self.run(asked, |s3| {
+            let (path, range) = (path.clone(), range.clone());
+            let bounded = Some(GetRange::Bounded(range.clone()));
+            let options = GetOptions { range: bounded, ..Default::default() };
+            async move {
+                let got = s3.get_opts(&path, options).await?;
+                if got.meta.size < range.end {
+                    return Err(Sent::Failed(Failure::Final(short(asked))));
+                }
+                let bytes = got.bytes().await?;
+                if bytes.len() as u64 != range.end - range.start {
+                    let detail = "the answer holds another range than asked for".to_owned();
+                    return Err(Sent::Failed(Failure::Again { after: None, detail }));
+                }
+                Ok(bytes)
+            }
+        })
+        .await
+    }
+
     /// All objects under a prefix, page by page; each page is tried again on its own.
     async fn pages(&self, prefix: &str) -> Result<Vec<Item>> {
         let asked = self.asked("list", prefix, None);
@@ -486,26 +509,7 @@ impl Store for S3Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let path = Path::from(self.key(name));
-        let asked = self.asked("get", name, Some(range.end));
-        let get = self.run(asked, |s3| {
-            let (path, range) = (path.clone(), range.clone());
-            let options =
-                GetOptions { range: Some(GetRange::Bounded(range.clone())), ..Default::default() };
-            async move {
-                let got = s3.get_opts(&path, options).await?;
-                if got.meta.size < range.end {
-                    return Err(Sent::Failed(Failure::Final(short(asked))));
-                }
-                let bytes = got.bytes().await?;
-                if bytes.len() as u64 != range.end - range.start {
-                    let detail = "the answer holds another range than asked for".to_owned();
-                    return Err(Sent::Failed(Failure::Again { after: None, detail }));
-                }
-                Ok(bytes)
-            }
-        });
-        self.block(get)
+        self.block(self.ranged(name, Path::from(self.key(name)), range))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Item>> {

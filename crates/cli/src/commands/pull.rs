@@ -11,9 +11,9 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
 use engine::pull::moves::Rewrite;
-use engine::pull::{self, Content, Location, Options, Placement, Plan, SnapshotContent, Visit};
+use engine::pull::{self, Options, Part, Placement, Plan, SnapshotContent, strip_path};
 use engine::view::split_spec;
-use repo::{BlockId, Entry, Extent, RootRecord, Snapshot};
+use repo::{RootRecord, Snapshot};
 use store::Address;
 
 use crate::args::{Overwrite, Pull};
@@ -29,45 +29,6 @@ use moved::Mapped;
 
 /// Reads from a bucket under way at once: each waits for the network most of the time.
 const REMOTE_WORKERS: usize = 8;
-
-/// A snapshot of which only some roots are wanted.
-struct Roots<'s> {
-    content: SnapshotContent<'s>,
-    labels: Vec<Vec<u8>>,
-}
-
-impl Content for Roots<'_> {
-    fn entries(&self, visit: &mut Visit<'_>) -> repo::Result<()> {
-        self.content.entries(&mut |path, entry| {
-            let wanted = self.labels.iter().any(|label| is_below(&path, label));
-            if wanted { visit(path, entry) } else { Ok(()) }
-        })
-    }
-
-    fn extents(&self, entry: &Entry) -> repo::Result<Vec<Extent>> {
-        self.content.extents(entry)
-    }
-
-    fn location(&self, block: &BlockId) -> Option<Location> {
-        self.content.location(block)
-    }
-
-    fn read_run(&self, blocks: &[BlockId]) -> repo::Result<Vec<bytes::Bytes>> {
-        self.content.read_run(blocks)
-    }
-
-    fn matches(&self, block: &BlockId, plain: &[u8]) -> bool {
-        self.content.matches(block, plain)
-    }
-
-    fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
-        self.content.holds(block, offset, plain)
-    }
-}
-
-fn is_below(path: &[u8], top: &[u8]) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-}
 
 pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     if let Some(id) = &args.session {
@@ -117,7 +78,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     } else {
         SnapshotContent::open(session, &snapshot)?
     };
-    let content = Roots { content, labels };
+    let content = Part::new(content, labels);
     // where nobody is asked, what is not restored because of a signal is told from here on
     let asks = args.to.is_none() && !args.yes && !args.dry_run;
     let cancel = if asks { context.signals.flag() } else { Arc::clone(context.signals.graceful()) };
@@ -161,7 +122,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
 /// What a move would rewrite; databases are looked into in a place that is gone then.
 fn rehearse(
     plan: &mut Plan,
-    content: &Roots<'_>,
+    content: &Part<'_>,
     mapped: &Mapped,
     cancel: &AtomicBool,
 ) -> Result<Vec<Rewrite>> {
@@ -194,7 +155,7 @@ fn wanted<'s>(
     if path.is_empty() {
         return Ok((roots, Vec::new()));
     }
-    let below = |root: &&RootRecord| is_below(root.label.as_bytes(), path.as_bytes());
+    let below = |root: &&RootRecord| strip_path(root.label.as_bytes(), path.as_bytes()).is_some();
     if roots.iter().any(below) {
         roots.retain(below);
         return Ok((roots, Vec::new()));
@@ -202,7 +163,7 @@ fn wanted<'s>(
     if has_globs {
         return Err(Usage("give SNAPSHOT:PATH or --path, not both".into()).into());
     }
-    roots.retain(|root| is_below(path.as_bytes(), root.label.as_bytes()));
+    roots.retain(|root| strip_path(path.as_bytes(), root.label.as_bytes()).is_some());
     if roots.is_empty() {
         let shown = sanitize::text(path);
         let what = format!("snapshot {} has nothing at {shown}", short_id(&snapshot.id));

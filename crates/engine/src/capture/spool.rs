@@ -3,8 +3,8 @@
 //! In: pieces, in order. Out: the same. As long as the producer is patient it waits for a slow
 //! reader, with at most [`MEMORY_BYTES_MAX`] between them; then it goes on into a file without a
 //! name in our own directory, and from then on the reader waits in its turn: while the database is
-//! held, the processor is the producer's. The reader still gets a piece every [`CRUMB`], so that it can
-//! look whether it should stop. The file is sealed ([`SealedFile`]): plaintext never gets there.
+//! held, the processor is the producer's. The reader still gets a piece every [`CRUMB`]: a second core
+//! has something to do. The file is sealed ([`SealedFile`]): plaintext never gets there.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,7 +20,7 @@ pub(super) const MEMORY_BYTES_MAX: usize = 4 << 20;
 /// How often a waiting producer asks whether to go on waiting.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a reader waits for a piece at most because the producer is in a hurry.
-const CRUMB: Duration = Duration::from_secs(1);
+pub(super) const CRUMB: Duration = Duration::from_millis(4);
 
 /// See the module.
 #[derive(Debug)]

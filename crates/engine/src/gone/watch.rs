@@ -21,6 +21,7 @@ use super::memo::{LabelMemo, PathHash, path_hash};
 use super::{Options, Since};
 use crate::error::Result;
 use crate::monitor::Problem;
+use crate::pull::strip_path;
 use crate::push::PushRoot;
 use crate::scan::{Filter, SourceRoot, Verdict};
 use crate::session::Session;
@@ -235,7 +236,7 @@ impl<'a> Watch<'a> {
                 self.back.insert(*at);
             }
         }
-        let below = |root: &Root| is_below(path, root.label());
+        let below = |root: &Root| strip_path(path, root.label()).is_some();
         if !self.roots.get(self.at).is_some_and(below) {
             let Some(at) = self.roots.iter().position(below) else { return };
             self.at = at;
@@ -366,7 +367,8 @@ impl<'a> Watch<'a> {
                 !(skip && self.nodes.contains(piece.node)) && roots.iter().any(reaches)
             };
             reader.walk_where(&base.tree, &wanted, &mut |path, entry| {
-                let root = roots.iter().find(|at| is_below(&path, self.roots[**at].label()));
+                let root =
+                    roots.iter().find(|at| strip_path(&path, self.roots[**at].label()).is_some());
                 let Some(at) = root else { return Ok(()) };
                 let keeps = self.roots[*at].keeps(&path, &entry);
                 counts[*at] += u64::from(keeps && !skip);
@@ -463,7 +465,7 @@ impl<'a> Watch<'a> {
                 continue;
             }
             let mut one = one.clone();
-            let root = self.roots.iter().find(|root| is_below(&one.path, root.label()));
+            let root = self.roots.iter().find(|root| strip_path(&one.path, root.label()).is_some());
             if let Some(root) = root.filter(|_| one.since == Since::Unseen) {
                 if one.is_dir() {
                     out.push(Kept { since: Since::At(now), ..one.clone() });
@@ -487,7 +489,9 @@ impl<'a> Watch<'a> {
         let is_new = |one: &&Kept| one.since == Since::At(now) && !one.is_dir();
         let new: Vec<&Kept> = kept.iter().filter(is_new).collect();
         for root in &mut self.roots {
-            let mine = new.iter().filter(|one| is_below(&one.path, root.record.label.as_bytes()));
+            let mine = new
+                .iter()
+                .filter(|one| strip_path(&one.path, root.record.label.as_bytes()).is_some());
             root.count_gone = mine.count() as u64;
         }
     }
@@ -567,7 +571,8 @@ impl<'a> Watch<'a> {
     fn gone_roots(&self, kept: &[Kept]) -> Vec<RootRecord> {
         let covers = |root: &&RootRecord| {
             let is_covered = self.roots.iter().any(|r| r.covered && r.record.label == root.label);
-            !is_covered && kept.iter().any(|one| is_below(&one.path, root.label.as_bytes()))
+            !is_covered
+                && kept.iter().any(|one| strip_path(&one.path, root.label.as_bytes()).is_some())
         };
         let mut roots = BTreeMap::<String, RootRecord>::new();
         let newest = self.earlier.newest();
@@ -621,8 +626,4 @@ impl Root {
     fn base_is_possible(&self, earlier: &Earlier<'_>) -> bool {
         self.covered && earlier.newest().is_some()
     }
-}
-
-fn is_below(path: &[u8], top: &[u8]) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }

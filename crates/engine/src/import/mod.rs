@@ -25,6 +25,7 @@ use repo::{
 
 use crate::error::{Error, Result};
 use crate::monitor::{Monitor, Problem, Progress};
+use crate::pull::strip_path;
 use crate::push::finish_unfinished;
 use crate::session::Session;
 use crate::state::State;
@@ -469,7 +470,8 @@ impl Importer<'_> {
         for (path, record) in &manifest.files {
             let Some(kept) = self.kept.get(&record.sha256) else { continue };
             let full = roots.path(path).into_bytes();
-            let label = records.iter().find(|root| is_below(&full, root.label.as_bytes()));
+            let label =
+                records.iter().find(|root| strip_path(&full, root.label.as_bytes()).is_some());
             let top = label.map_or(0, |root| root.label.len());
             for at in (top..full.len()).filter(|at| full[*at] == b'/') {
                 entries.entry(full[..at].to_vec()).or_insert_with(|| Entry {
@@ -535,10 +537,6 @@ fn wanted(manifest: &Manifest) -> Vec<Wanted<'_>> {
         all[at].paths.push(path);
     }
     all
-}
-
-fn is_below(path: &[u8], label: &[u8]) -> bool {
-    path.strip_prefix(label).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// The old engine knows no modes, owners or times: what it restores is a private file of this user, as old as

@@ -49,6 +49,7 @@ pub use part::Part;
 pub use plan::{Action, Item, Plan, Totals};
 pub use rows::Filters;
 pub(crate) use select::Select;
+pub use select::strip_path;
 pub use snapshot::SnapshotContent;
 pub use source::{Content, Location, Visit};
 

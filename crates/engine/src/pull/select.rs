@@ -64,7 +64,7 @@ fn below_label<'p>(path: &'p [u8], labels: &[Vec<u8>]) -> Option<&'p [u8]> {
 }
 
 /// `path` without the leading components of `prefix`; `None` unless it is `prefix` or below it.
-pub(super) fn strip_path<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
+pub fn strip_path<'p>(path: &'p [u8], prefix: &[u8]) -> Option<&'p [u8]> {
     match path.strip_prefix(prefix)? {
         [] => Some(&[]),
         [b'/', rest @ ..] => Some(rest),

@@ -5,12 +5,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore as _};
 use serde::Deserialize;
 use url::form_urlencoded::Serializer;
 
 use super::{S3Store, Sent};
-use crate::answer::short;
 use crate::foreign::is_path;
 use crate::retry::Failure;
 use crate::{Error, Foreign, Object, Result};
@@ -95,25 +93,7 @@ impl Foreign for S3Store {
         }
         let path = Path::parse(self.key(key)).ok().filter(|_| is_path(key));
         let path = path.ok_or_else(|| Error::NotFound { name: key.to_owned() })?;
-        let asked = self.asked("get", key, Some(range.end));
-        let get = self.run(asked, |s3| {
-            let (path, range) = (path.clone(), range.clone());
-            let bounded = Some(GetRange::Bounded(range.clone()));
-            let options = GetOptions { range: bounded, ..Default::default() };
-            async move {
-                let got = s3.get_opts(&path, options).await?;
-                if got.meta.size < range.end {
-                    return Err(Sent::Failed(Failure::Final(short(asked))));
-                }
-                let bytes = got.bytes().await?;
-                if bytes.len() as u64 != range.end - range.start {
-                    let detail = "the answer holds another range than asked for".to_owned();
-                    return Err(Sent::Failed(Failure::Again { after: None, detail }));
-                }
-                Ok(bytes)
-            }
-        });
-        self.block(get)
+        self.block(self.ranged(key, path, range))
     }
 
     fn place(&self) -> String {
