@@ -37,3 +37,4 @@ mod state;
 mod suspects;
 mod tidy;
 mod tool;
+mod unattended;

@@ -269,3 +269,31 @@ fn look_at_arguments(canaries: &Canaries, mark: &str) -> usize {
         })
         .count()
 }
+
+#[test]
+fn whoever_relied_on_the_storage_key_as_a_passphrase_is_told_why_it_is_none() {
+    let server = Server::start(Config::default()).unwrap();
+    let mut desk = Desk::new();
+    point_to(&mut desk, &server);
+    // as agent-backup-core is set up: two variables, and no word of a passphrase
+    desk.unset("AGENT_BACKUP_KEY_ID");
+    desk.unset("AGENT_BACKUP_SECRET_KEY");
+    desk.set("B2_KEY_ID", &server.config().key_id);
+    desk.set("B2_APPLICATION_KEY", &server.config().secret);
+    let ran = desk.ok(&["init", "--no-passphrase"]);
+    assert!(
+        ran.err.contains("would have taken B2_APPLICATION_KEY as the passphrase"),
+        "{}",
+        ran.err
+    );
+    let code = recovery_code(&ran);
+    fs::remove_file(desk.repo_state().join("machine.key")).unwrap();
+    let words = ["agent-backup-core took B2_APPLICATION_KEY as one", "B2_ENCRYPTION_KEY"];
+    let ran = desk.fails(12, "wrong-key", &["snapshots"], &words);
+    assert!(!ran.err.contains(&server.config().secret), "{}", ran.err);
+    // the storage key as a passphrase opens nothing, whoever insists
+    desk.set("B2_ENCRYPTION_KEY", &server.config().secret);
+    desk.fails(12, "wrong-key", &["snapshots"], &[]);
+    desk.set("B2_ENCRYPTION_KEY", &code);
+    desk.ok(&["snapshots"]);
+}

@@ -150,12 +150,27 @@ fn secret(
             Ok(Some(as_input(password.source.read()?)))
         }
         _ if has_machine_key => Ok(None),
-        _ if unattended => Err(settings::Error::NoSecret.into()),
+        _ if unattended => Err(no_secret(settings)),
         _ => match prompt("passphrase or recovery code: ")? {
             Some(typed) => Ok(Some(as_input(typed))),
-            None => Err(settings::Error::NoSecret.into()),
+            None => Err(no_secret(settings)),
         },
     }
+}
+
+/// Whoever comes from agent-backup-core may think that there is a passphrase.
+fn no_secret(settings: &Settings) -> anyhow::Error {
+    let error = settings::Error::NoSecret;
+    if !settings.relied_on_storage_key() {
+        return error.into();
+    }
+    let what = format!(
+        "{error}: agent-backup-core took B2_APPLICATION_KEY as one, and that is not done here, because \
+         whoever gets at the storage would read the backup"
+    );
+    let hint = "set B2_ENCRYPTION_KEY to the passphrase or recovery code of this repository; backups of the old engine \
+                are read by agent-backup import";
+    Stop::new(Exit::WrongKey, what, hint).into()
 }
 
 /// Asks for a secret on the terminal; none without one.

@@ -239,7 +239,7 @@ Examples:
   agent-backup service uninstall";
 
 pub(super) const DOCTOR: &str = "\
-Looks at settings, secret files, state, agents, storage and repository, and changes nothing. What is
+Looks at settings, secret files, state, agents, service, storage and repository, and changes nothing. What is
 wrong is named with a shell command that mends it, where there is one. Code 1 if anything has to be
 mended; advice and what could not be looked at do not count. -v also shows what is fine.
 

@@ -3,6 +3,8 @@
 //! In: whatever settings there are, also such as no other command would take. Out: findings. Nothing
 //! is changed; `--probe` writes, beside the repository, and removes what it wrote.
 
+mod service;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,7 +72,7 @@ pub(crate) fn run(
 }
 
 /// Flags without which a command would mean another repository.
-pub(super) fn said_again(flags: &Global) -> String {
+fn said_again(flags: &Global) -> String {
     let mut out = String::new();
     if let Some(repo) = &flags.repo {
         out = format!("-r {} ", quote(repo));
@@ -179,6 +181,7 @@ impl Case<'_> {
         let settings = &self.settings;
         let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
         found.extend(doctor::local(&engine::Dirs { state, cache }));
+        found.extend(self.unattended());
         let address = settings.which.address();
         if let Address::Local(path) = &address {
             found.extend(self.disk(path));

@@ -44,6 +44,12 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
             "it has no passphrase: this machine's key and the recovery code open it \
              (agent-backup key add makes a passphrase)",
         );
+        if settings.relied_on_storage_key() {
+            screen.note(
+                "agent-backup-core would have taken B2_APPLICATION_KEY as the passphrase; here the storage key opens \
+                 nothing, so keep the recovery code",
+            );
+        }
     }
     let config = write_config(settings);
     match &config {

@@ -16,7 +16,6 @@ use engine::status::Local;
 use serde::Serialize;
 
 use crate::args::{Global, InstallService, ServiceCommand, Whose};
-use crate::commands::doctor::said_again;
 use crate::exit::{Exit, Stop};
 use crate::service::{self, Manager, Owner, Plan, Service, State, Step};
 use crate::settings::{Environment, SECRET_VARIABLES, Settings};
@@ -115,11 +114,14 @@ fn install(
     }
     told.notes.extend(fits?);
     not_twice(&service, &trial.settings)?;
-    write(&service, &text, &plan, flags)?;
+    let before = fs::read(&service.path).ok();
+    put(&service.path, text.as_bytes())
+        .map_err(|error| not_written(&error, &service, &plan, args))?;
+    start(&service, before)?;
     told.installed = true;
     told.lingers = lingers(&service, &plan.owner);
     if told.lingers == Some(false) {
-        let linger = service::linger(&plan.owner.user).words.join(" ");
+        let linger = shell(&service::linger(&plan.owner.user).words);
         told.notes.push(format!(
             "it runs while you are logged in; `{linger}` makes it start at boot and stay"
         ));
@@ -150,7 +152,7 @@ fn dry_run(service: &Service, text: String, mut told: Document, screen: &Screen)
     tell_notes(&told, screen);
     screen.note(format_args!("would be written to {}; then:", told.path));
     for step in &service.start {
-        screen.note(format_args!("  {}", sanitize::text(&shell(step))));
+        screen.note(format_args!("  {}", sanitize::text(&shell(&step.words))));
     }
     Ok(Exit::Done)
 }
@@ -168,11 +170,8 @@ fn not_twice(service: &Service, settings: &Settings) -> Result<()> {
     Err(Stop::new(Exit::Busy, what, "stop it first: the service starts its own").into())
 }
 
-/// All of it, or what was there before.
-fn write(service: &Service, text: &str, plan: &Plan, flags: &Global) -> Result<()> {
-    let before = fs::read(&service.path).ok();
-    put(&service.path, text.as_bytes())
-        .map_err(|error| not_written(error, service, plan, flags))?;
+/// Starts what was written, or puts back what was there before.
+fn start(service: &Service, before: Option<Vec<u8>>) -> Result<()> {
     let started = service.start.iter().try_for_each(|step| call(step, service));
     if started.is_err() {
         let mut back: Vec<&Step> = service.forget.iter().collect();
@@ -196,25 +195,39 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))
 }
 
-fn not_written(error: io::Error, service: &Service, plan: &Plan, flags: &Global) -> anyhow::Error {
+/// Root's part, as commands that mean the same for root.
+fn not_written(
+    error: &io::Error,
+    service: &Service,
+    plan: &Plan,
+    args: &InstallService,
+) -> anyhow::Error {
     let path = service.path.display();
     if error.kind() != io::ErrorKind::PermissionDenied || !plan.owner.system {
-        return anyhow::Error::new(error).context(format!("cannot write {path}"));
+        return anyhow::anyhow!("cannot write {path}: {error}");
     }
-    let then: Vec<String> =
-        service.start.iter().map(|step| format!("sudo {}", shell(step))).collect();
-    let hint = format!(
-        "agent-backup {}service install --system --dry-run | sudo tee {} && {}",
-        said_again(flags),
-        engine::doctor::quote(&path.to_string()),
-        then.join(" && ")
-    );
-    Stop::new(Exit::LocalDisk, format!("only root may write {path}"), hint).into()
+    let mut words = vec![plan.program.to_string_lossy().into_owned()];
+    words.extend(plan.flags.iter().cloned());
+    words.extend(["service", "install", "--system", "--dry-run"].map(str::to_owned));
+    for (flag, file) in [
+        ("--encrypted-password-file", &args.encrypted_password_file),
+        ("--encrypted-secret-key-file", &args.encrypted_secret_key_file),
+    ] {
+        if let Some(file) = file {
+            words.extend([flag.to_owned(), file.to_string_lossy().into_owned()]);
+        }
+    }
+    let file = engine::doctor::quote(&path.to_string());
+    let mut hint = format!("{} | sudo tee {file} >/dev/null", shell(&words));
+    for step in &service.start {
+        hint = format!("{hint} && sudo {}", shell(&step.words));
+    }
+    Stop::new(Exit::Failed, format!("only root may write {path}"), hint).into()
 }
 
-/// A step as text for a shell.
-pub(super) fn shell(step: &Step) -> String {
-    let words: Vec<String> = step.words.iter().map(|word| engine::doctor::quote(word)).collect();
+/// A command as text for a shell.
+pub(super) fn shell(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| engine::doctor::quote(word)).collect();
     words.join(" ")
 }
 
@@ -247,7 +260,7 @@ fn cannot_run(step: &Step, service: &Service, error: &io::Error) -> anyhow::Erro
 fn refused(step: &Step, said: &Output) -> anyhow::Error {
     let words = [String::from_utf8_lossy(&said.stderr), String::from_utf8_lossy(&said.stdout)];
     let first = words.iter().flat_map(|text| text.lines()).find(|line| !line.trim().is_empty());
-    let what = format!("{} failed: {}", shell(step), first.unwrap_or("it said nothing"));
+    let what = format!("{} failed: {}", shell(&step.words), first.unwrap_or("it said nothing"));
     let hint = "is the service manager running, and is this its user? nothing was installed";
     Stop::new(Exit::Failed, what, hint).into()
 }

@@ -157,6 +157,11 @@ fn a_unit_hides_no_file_that_a_backup_needs_as_it_is() {
     ] {
         assert!(lines.contains(&needed), "{needed} is not in\n{unit}");
     }
+    assert!(!lines.contains(&"SystemCallFilter=@chown"), "only root gives files away");
+    let mut root = plan(true);
+    root.owner.uid = 0;
+    let of_root = file(Manager::Systemd, &root).unwrap();
+    assert!(of_root.contains("SystemCallFilter=~@privileged\nSystemCallFilter=@chown\n"));
     for harm in ["PrivateUsers", "RemoveIPC", "BindReadOnlyPaths=-/etc", "Nice="] {
         assert!(!unit.contains(harm), "{harm}");
     }

@@ -33,6 +33,7 @@ struct Raw {
     repo: Option<Spanned<String>>,
     password_file: Option<Spanned<String>>,
     password_command: Option<Spanned<String>>,
+    password_keyring: Option<Spanned<String>>,
     state_dir: Option<Spanned<String>>,
     cache_dir: Option<Spanned<String>>,
     host: Option<String>,
@@ -90,6 +91,7 @@ struct RawStorage {
     secret_key: Option<Spanned<String>>,
     secret_key_file: Option<Spanned<String>>,
     secret_key_command: Option<Spanned<String>>,
+    secret_key_keyring: Option<Spanned<String>>,
     region: Option<String>,
     endpoint: Option<String>,
     retry_secs: Option<u32>,
@@ -117,8 +119,7 @@ pub(crate) struct Gone {
 #[derive(Debug, Default)]
 pub(crate) struct ConfigFile {
     pub(crate) repo: Option<String>,
-    pub(crate) password_file: Option<String>,
-    pub(crate) password_command: Option<String>,
+    pub(crate) password: Option<secret::Source>,
     pub(crate) state_dir: Option<String>,
     pub(crate) cache_dir: Option<String>,
     pub(crate) host: Option<String>,
@@ -174,35 +175,23 @@ impl ConfigFile {
     pub(super) fn parse(text: &str, path: &Path) -> Result<(Self, bool)> {
         let at = At { text, path };
         let raw: Raw = toml::from_str(text).map_err(|e| at.toml(&e))?;
-        if let (Some(_), Some(command)) = (&raw.password_file, &raw.password_command) {
-            return Err(at.wrong(&command.span(), "give password_file or password_command"));
-        }
+        let password = at.secret([
+            ("password_file", raw.password_file),
+            ("password_command", raw.password_command),
+            ("password_keyring", raw.password_keyring),
+        ])?;
         if let Some(encrypt) = raw.encrypt.filter(|encrypt| !encrypt.get_ref()) {
             return Err(at.wrong(&encrypt.span(), UNENCRYPTED));
         }
         let storage = raw.storage;
         let daemon = Daemon::parse(raw.daemon, &at)?;
         let holds_secret = storage.secret_key.is_some() || daemon.holds_secret();
-        let mut secrets = [
-            storage.secret_key.map(|value| ("secret_key", value)),
-            storage.secret_key_file.map(|value| ("secret_key_file", value)),
-            storage.secret_key_command.map(|value| ("secret_key_command", value)),
-        ]
-        .into_iter()
-        .flatten();
-        let secret_key = secrets.next().map(|(name, value)| {
-            let how = match name {
-                "secret_key" => secret::How::Value(value.into_inner().into()),
-                "secret_key_file" => secret::How::File(PathBuf::from(at.path(value)?)),
-                _ => secret::How::Command(at.filled(value)?),
-            };
-            Ok(secret::Source::new(name, how))
-        });
-        let secret_key = secret_key.transpose()?;
-        if let (Some(first), Some((second, value))) = (&secret_key, secrets.next()) {
-            let what = format!("give {} or {second}", first.from);
-            return Err(at.wrong(&value.span(), &what));
-        }
+        let secret_key = at.secret([
+            ("secret_key", storage.secret_key),
+            ("secret_key_file", storage.secret_key_file),
+            ("secret_key_command", storage.secret_key_command),
+            ("secret_key_keyring", storage.secret_key_keyring),
+        ])?;
         let key_alone = storage.key_id.as_ref().filter(|_| secret_key.is_none()).map(|id| {
             at.wrong(&id.span(), "the key needs secret_key_file or secret_key_command too")
         });
@@ -224,8 +213,7 @@ impl ConfigFile {
         let config = Self {
             secrets_ignored: raw.secrets.ignore.into_iter().map(ignored).collect::<Result<_>>()?,
             repo: raw.repo.map(|repo| at.address(repo)).transpose()?,
-            password_file: path_of(raw.password_file)?,
-            password_command: raw.password_command.map(|command| at.filled(command)).transpose()?,
+            password,
             state_dir: path_of(raw.state_dir)?,
             cache_dir: path_of(raw.cache_dir)?,
             host: raw.host,
@@ -326,6 +314,30 @@ impl At<'_> {
             keep_bytes: keep_bytes.transpose()?,
             paths: raw.paths.into_iter().map(said).map(label).collect::<Result<_>>()?,
         })
+    }
+
+    /// The one of these keys that says where a secret is.
+    fn secret<const N: usize>(
+        &self,
+        keys: [(&str, Option<Spanned<String>>); N],
+    ) -> Result<Option<secret::Source>> {
+        let mut given = keys.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let Some((name, value)) = given.next() else { return Ok(None) };
+        if let Some((second, value)) = given.next() {
+            return Err(self.wrong(&value.span(), &format!("give {name} or {second}")));
+        }
+        let how = if name.ends_with("_file") {
+            secret::How::File(PathBuf::from(self.path(value)?))
+        } else if name.ends_with("_command") {
+            secret::How::Command(self.filled(value)?)
+        } else if !name.ends_with("_keyring") {
+            secret::How::Value(value.into_inner().into())
+        } else if secret::HAS_KEYRING {
+            secret::How::Keyring(self.filled(value)?)
+        } else {
+            return Err(self.wrong(&value.span(), secret::NO_KEYRING));
+        };
+        Ok(Some(secret::Source::new(name, how)))
     }
 
     pub(super) fn filled(&self, value: Spanned<String>) -> Result<String> {
@@ -447,6 +459,8 @@ mod tests {
             ("[gone]\nkeep_for = \"long\"\n", "/c/config.toml:2: keep_for: 'long' is not a time"),
             ("[gone]\npaths = [\"\u{e9}t\u{e9}\"]\n", "/c/config.toml:2: paths: a label that"),
             ("password_file = \"p\"\n", "/c/config.toml:1: password_file: write an absolute"),
+            #[cfg(not(feature = "keyring"))]
+            ("password_keyring = \"me\"\n", "/c/config.toml:1: password_keyring: this program was"),
             ("encrypt = false\n", "/c/config.toml:1: encrypt: every repository is encrypted"),
             (
                 "[storage]\nsecret_key_command = \"\"\n",

@@ -210,6 +210,12 @@ impl Settings {
         Ok(Some(Credentials { key_id: key_id.clone(), secret }))
     }
 
+    /// Set up as agent-backup-core was, which took the storage key where it had no passphrase.
+    pub(crate) fn relied_on_storage_key(&self) -> bool {
+        let from = self.storage_key.as_ref().map(|(_, source)| source.from.as_str());
+        self.password.is_none() && from == Some("B2_APPLICATION_KEY")
+    }
+
     /// The file with the secret half of the storage key, if it is one, and what named it.
     pub(crate) fn storage_key_file(&self) -> Option<(&std::path::Path, &str)> {
         match self.storage_key.as_ref().map(|(_, source)| (&source.how, &source.from)) {
@@ -284,12 +290,8 @@ fn password(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Op
         let source = Source::new(secret::CREDENTIAL_PASSWORD, how);
         return Ok(Some(Password { source, explicit: false }));
     }
-    let configured = match (&config.password_file, &config.password_command) {
-        (Some(file), _) => Some(("password_file", How::File(env.open_tilde(file)?))),
-        (None, Some(command)) => Some(("password_command", How::Command(command.clone()))),
-        (None, None) => None,
-    };
-    Ok(configured.map(|(name, how)| Password { source: Source::new(name, how), explicit: false }))
+    let Some(source) = &config.password else { return Ok(None) };
+    Ok(Some(Password { source: opened(source, env)?, explicit: false }))
 }
 
 /// Both halves come from the same place: half a key of one storage and half of another would be a
@@ -323,11 +325,16 @@ fn storage_key(env: &Environment, config: &mut ConfigFile) -> Result<Option<(Str
     let Some(secret) = &config.secret_key else {
         return config.key_alone.take().map_or(Ok(None), Err);
     };
-    let how = match &secret.how {
+    Ok(Some((key_id, opened(secret, env)?)))
+}
+
+/// A source of the configuration file, whose path may begin with `~/`.
+fn opened(source: &Source, env: &Environment) -> Result<Source> {
+    let how = match &source.how {
         How::File(path) => How::File(env.open_tilde(&path.to_string_lossy())?),
         other => other.clone(),
     };
-    Ok(Some((key_id, Source::new(secret.from.clone(), how))))
+    Ok(Source::new(source.from.clone(), how))
 }
 
 /// The secret half of a storage key, by the variable of this name, or (ours) with `_FILE` or `_COMMAND` behind it.

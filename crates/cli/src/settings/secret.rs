@@ -27,7 +27,12 @@ pub(crate) enum How {
     Credential(PathBuf),
     /// First line of what a shell command prints.
     Command(String),
+    /// In the keyring of the system, under this name.
+    Keyring(String),
 }
+
+/// Whether this program can ask the keyring of the system.
+pub(crate) const HAS_KEYRING: bool = cfg!(feature = "keyring");
 
 /// The passphrase, as systemd's `LoadCredential` names it.
 pub(crate) const CREDENTIAL_PASSWORD: &str = "agent-backup-password";
@@ -39,6 +44,12 @@ pub(super) fn credential(env: &Environment, name: &str) -> Option<How> {
     let path = env.path("CREDENTIALS_DIRECTORY")?.join(name);
     path.is_file().then_some(How::Credential(path))
 }
+
+/// What a program that was built without it says.
+pub(crate) const NO_KEYRING: &str = "this program was built without the feature `keyring`";
+/// The service under which keyrings have our secrets.
+#[cfg(feature = "keyring")]
+const KEYRING_SERVICE: &str = "agent-backup";
 
 /// A secret that was named in the settings.
 #[derive(Clone)]
@@ -68,6 +79,7 @@ impl Source {
             // root's, and ours by an access list: the mode alone does not tell
             How::Credential(path) => read_line(path, File::open(path))?,
             How::Command(command) => self.run(command)?,
+            How::Keyring(name) => from_keyring(name).map_err(|what| self.failed(what))?,
         };
         if secret.is_empty() { Err(self.failed("it is empty")) } else { Ok(secret) }
     }
@@ -88,6 +100,24 @@ impl Source {
     fn failed(&self, what: impl Into<String>) -> Error {
         Error::Secret { from: self.from.clone(), what: what.into() }
     }
+}
+
+#[cfg(feature = "keyring")]
+fn from_keyring(name: &str) -> std::result::Result<Zeroizing<String>, String> {
+    use keyring::v1::Entry;
+    // which service answers is not told when an entry is asked for
+    if let Err(error) = Entry::store_status() {
+        return Err(format!("no keyring: {error}"));
+    }
+    let entry = Entry::new(KEYRING_SERVICE, name).map_err(|error| error.to_string())?;
+    let secret =
+        entry.get_password().map_err(|error| format!("'{name}' in the keyring: {error}"))?;
+    Ok(Zeroizing::new(secret))
+}
+
+#[cfg(not(feature = "keyring"))]
+fn from_keyring(_: &str) -> std::result::Result<Zeroizing<String>, String> {
+    Err(NO_KEYRING.to_owned())
 }
 
 /// A shell that sees none of our secrets.
@@ -202,6 +232,25 @@ mod tests {
         for name in ["AGENT_BACKUP_PASSWORD", "B2_APPLICATION_KEY", "B2_ENCRYPTION_KEY"] {
             assert!(removed.iter().any(|(gone, _)| *gone == name), "{name}");
         }
+    }
+
+    #[cfg(feature = "keyring")]
+    #[test]
+    fn a_keyring_that_has_no_such_secret_says_so() {
+        let name = "a name that nobody has";
+        let source = Source::new("password_keyring", How::Keyring(name.into()));
+        let error = source.read().unwrap_err().to_string();
+        assert!(error.starts_with("no passphrase from password_keyring: "), "{error}");
+        // without a session there is no keyring either
+        assert!(error.contains(name) || error.contains("no keyring: "), "{error}");
+    }
+
+    #[cfg(not(feature = "keyring"))]
+    #[test]
+    fn without_the_feature_nobody_asks_a_keyring() {
+        let source = Source::new("password_keyring", How::Keyring("me".into()));
+        let error = source.read().unwrap_err().to_string();
+        assert!(error.contains("built without the feature `keyring`"), "{error}");
     }
 
     #[test]

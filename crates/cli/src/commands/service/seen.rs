@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use adapters::Adapter;
 use anyhow::{Context as _, Result};
+use rustix::fs::Access;
 use serde::Deserialize;
 use store::Address;
 
@@ -128,13 +129,17 @@ pub(super) fn plan(
     writes.extend(daemon.rehearsal_dir.clone());
     writes.extend(daemon.prometheus.as_deref().and_then(Path::parent).map(Path::to_owned));
     writes.extend(moved);
-    let mut writes: Vec<PathBuf> = writes.iter().filter_map(|path| nearest(path)).collect();
+    let mut places: Vec<PathBuf> = writes.iter().filter_map(|path| nearest(path)).collect();
     let here = known.iter().flat_map(|adapter| adapter.candidates(&settings.adapters_env));
-    writes.extend(here.filter_map(|path| path.canonicalize().ok()));
-    writes.sort();
-    writes.dedup();
+    places.extend(here.filter_map(|path| path.canonicalize().ok()));
+    places.sort();
+    places.dedup();
+    // no unit gives more than the user may
+    let may_write = |path: &PathBuf| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+    let (writes, mut reads): (Vec<_>, Vec<_>) = places.into_iter().partition(may_write);
     let program = program(env)?;
-    let mut reads = vec![program.clone()];
+    reads.push(program.clone());
+    reads.extend(program.canonicalize().ok());
     if settings.config_found {
         reads.extend(settings.config_path.parent().map(Path::to_owned));
     }
@@ -216,8 +221,14 @@ fn taken(env: &Environment, sealed_key: bool) -> Result<Environment> {
     let lost = lost(env);
     let mut seen = env.clone();
     // half a key is none: that of the configuration counts then
+    let is_set = |name: String| env.vars.contains_key(&name);
     let half = |name: &str| {
-        KEYS.iter().any(|(id, secret)| *id == name && env.vars.contains_key(*secret)) && !sealed_key
+        let secret = KEYS.iter().find(|(id, _)| *id == name).map(|(_, secret)| *secret);
+        let lost = |secret: &str| {
+            let elsewhere = is_set(format!("{secret}_FILE")) || is_set(format!("{secret}_COMMAND"));
+            is_set(secret.to_owned()) && !elsewhere
+        };
+        !sealed_key && secret.is_some_and(lost)
     };
     seen.vars.retain(|name, _| {
         let name = name.as_str();
