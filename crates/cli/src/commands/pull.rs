@@ -228,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_label_is_not_the_beginning_of_another_label() {
-        assert!(is_below(b"codex/home", b"codex"));
-        assert!(is_below(b"codex", b"codex"));
-        assert!(!is_below(b"codex-2/home", b"codex"));
+        assert!(strip_path(b"codex/home", b"codex").is_some());
+        assert!(strip_path(b"codex", b"codex").is_some());
+        assert!(strip_path(b"codex-2/home", b"codex").is_none());
     }
 
     fn snapshot() -> Snapshot {
@@ -254,7 +254,7 @@ mod tests {
                 root("codex/state", Some("codex")),
                 root("notes", None),
             ],
-            tree: BlockId([0; 32]),
+            tree: repo::BlockId([0; 32]),
             stats: repo::PushStats::default(),
             program: String::new(),
             tags: Vec::new(),
