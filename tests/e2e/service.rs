@@ -454,7 +454,9 @@ fn a_daemon_that_runs_already_and_a_wrong_user_are_told() {
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     desk.set("SUDO_USER", "alice");
-    desk.fails(2, "usage", &["service", "install", "--system"], &["alice"]);
+    for verb in ["install", "uninstall", "status"] {
+        desk.fails(2, "usage", &["service", verb, "--system"], &["run it as alice"]);
+    }
     desk.unset("SUDO_USER");
     fs::write(mark(&desk, "lingers"), "").unwrap();
     let ran = desk.ok(&["service", "install"]);

@@ -13,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result};
 use engine::status::Local;
+use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::args::{Global, InstallService, ServiceCommand, Whose};
@@ -70,6 +71,12 @@ pub(super) fn owner(system: bool, env: &Environment) -> Result<Owner> {
 }
 
 fn of(whose: &Whose, env: &Environment) -> Result<(Owner, Service)> {
+    if let Some(user) = env.text("SUDO_USER")?.filter(|user| *user != "root") {
+        let user = sanitize::text(user);
+        let what = format!("under sudo this is about the agents of root, not those of {user}");
+        let hint = format!("run it as {user}: what root has to do is said then");
+        return Err(Stop::new(Exit::Usage, what, hint).into());
+    }
     let owner = owner(whose.system, env)?;
     let service = Service::of(whose.manager.unwrap_or_else(Manager::here), &owner);
     Ok((owner, service))
@@ -90,12 +97,6 @@ fn install(
     env: &Environment,
     screen: &Screen,
 ) -> Result<Exit> {
-    if let Some(user) = env.text("SUDO_USER")?.filter(|user| *user != "root") {
-        let user = sanitize::text(user);
-        let what = format!("under sudo this would back up the agents of root, not those of {user}");
-        let hint = format!("run it as {user}: what root has to do is said then");
-        return Err(Stop::new(Exit::Usage, what, hint).into());
-    }
     let (owner, service) = of(&args.whose, env)?;
     let (plan, trial) = seen::plan(args, owner, service.manager, flags, env)?;
     let text = service::file(service.manager, &plan)
@@ -312,6 +313,7 @@ fn uninstall(whose: &Whose, env: &Environment, screen: &Screen) -> Result<Exit> 
     let told = document(&owner, &service);
     let there = service.path.exists();
     if there {
+        may_remove(&service, &owner)?;
         for step in &service.stop {
             let said = output(step).map_err(|error| cannot_run(step, &service, &error))?;
             if !said.status.success() {
@@ -328,6 +330,20 @@ fn uninstall(whose: &Whose, env: &Environment, screen: &Screen) -> Result<Exit> 
         screen.document(&told)?;
     }
     Ok(Exit::Done)
+}
+
+/// Before anything is stopped.
+fn may_remove(service: &Service, owner: &Owner) -> Result<()> {
+    let dir = service.path.parent().expect("files lie in directories");
+    if !owner.system || rustix::fs::access(dir, Access::WRITE_OK).is_ok() {
+        return Ok(());
+    }
+    let path = service.path.display();
+    let remove = format!("rm {}", engine::doctor::quote(&path.to_string()));
+    let all = service.stop.iter().map(|step| shell(&step.words));
+    let all = all.chain([remove]).chain(service.forget.iter().map(|step| shell(&step.words)));
+    let all: Vec<String> = all.map(|command| format!("sudo {command}")).collect();
+    Err(Stop::new(Exit::Failed, format!("only root may remove {path}"), all.join(" && ")).into())
 }
 
 fn status(whose: &Whose, env: &Environment, screen: &Screen) -> Result<Exit> {
