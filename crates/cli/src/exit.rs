@@ -203,7 +203,7 @@ fn of_settings(error: &settings::Error) -> Verdict {
             Exit::Configuration,
             "unset B2_ENCRYPT; a machine key makes encryption cost nothing in daily use",
         ),
-        E::Secret { .. } => with(Exit::Configuration, "check where the passphrase comes from"),
+        E::Secret { .. } => with(Exit::Configuration, "check where that is set, and what it gives"),
         E::Credentials { .. } => with(
             Exit::Configuration,
             "set B2_KEY_ID and B2_APPLICATION_KEY, or [storage] in config.toml",

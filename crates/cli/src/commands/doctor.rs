@@ -151,7 +151,7 @@ fn of_settings(error: &settings::Error, env: &Environment) -> Finding {
         E::Value { name, .. } => unset(finding, &first(name)),
         E::Unencrypted => unset(finding, "B2_ENCRYPT"),
         E::Credentials { what } => unset(finding, &first(what)),
-        E::Secret { .. } | E::NoSecret => finding.hint("check where the passphrase comes from"),
+        E::Secret { .. } | E::NoSecret => finding.hint("check where the secret comes from"),
         E::NoHome => finding.hint("set HOME to a directory"),
     }
 }

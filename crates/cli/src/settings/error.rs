@@ -48,8 +48,8 @@ pub(crate) enum Error {
              because transcripts hold secrets and whoever reads the bucket would have them"
     )]
     Unencrypted,
-    /// Where the passphrase should come from gave none.
-    #[error("no passphrase from {from}: {what}")]
+    /// Where a secret should come from gave none.
+    #[error("no secret from {from}: {what}")]
     Secret {
         /// Where from.
         from: String,

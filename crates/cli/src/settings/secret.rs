@@ -240,7 +240,7 @@ mod tests {
         let name = "a name that nobody has";
         let source = Source::new("password_keyring", How::Keyring(name.into()));
         let error = source.read().unwrap_err().to_string();
-        assert!(error.starts_with("no passphrase from password_keyring: "), "{error}");
+        assert!(error.starts_with("no secret from password_keyring: "), "{error}");
         // without a session there is no keyring either
         assert!(error.contains(name) || error.contains("no keyring: "), "{error}");
     }
