@@ -216,6 +216,7 @@ impl Backup {
         let options = Options {
             labels: labels.clone(),
             filters: own.iter().map(filter).collect(),
+            secrets_stay: self.options.redact_secrets.then(|| Arc::clone(&self.options.ignored)),
             ..Options::new(to)
         };
         let content = SnapshotContent::open(&self.session, &snapshot).map_err(of_engine)?;

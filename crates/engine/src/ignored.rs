@@ -21,6 +21,7 @@ pub struct Ignored {
     rules: BTreeSet<String>,
     fingerprints: BTreeSet<[u8; 8]>,
     paths: Select,
+    identity: [u8; 32],
 }
 
 /// One entry, understood.
@@ -55,7 +56,8 @@ impl Ignored {
     /// Ignores nothing; fingerprints are under no key and are not to be shown.
     pub fn nothing() -> Self {
         let paths = Select::new(&[], &[]).expect("no glob is no bad one");
-        Self { key: [0; 32], rules: BTreeSet::new(), fingerprints: BTreeSet::new(), paths }
+        let (rules, fingerprints) = (BTreeSet::new(), BTreeSet::new());
+        Self { key: [0; 32], rules, fingerprints, paths, identity: [0; 32] }
     }
 
     /// What is wrong with an entry, if anything is.
@@ -76,12 +78,23 @@ impl Ignored {
             }
         }
         list.paths = Select::new(&globs, &[]).map_err(|e| Error::Rules(e.to_string()))?;
+        let all: BTreeSet<&str> = entries.iter().map(|entry| entry.trim()).collect();
+        let mut hasher = blake3::Hasher::new_keyed(&list.key);
+        for entry in all {
+            hasher.update(&(entry.len() as u64).to_le_bytes()).update(entry.as_bytes());
+        }
+        list.identity = *hasher.finalize().as_bytes();
         Ok(list)
     }
 
     /// The key under the fingerprints.
     pub(crate) fn key(&self) -> &[u8; 32] {
         &self.key
+    }
+
+    /// Differs between lists that differ, and between machines.
+    pub(crate) fn identity(&self) -> &[u8; 32] {
+        &self.identity
     }
 
     /// Is nothing to be told of this file?

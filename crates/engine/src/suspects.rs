@@ -134,7 +134,8 @@ fn file<'r>(
         tell(place, &finding);
     };
     if let Some(fields) = root.filter.field_rules(rel) {
-        let (bytes, _) = Fields::of(&fields).redact(&mut file, found.stat.size)?;
+        let fields = Fields::of(&fields);
+        let (bytes, _) = fields.redact(&fields.read(&mut file, found.stat.size)?)?;
         scanner.feed(&bytes, 0, &mut told);
         scanner.finish(&mut told);
         return Ok(bytes.len() as u64);

@@ -67,6 +67,10 @@ impl Content for Counted<'_> {
         self.content.matches(block, plain)
     }
 
+    fn mark_key(&self) -> [u8; 32] {
+        self.content.mark_key()
+    }
+
     fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
         self.content.holds(block, offset, plain)
     }

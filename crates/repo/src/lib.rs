@@ -54,6 +54,7 @@ pub use pages::PageFormat;
 pub use repository::Repository;
 pub use snapshot::{GroupRecord, ImportRecord, PushStats, RootRecord, SAFETY, Snapshot};
 pub use tree::{
-    Entry, Kind, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, gone, path_order,
+    Entry, Kind, MarkedSource, Marks, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, gone,
+    path_order,
 };
 pub use without::{Edit, without};

@@ -1,18 +1,10 @@
 //! A place where a secret lies, told without the secret.
 //!
-//! In: a secret, for as long as it takes to hash it. Out: where it is, which rule found it, and two
-//! keyed hashes of it. Invariant: nothing here holds a byte of a secret, nor a hash that somebody
+//! In: a secret, for as long as it takes to hash it. Out: where it is, which rule found it, and a
+//! keyed hash of it. Invariant: nothing here holds a byte of a secret, nor a hash that somebody
 //! without the key could try values against.
 
-use std::fmt::Write as _;
 use std::ops::Range;
-
-/// Opens every marker.
-pub(crate) const MARKER_OPEN: &[u8] = b"[REDACTED:";
-/// Hexadecimal digits of the hash in a marker.
-pub(crate) const MARK_DIGITS: usize = 8;
-/// Longest marker: opening, an id of 64, a colon, the hash, a bracket.
-pub(crate) const MARKER_MAX: usize = MARKER_OPEN.len() + 64 + 1 + MARK_DIGITS + 1;
 
 /// A secret that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +20,6 @@ pub struct Finding<'r> {
     /// The match may go on: it was cut at the longest that the rule finds whole.
     pub cut: bool,
     fingerprint: [u8; 8],
-    mark: [u8; 4],
 }
 
 impl<'r> Finding<'r> {
@@ -42,9 +33,7 @@ impl<'r> Finding<'r> {
         let mut hasher = blake3::Hasher::new_keyed(key);
         hasher.update(b"agent-backup finding\0").update(rule.as_bytes()).update(b"\0");
         let fingerprint = first(&hasher.update(secret).finalize());
-        let mut hasher = blake3::Hasher::new_keyed(key);
-        let mark = first(&hasher.update(b"agent-backup secret\0").update(secret).finalize());
-        Finding { rule, range, line, report_only: false, cut: false, fingerprint, mark }
+        Finding { rule, range, line, report_only: false, cut: false, fingerprint }
     }
 
     /// A keyed hash of rule and secret, for a list of findings to ignore: the same secret has the
@@ -52,20 +41,10 @@ impl<'r> Finding<'r> {
     pub fn fingerprint(&self) -> [u8; 8] {
         self.fingerprint
     }
-
-    /// What stands in the secret's place: `[REDACTED:rule-id:xxxxxxxx]`, the end being the first
-    /// digits of a keyed hash of the secret. No quote and no backslash is in it.
-    pub fn marker(&self) -> String {
-        let mut marker = format!("[REDACTED:{}:", self.rule);
-        for byte in self.mark {
-            write!(marker, "{byte:02x}").expect("a string takes everything");
-        }
-        marker.push(']');
-        marker
-    }
 }
 
-fn first<const N: usize>(hash: &blake3::Hash) -> [u8; N] {
+/// The first bytes of a hash.
+pub(crate) fn first<const N: usize>(hash: &blake3::Hash) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&hash.as_bytes()[..N]);
     out

@@ -2,7 +2,7 @@
 //!
 //! In: rules ([`Rules`]: the pinned ones of gitleaks, or a user's file of the same format) and the
 //! bytes of a file. Out: where secrets lie ([`Scanner`], [`Finding`]), never what they are; or the
-//! file with a marker in their places ([`Redactor`]). Nothing here reads files, clocks or the
+//! file with marks in their places ([`Redactor`]), and the way back ([`Restorer`]). Nothing here reads files, clocks or the
 //! network, and nothing is checked against a service.
 //!
 //! How it differs from gitleaks, on purpose: escapes of strings are undone before anything is
@@ -14,8 +14,10 @@ mod error;
 mod file;
 mod finding;
 mod hook;
+mod mark;
 mod pattern;
 mod redact;
+mod restore;
 mod rule;
 mod rules;
 mod scanner;
@@ -26,6 +28,7 @@ mod tests;
 
 pub use error::RulesError;
 pub use finding::Finding;
-pub use redact::{Form, Redactor};
+pub use redact::{Form, Judge, Keys, Redactor};
+pub use restore::{Met, Put, Restorer};
 pub use rules::Rules;
 pub use scanner::{Scanner, Work};

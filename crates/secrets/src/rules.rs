@@ -14,6 +14,7 @@ use aho_corasick::{MatchKind, StartKind};
 use crate::error::RulesError;
 use crate::file::{AllowTable, File, Ours, RuleTable};
 use crate::hook::{self, Find, Hook, LITERAL_MAX, NEAR};
+use crate::mark;
 use crate::rule::{Allow, LINE_MAX, Pattern, Rule, Target};
 
 /// The default rules of gitleaks, as they were published. See `rules/README.md`.
@@ -22,6 +23,9 @@ const PINNED: &str = include_str!("../rules/gitleaks.toml");
 const NEWER: &str = include_str!("../rules/gitleaks-newer.toml");
 /// What we drop of them, limit and add.
 const OURS: &str = include_str!("../rules/ours.toml");
+
+/// Changes when the same rules come to find or to replace something else.
+const EDITION: &str = "agent-backup secrets 1";
 
 /// Longest match that is found whole for sure, where a pattern sets no limit. A pattern with a
 /// larger limit is searched as if it had none, because its windows would overlap too often.
@@ -60,6 +64,15 @@ impl Rules {
     pub fn pinned() -> &'static Rules {
         static RULES: OnceLock<Rules> = OnceLock::new();
         RULES.get_or_init(|| Tables::pinned().build().expect("a test reads the pinned rules"))
+    }
+
+    /// Differs between versions of this program whose pinned rules find or replace otherwise.
+    pub fn pinned_fingerprint() -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for part in [EDITION, PINNED, NEWER, OURS] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        *hasher.finalize().as_bytes()
     }
 
     /// The rules of a user's file, in the format of gitleaks 8. `[extend] useDefault = true` adds
@@ -110,8 +123,8 @@ impl Rules {
         self.by_id.get(id).map(|rule| self.rules[*rule].window_bytes)
     }
 
-    pub(crate) fn is_id(&self, id: &[u8]) -> bool {
-        std::str::from_utf8(id).is_ok_and(|id| self.by_id.contains_key(id))
+    pub(crate) fn is_id(&self, id: &str) -> bool {
+        self.by_id.contains_key(id)
     }
 
     /// Compiles every pattern.
@@ -187,7 +200,7 @@ impl Tables {
         let mut by_id = BTreeMap::new();
         for table in self.rules {
             let id = table.id.clone();
-            if !is_marker_id(&id) {
+            if !mark::is_id(id.as_bytes()) {
                 let what = "an id has 1 to 64 letters, digits, '-', '_' and '.'";
                 return Err(unsupported(&id, what));
             }
@@ -304,10 +317,4 @@ fn read_allow(rule: &str, table: AllowTable) -> Result<Allow, RulesError> {
         paths: some(&table.paths)?,
         rules: table.target_rules,
     })
-}
-
-/// May stand in a marker: no character that JSON or a pattern of ours gives a meaning.
-fn is_marker_id(id: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (1..=64).contains(&id.len()) && id.bytes().all(plain)
 }

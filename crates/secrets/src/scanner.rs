@@ -18,18 +18,19 @@ use std::fmt;
 use aho_corasick::automaton::{Automaton, StateID};
 use regex_automata::Span;
 
-use crate::finding::{Finding, MARK_DIGITS, MARKER_MAX, MARKER_OPEN};
+use crate::finding::Finding;
 use crate::hook::{LITERAL_MAX, SETS_MAX};
+use crate::mark::{self, MARK_BYTES_MAX};
 use crate::rule::LINE_MAX;
 use crate::rules::Rules;
 use crate::view::View;
 
 /// Bytes that are taken in before they are looked at.
 const PIECE_BYTES: usize = 32 << 10;
-/// Bytes behind a literal that are there when it is met: its surroundings, or a marker around it.
-const LAG: usize = if MARKER_MAX > SETS_MAX { MARKER_MAX } else { SETS_MAX };
-/// Bytes before all open places that stay for what looks back: lines, markers, word boundaries.
-const CONTEXT: usize = LINE_MAX + MARKER_MAX;
+/// Bytes behind a literal that are there when it is met: its surroundings, or a mark around it.
+const LAG: usize = if MARK_BYTES_MAX > SETS_MAX { MARK_BYTES_MAX } else { SETS_MAX };
+/// Bytes before all open places that stay for what looks back: lines, marks, word boundaries.
+const CONTEXT: usize = LINE_MAX + MARK_BYTES_MAX;
 /// A rule without literals is asked about so many places at a time.
 const TILE_BYTES: usize = 4 << 10;
 /// Places of one rule that are so close are searched together.
@@ -227,7 +228,7 @@ impl<'r> Scanner<'r> {
                     if hi < open.from || !self.active[*rule] || !hook.fits(text, at) {
                         continue;
                     }
-                    if !in_marker(rules, text, at) {
+                    if !in_mark(rules, text, at) {
                         open.add(Place { lo: at.saturating_sub(hook.back_max), hi });
                     }
                 }
@@ -301,7 +302,9 @@ impl<'r> Scanner<'r> {
             }
             *from = hit.matched.end.max(hit.matched.start + 1);
             let Some(secret) = hit.secret else { continue };
-            if !rule.judges(text, &self.path, &hit, &rules.allow) {
+            if is_mark(rules, &text[secret.range()])
+                || !rule.judges(text, &self.path, &hit, &rules.allow)
+            {
                 continue;
             }
             let range = self.view.raw(secret.start)..self.view.raw(secret.end);
@@ -354,16 +357,15 @@ fn start_state(rules: &Rules) -> StateID {
     start.expect("the automaton is built for searches that are not anchored")
 }
 
-/// Does `at` lie in a marker that stands for a secret? The ids in markers are full of keywords.
-fn in_marker(rules: &Rules, text: &[u8], at: usize) -> bool {
-    let from = at.saturating_sub(MARKER_MAX);
+/// Does `at` lie in a mark that stands for a secret? The ids in marks are full of keywords.
+fn in_mark(rules: &Rules, text: &[u8], at: usize) -> bool {
+    let from = at.saturating_sub(MARK_BYTES_MAX);
     let Some(open) = memchr::memrchr(b'[', &text[from..=at]) else { return false };
-    let Some(inner) = text[from + open..].strip_prefix(MARKER_OPEN) else { return false };
-    let Some(colon) = memchr::memchr(b':', &inner[..inner.len().min(MARKER_MAX)]) else {
-        return false;
-    };
-    let (id, rest) = (&inner[..colon], &inner[colon + 1..]);
-    let marker_end = from + open + MARKER_OPEN.len() + colon + 1 + MARK_DIGITS + 1;
-    let hash = rest.get(..MARK_DIGITS).is_some_and(|hash| hash.iter().all(u8::is_ascii_hexdigit));
-    hash && rest.get(MARK_DIGITS) == Some(&b']') && at < marker_end && rules.is_id(id)
+    let mark = mark::parse(&text[from + open..]);
+    mark.is_some_and(|mark| at < from + open + mark.len && rules.is_id(mark.rule))
+}
+
+/// Is all of a secret a mark that took the place of one before?
+fn is_mark(rules: &Rules, secret: &[u8]) -> bool {
+    mark::parse(secret).is_some_and(|mark| mark.len == secret.len() && rules.is_id(mark.rule))
 }

@@ -214,6 +214,9 @@ pub(crate) struct Push {
     /// What to look through for secrets, to warn of them
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(crate) scan_secrets: Option<ScanSecrets>,
+    /// Store marks in the place of secrets, and no file in which that cannot be done
+    #[arg(long)]
+    pub(crate) redact_secrets: bool,
     /// Do not enter directories on other file systems
     #[arg(long)]
     pub(crate) one_file_system: bool,

@@ -17,8 +17,8 @@ use repo::{RootRecord, Snapshot};
 use store::Address;
 
 use crate::args::{Overwrite, Pull};
-use crate::commands::Context;
 use crate::commands::snapshots::short_id;
+use crate::commands::{Context, push};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::absolute;
@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         verify: args.verify,
         even_if_open: args.even_if_open,
         filters: live.filters(&roots)?,
+        secrets_stay: push::secrets_stay(settings)?,
         moves: mapped.moves.clone(),
         ..Options::new(to)
     };

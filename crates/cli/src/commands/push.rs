@@ -1,6 +1,6 @@
 //! `push`: agents and directories become a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -32,6 +32,7 @@ struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     database_held_ms_max: Option<u64>,
     secrets: Vec<SecretRecord>,
+    secrets_replaced: Vec<SecretRecord>,
     secrets_bytes_unseen: u64,
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
         meter.finish();
         return Err(chosen.nothing(settings).into());
     }
-    let mut options = options(settings);
+    let mut options = scanning(settings);
     options.tags.clone_from(&args.tags);
     options.always = args.always;
     options.reread = args.force_read;
@@ -83,6 +84,7 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
         return dry_run(&chosen.roots, &options.scan, meter, context);
     }
     options.ignored = ignored(settings)?;
+    options.redact_secrets |= args.redact_secrets;
     let connection = open(args, context)?;
     let cancel = context.signals.graceful();
     let pushed = engine::push::push(&connection.session, &chosen.roots, &options, &meter, cancel);
@@ -92,11 +94,17 @@ pub(crate) fn run(args: &Push, context: &Context<'_>) -> Result<Exit> {
 }
 
 /// How the settings want a push.
-pub(crate) fn options(settings: &Settings) -> PushOptions {
+pub(crate) fn options(settings: &Settings) -> Result<PushOptions> {
+    Ok(PushOptions { ignored: ignored(settings)?, ..scanning(settings) })
+}
+
+/// The same without the list of findings to ignore, whose key is made if there is none.
+pub(crate) fn scanning(settings: &Settings) -> PushOptions {
     let remote = !matches!(settings.which.address(), Address::Local(_));
     let mut options = PushOptions {
         uploads: if remote { 2 } else { 1 },
         suspect_bytes: suspect_bytes(settings.push.scan_secrets),
+        redact_secrets: settings.push.redact_secrets,
         gone: gone::Options {
             labels: settings.push.gone.paths.clone(),
             age_max: settings.push.gone.keep_for,
@@ -117,6 +125,11 @@ pub(crate) fn options(settings: &Settings) -> PushOptions {
         options.scan.leave_out(&repository);
     }
     options
+}
+
+/// What of the live files no backup has, as pushes replace secrets: all but this list. None if they do not.
+pub(crate) fn secrets_stay(settings: &Settings) -> Result<Option<Arc<Ignored>>> {
+    settings.push.redact_secrets.then(|| ignored(settings)).transpose()
 }
 
 /// The findings of secrets that a push does not tell.
@@ -171,7 +184,8 @@ fn report(
             snapshot: snapshot.into(),
             stats: stats.into(),
             database_held_ms_max,
-            secrets: secrets(suspects),
+            secrets: secrets(&suspects.found),
+            secrets_replaced: secrets(&suspects.replaced),
             secrets_bytes_unseen: suspects.bytes_passed,
             problems: records(told, false),
             notices: records(told, true),
@@ -205,13 +219,13 @@ fn report(
     Ok(exit)
 }
 
-fn secrets(suspects: &Suspects) -> Vec<SecretRecord> {
+fn secrets(counts: &BTreeMap<(Vec<u8>, String), u64>) -> Vec<SecretRecord> {
     let record = |((path, rule), count): (&(Vec<u8>, String), &u64)| SecretRecord {
         path: json::Path::new(path),
         rule: rule.clone(),
         count: *count,
     };
-    suspects.found.iter().map(record).collect()
+    counts.iter().map(record).collect()
 }
 
 /// Says which files seem to have secrets, never which.
@@ -221,6 +235,12 @@ pub(crate) fn warn_of_secrets(suspects: &Suspects, screen: &Screen) {
         screen.note(format_args!(
             "{bytes} of new data were not looked through for secrets; 'agent-backup scan' does"
         ));
+    }
+    if !suspects.replaced.is_empty() {
+        let all = count(suspects.replaced.values().sum(), "secret", "secrets");
+        let files: BTreeSet<&[u8]> = suspects.replaced.keys().map(|(path, _)| &**path).collect();
+        let of = count(files.len() as u64, "file that was read", "files that were read");
+        screen.note(format_args!("marks stand in the place of {all} in {of}"));
     }
     if suspects.found.is_empty() {
         return;

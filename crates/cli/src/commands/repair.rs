@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     screen.set_place(&settings.which.address().to_string());
     let meter = Meter::new(screen);
     let live = if args.from_source {
-        Some((live_roots(args, session, settings, &meter)?, push::options(settings)))
+        Some((live_roots(args, session, settings, &meter)?, push::options(settings)?))
     } else {
         None
     };

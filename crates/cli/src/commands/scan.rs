@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Scan, context: &Context<'_>) -> Result<Exit> {
     let search = Search { rules: rules.as_deref(), ignored: &ignored };
     let looked = suspects::look_through(
         &scans,
-        &push::options(settings).scan,
+        &push::scanning(settings).scan,
         search,
         signals.graceful(),
         &mut |place| places.push(place),

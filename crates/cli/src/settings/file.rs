@@ -82,6 +82,8 @@ struct RawPush {
     one_file_system: bool,
     #[serde(default)]
     scan_secrets: ScanSecrets,
+    #[serde(default)]
+    redact_secrets: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -130,6 +132,7 @@ pub(crate) struct ConfigFile {
     pub(crate) limit_upload: Option<u64>,
     pub(crate) one_file_system: bool,
     pub(crate) scan_secrets: ScanSecrets,
+    pub(crate) redact_secrets: bool,
     /// Findings that are not told.
     pub(crate) secrets_ignored: Vec<String>,
     pub(crate) gone: Gone,
@@ -224,6 +227,7 @@ impl ConfigFile {
             limit_upload: sized(raw.push.limit_upload, size::parse_rate)?,
             one_file_system: raw.push.one_file_system,
             scan_secrets: raw.push.scan_secrets,
+            redact_secrets: raw.push.redact_secrets,
             gone: at.gone(raw.gone)?,
             key_id: storage.key_id.map(Spanned::into_inner),
             secret_key,

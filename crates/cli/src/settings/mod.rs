@@ -67,6 +67,7 @@ pub(crate) struct PushDefaults {
     pub(crate) limit_upload: Option<u64>,
     pub(crate) one_file_system: bool,
     pub(crate) scan_secrets: ScanSecrets,
+    pub(crate) redact_secrets: bool,
     pub(crate) gone: Gone,
 }
 
@@ -182,6 +183,7 @@ impl Settings {
                 limit_upload: config.limit_upload,
                 one_file_system: config.one_file_system,
                 scan_secrets: config.scan_secrets,
+                redact_secrets: config.redact_secrets,
                 gone: config.gone,
             },
             daemon: config.daemon,

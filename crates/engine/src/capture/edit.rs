@@ -20,7 +20,8 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::connection::{connect_own, explain};
 use super::health::Health;
-use super::scrub;
+use super::{marks, scrub};
+use crate::marks::{Marking, Tally};
 
 /// The largest image that is edited: it is written once and read twice more, at every push that
 /// finds a change. The largest agent's database that is known has 73 GB.
@@ -36,8 +37,10 @@ const EDITION: &[u8] = b"agent-backup rows 1";
 /// What is left out of an image.
 #[derive(Debug, Clone)]
 pub(crate) struct Edit {
-    /// What, in this order.
+    /// Rows and values, in this order.
     pub(crate) rules: Vec<Arc<RowRule>>,
+    /// How secrets are replaced, if they are, and the path of the database as stored.
+    pub(crate) marking: Option<(Arc<Marking>, Vec<u8>)>,
     /// A larger image is an error.
     pub(crate) image_bytes_max: u64,
     /// What was done, once the image is there.
@@ -51,13 +54,20 @@ pub(crate) struct Edited {
     pub(crate) rows_count: u64,
     /// Tables and columns that rules name and the database does not have.
     pub(crate) absent: Vec<String>,
+    /// Secrets that were replaced.
+    pub(crate) tally: Tally,
 }
 
 impl Edit {
-    /// `None` if there are no rules.
-    pub(crate) fn of(rules: &[Arc<RowRule>]) -> Option<Self> {
-        let rules = (!rules.is_empty()).then(|| rules.to_vec())?;
-        Some(Self { rules, image_bytes_max: IMAGE_BYTES_MAX, done: Arc::default() })
+    /// `None` if there is nothing to do.
+    pub(crate) fn of(
+        rules: &[Arc<RowRule>],
+        marking: Option<(Arc<Marking>, Vec<u8>)>,
+    ) -> Option<Self> {
+        let rules = rules.to_vec();
+        let any = !rules.is_empty() || marking.is_some();
+        let done = Arc::default();
+        any.then_some(Self { rules, marking, image_bytes_max: IMAGE_BYTES_MAX, done })
     }
 
     /// Refuses an image that is too large, or for which there is no room in `dir`.
@@ -114,23 +124,34 @@ pub(crate) fn fingerprint(rules: &[Arc<RowRule>]) -> Option<[u8; 32]> {
 /// Edits the database at `path`, which nobody else has open. `check` looks at it when that is done.
 pub(super) fn edit(
     path: &Path,
-    rules: &[Arc<RowRule>],
+    edit: &Edit,
     check: &dyn Fn(&Connection) -> Option<Health>,
 ) -> io::Result<(Edited, Option<Health>)> {
     let header = Header::prepare(path)?;
     let db = connect_own(path).map_err(explain)?;
-    let mut edited = Edited { rows_count: 0, absent: Vec::new() };
+    let mut edited = Edited { rows_count: 0, absent: Vec::new(), tally: Tally::default() };
     db.execute_batch("BEGIN EXCLUSIVE").map_err(explain)?;
-    for rule in rules {
+    for rule in &edit.rules {
         Table::find(&db, rule, &mut edited)?
             .map_or(Ok(()), |table| table.carry_out(&mut edited))?;
     }
+    if let Some((marking, name)) = &edit.marking {
+        edited.tally = marks::put_in(&db, marking, name)?;
+    }
     db.execute_batch("COMMIT").map_err(explain)?;
     let health = check(&db);
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     scrub::scrub(&db, &file)?;
     db.close().map_err(|(_, error)| explain(error))?;
     header.put_back(&file)?;
+    if let Some((marking, name)) = &edit.marking {
+        let left = marking.find(name, &mut file)?;
+        if left.count() > 0 {
+            let what = format!("not in a table, or over several values: {}", left.words());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        edited.tally.reported = left.reported;
+    }
     Ok((edited, health))
 }
 
@@ -197,7 +218,7 @@ impl<'a> Table<'a> {
                 let what = format!("the full-text index '{index}' would keep what is left out");
                 return Err(refused(self.rule, what));
             }
-            self.forget_samples().map_err(fail)?;
+            forget_samples(self.db, &self.name).map_err(fail)?;
         }
         edited.rows_count += count as u64;
         Ok(())
@@ -230,18 +251,18 @@ impl<'a> Table<'a> {
         }
         Ok(count)
     }
+}
 
-    /// The samples that ANALYZE keeps of an index are values of its rows.
-    fn forget_samples(&self) -> rusqlite::Result<()> {
-        for samples in ["sqlite_stat3", "sqlite_stat4"] {
-            let query = "SELECT 1 FROM main.sqlite_schema WHERE name=?1 AND rootpage>0";
-            if self.db.query_row(query, [samples], |_| Ok(())).optional()?.is_some() {
-                let sql = format!("DELETE FROM main.{samples} WHERE tbl=?1 COLLATE NOCASE");
-                self.db.execute(&sql, [&self.name])?;
-            }
+/// The samples that ANALYZE keeps of an index are values of its rows.
+pub(super) fn forget_samples(db: &Connection, table: &str) -> rusqlite::Result<()> {
+    for samples in ["sqlite_stat3", "sqlite_stat4"] {
+        let query = "SELECT 1 FROM main.sqlite_schema WHERE name=?1 AND rootpage>0";
+        if db.query_row(query, [samples], |_| Ok(())).optional()?.is_some() {
+            let sql = format!("DELETE FROM main.{samples} WHERE tbl=?1 COLLATE NOCASE");
+            db.execute(&sql, [table])?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The rows of a rule: a condition and its values, which begin at the parameter `first`.

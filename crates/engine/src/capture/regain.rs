@@ -53,12 +53,12 @@ pub(crate) enum Failed {
 type Result<T> = std::result::Result<T, Failed>;
 
 #[allow(clippy::needless_pass_by_value, reason = "the argument of map_err")]
-fn live_failed(error: rusqlite::Error) -> Failed {
+pub(super) fn live_failed(error: rusqlite::Error) -> Failed {
     Failed::Live(explain(error))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the argument of map_err")]
-fn image_failed(error: rusqlite::Error) -> Failed {
+pub(super) fn image_failed(error: rusqlite::Error) -> Failed {
     Failed::Image(explain(error))
 }
 
@@ -111,7 +111,7 @@ fn blank(column: &str, rows: u64) -> String {
 }
 
 /// Opens the live database in one transaction; one that nobody has open, without any lock.
-fn open_live(path: &Path) -> Result<Connection> {
+pub(super) fn open_live(path: &Path) -> Result<Connection> {
     let is_there = |side: &&str| std::fs::symlink_metadata(side_file(path, side)).is_ok();
     let live = ["-wal", "-journal"].iter().any(is_there);
     let how = if live { How::Live } else { How::Closed };
@@ -338,9 +338,9 @@ impl<'w> Work<'w> {
 }
 
 /// An ordinary table, as its database spells it.
-struct Table<'d> {
-    db: &'d Connection,
-    name: String,
+pub(super) struct Table<'d> {
+    pub(super) db: &'d Connection,
+    pub(super) name: String,
     columns: Vec<Column>,
     /// A name of the row number that no column has; none if rows have no number.
     rowid: Option<&'static str>,
@@ -356,7 +356,7 @@ struct Column {
 
 impl<'d> Table<'d> {
     /// `None` if there is no such table, or it is none in which rows lie.
-    fn look(db: &'d Connection, name: &str) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn look(db: &'d Connection, name: &str) -> rusqlite::Result<Option<Self>> {
         let query = "SELECT name FROM main.sqlite_schema \
                      WHERE name=?1 COLLATE NOCASE AND type='table' AND rootpage>0";
         let found = db.query_row(query, [name], |row| row.get::<_, String>(0)).optional()?;
@@ -385,8 +385,17 @@ impl<'d> Table<'d> {
     }
 
     /// Columns that are not computed.
-    fn stored(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn stored(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().filter(|column| !column.generated).map(|column| column.name.as_str())
+    }
+
+    /// What a row is found again by in this database, in SQL: its number, or else its primary key.
+    pub(super) fn own_key(&self) -> Vec<String> {
+        if let Some(rowid) = self.rowid {
+            return vec![rowid.to_owned()];
+        }
+        let key = self.columns.iter().filter(|column| column.key > 0);
+        key.map(|column| quoted(&column.name)).collect()
     }
 
     /// What a row is found again by, in SQL, here and in the other table: the primary key; else columns

@@ -360,7 +360,7 @@ fn of_edit(
     spool.let_go(since.elapsed());
     let check =
         |db: &Connection| request.check.map(|time| health::check(db, time, &|| spool.is_closed()));
-    let (edited, health) = edit::edit(&temp, &edit.rules, &check)?;
+    let (edited, health) = edit::edit(&temp, edit, &check)?;
     of_file(temp, request, spool)?;
     // only now: whoever finds it knows that the image is whole
     edit.done.get_or_init(|| edited);

@@ -223,7 +223,16 @@ impl Run<'_> {
 
     /// Fields of an entry have no value here.
     pub(super) fn blank(&self, item: &Item, fields: Vec<String>) {
-        lock(&self.report).blanks.push(Blank { path: item.path.clone(), fields });
+        let mut report = lock(&self.report);
+        match report.blanks.iter_mut().find(|blank| blank.path == item.path) {
+            Some(blank) => blank.fields.extend(fields),
+            None => report.blanks.push(Blank { path: item.path.clone(), fields }),
+        }
+    }
+
+    /// Secrets of what was there are in what took its place.
+    pub(super) fn kept_secrets(&self, count: u64) {
+        lock(&self.report).secrets_kept += count;
     }
 
     /// Rows of the live database are in the restored one.

@@ -19,7 +19,7 @@ use super::moves::plan::MovePlan;
 use super::plan::{Item, Place};
 use super::source::Content;
 use super::target::Found;
-use super::{Overwrite, moves};
+use super::{Overwrite, marks, moves};
 use crate::push::fields::format_of;
 
 /// Puts the live values into a whole and verified file.
@@ -67,7 +67,7 @@ pub(super) fn keep_live(
 }
 
 /// The file that is there; none if nothing is, or something that is no file and has no values.
-fn live(run: &Run<'_>, place: &Place) -> io::Result<Option<File>> {
+pub(super) fn live(run: &Run<'_>, place: &Place) -> io::Result<Option<File>> {
     let target = &run.targets[place.base];
     match target.facts(&place.rel)? {
         Some(facts) if facts.found == Found::File => target.open_file(&place.rel).map(Some),
@@ -88,6 +88,9 @@ pub(super) fn is_right(run: &Run<'_>, index: usize, file: &File) -> Result<bool,
     let (entry, _) = item.target().ok_or(Failed::Over)?;
     if run.written(index).is_none() {
         // it was left as it was
+        if marks::fits(run.content, entry, file) && !item.is_rewritten_text() {
+            return Ok(true);
+        }
         let fits = match (entry.redacted, run.moves.filter(|_| item.is_rewritten_text())) {
             (Some(_), moves) => Some(fits(run.content, item, moves, file)),
             (None, Some(moves)) => Some(moves::apply::fits(run.content, entry, moves, item, file)),
@@ -114,6 +117,7 @@ pub(super) fn fits(
     let Some(mut stored) = stored(content, entry, format.bytes_max() as u64)? else {
         return Ok(false);
     };
+    stored = marks::filled(content, item, entry, stored, &live);
     if let Some(moves) = moves {
         stored = moves::apply::rewritten(moves, item, stored);
     }

@@ -18,7 +18,7 @@ use super::commit::Finished;
 use super::layout::Layout;
 use super::plan::{Action, Keep, Place};
 use super::target::{self, Facts, Temp};
-use super::{Event, check, fields, moves, rows};
+use super::{Event, check, fields, marks, moves, rows};
 
 /// A hole is worth a hole from this length on: a page of most file systems.
 const HOLE_BYTES: usize = 4096;
@@ -271,6 +271,7 @@ impl<'r> Writing<'r> {
             };
             return Err(Failed::Content(what.into()));
         }
+        marks::keep_live(run, self.index, &mut self.temp, &mut self.file)?;
         moves::apply::carry_out(run, self.index, &mut self.temp, &mut self.file)?;
         if let Some(format) = self.entry.redacted {
             fields::keep_live(run, self.index, &self.file, format)?;
@@ -278,6 +279,7 @@ impl<'r> Writing<'r> {
         if self.entry.flags & flag::SQLITE != 0 {
             self.there = None; // to close it takes the locks away that SQLite has on it
             rows::keep_live(run, self.index, &self.temp, &self.file)?;
+            marks::keep_live_rows(run, self.index, &self.temp, &self.file)?;
         }
         if moves::apply::is_there(run, self.index, &self.file)? {
             run.left(self.index);

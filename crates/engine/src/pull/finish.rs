@@ -165,7 +165,10 @@ fn make_hard_link(run: &Run<'_>, item: &Item, first: usize, place: &Place) -> io
         let facts = temp.facts()?;
         // one that was left with values of its own has a size of its own
         let own = carrier.bound.is_some()
-            || carrier.entry.as_ref().is_some_and(|entry| entry.redacted.is_some());
+            || carrier
+                .entry
+                .as_ref()
+                .is_some_and(|entry| entry.redacted.is_some() || entry.marks.is_some());
         let left = own && !carrier.action.writes();
         let fits = facts.found == Found::File && (left || size == Some(facts.size));
         if fits { Ok(temp) } else { Err(io::Error::other("the file it is a link to changed")) }

@@ -20,7 +20,7 @@ use super::plan::{Action, Base, Entries, Item, Keep, Place, deletion, find, go_o
 use super::select::{Select, strip_path};
 use super::source::Content;
 use super::target::{Facts, Found, Rel, Rules, SQLITE_SIDES, Target, differs, is_temp_name};
-use super::{Options, Overwrite, check, fields, holders, keep, moves, swap};
+use super::{Options, Overwrite, check, fields, holders, keep, marks, moves, swap};
 
 /// Bytes read at once when a local file is hashed.
 const READ_BYTES: usize = 256 << 10;
@@ -177,13 +177,14 @@ impl Inspector<'_> {
             // one that a move rewrites is looked at when that is done
             (None, None) => item.bound.is_none() && is_stored()?,
         };
+        let same = same || text.is_none() && marks::fits(self.content, entry, &file);
         if same {
             let differs = differs(facts, Some(file.as_fd()), entry, &self.rules);
             // Another name of this file may lie outside the target: a changed mode would show
             // there. And a log beside a database would change it when it is opened.
             if stale_sides || (differs && facts.nlink > 1) {
                 // one with values of its own is not what is stored
-                if entry.redacted.is_none() && item.bound.is_none() {
+                if entry.redacted.is_none() && entry.marks.is_none() && item.bound.is_none() {
                     item.keep = Keep::All;
                     item.fetch = 0;
                 }

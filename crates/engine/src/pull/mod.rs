@@ -26,6 +26,7 @@ pub(crate) mod holders;
 mod inspect;
 mod keep;
 mod layout;
+mod marks;
 pub mod moves;
 mod part;
 mod plan;
@@ -41,7 +42,10 @@ mod tests;
 mod write;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use crate::ignored::Ignored;
 
 pub use apply::apply;
 pub use error::{Error, Result};
@@ -108,6 +112,9 @@ pub struct Options {
     pub workers: usize,
     /// What a push takes of each root: so it is known which rows of a database only the live one has.
     pub filters: Filters,
+    /// Pushes replace secrets, but for these: so nobody has those of files that are there, and a file is
+    /// not replaced while it has one that is not in what is restored.
+    pub secrets_stay: Option<Arc<Ignored>>,
 }
 
 impl Options {
@@ -128,6 +135,7 @@ impl Options {
             moves: None,
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             filters: Filters::default(),
+            secrets_stay: None,
         }
     }
 }
@@ -194,6 +202,8 @@ pub struct Report {
     pub bytes_kept: u64,
     /// Rows of live databases that no backup has and that are in the restored ones too.
     pub rows_kept: u64,
+    /// Secrets of live files that no backup has and that are in the restored ones too.
+    pub secrets_kept: u64,
     /// Bytes of sealed blocks read from the store.
     pub bytes_fetched: u64,
     /// Files read again and found right (`verify`).
@@ -215,8 +225,8 @@ pub struct Report {
 pub struct Blank {
     /// Path as stored, label first.
     pub path: Vec<u8>,
-    /// Dotted paths of the fields, or `table.column` of a database; their text is from the file, escape
-    /// it before showing.
+    /// Dotted paths of the fields, or `table.column` of a database, or how many secrets have marks in
+    /// their places; their text is from the file, escape it before showing.
     pub fields: Vec<String>,
 }
 

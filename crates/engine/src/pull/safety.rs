@@ -84,12 +84,16 @@ pub fn save(
     };
     let held = match &pushed {
         Some(pushed) => doomed.held(session, pushed)?,
-        None => HashSet::new(),
+        None => HashMap::new(),
     };
     let problems = ears.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut unsaved = Vec::new();
-    for (index, path) in doomed.lost(&held) {
-        let why = problems.get(path).map_or("it is left out of backups", String::as_str);
+    for (index, path) in doomed.lost(&held, plan) {
+        let without = match held.get(path) {
+            Some(_) => "it has secrets that are left out of backups",
+            None => "it is left out of backups",
+        };
+        let why = problems.get(path).map_or(without, String::as_str);
         let what = format!("what is there is not in the safety snapshot: {why}");
         if overwrite == Overwrite::Always {
             unsaved.push(Problem { path: path.to_vec(), what, notice: true });
@@ -221,16 +225,16 @@ impl Doomed {
         out
     }
 
-    /// What of it is in a snapshot.
-    fn held(&self, session: &Session, pushed: &Pushed) -> Result<HashSet<Vec<u8>>> {
+    /// What of it is in a snapshot, and whether without its secrets.
+    fn held(&self, session: &Session, pushed: &Pushed) -> Result<HashMap<Vec<u8>, bool>> {
         let all = self.lots.iter().flat_map(|lot| &lot.all);
         let wanted: HashSet<&[u8]> =
             all.flat_map(|there| [there.path.as_slice(), main(&there.path)]).collect();
-        let mut held = HashSet::new();
+        let mut held = HashMap::new();
         let reader = Reader::open(&session.repo, session.cache.as_ref())?;
-        reader.walk(&pushed.snapshot().tree, &mut |path, _| {
+        reader.walk(&pushed.snapshot().tree, &mut |path, entry| {
             if wanted.contains(path.as_slice()) {
-                held.insert(path);
+                held.insert(path, entry.marks.is_some());
             }
             Ok(())
         })?;
@@ -238,13 +242,18 @@ impl Doomed {
     }
 
     /// Items with something that is not held and still there, and what. A side file is in the image of
-    /// its database.
-    fn lost<'d>(&'d self, held: &HashSet<Vec<u8>>) -> Vec<(usize, &'d [u8])> {
-        let is_lost = |there: &&There| {
-            let saved = held.contains(&there.path) || held.contains(main(&there.path));
-            !saved && there.at.symlink_metadata().is_ok()
+    /// its database. What takes the place of a file keeps its secrets, or does not take it.
+    fn lost<'d>(&'d self, held: &HashMap<Vec<u8>, bool>, plan: &Plan) -> Vec<(usize, &'d [u8])> {
+        let lost = |lot: &'d Lot| {
+            let item = &plan.items[lot.index];
+            let is_lost = |there: &&There| {
+                let follows = item.action != Action::Delete && there.path == item.here();
+                let saved = |path: &[u8]| held.get(path).is_some_and(|marked| !marked || follows);
+                let saved = saved(&there.path) || saved(main(&there.path));
+                !saved && there.at.symlink_metadata().is_ok()
+            };
+            Some((lot.index, lot.all.iter().find(is_lost)?.path.as_slice()))
         };
-        let lost = |lot: &'d Lot| Some((lot.index, lot.all.iter().find(is_lost)?.path.as_slice()));
         self.lots.iter().filter_map(lost).collect()
     }
 }

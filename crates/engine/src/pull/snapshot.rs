@@ -94,6 +94,10 @@ impl Content for SnapshotContent<'_> {
         self.reader.matches(block, plain)
     }
 
+    fn mark_key(&self) -> [u8; 32] {
+        self.session.repo().keys().mark_key()
+    }
+
     fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
         let (Some(chunks), Ok(len)) = (self.chunks(), u32::try_from(plain.len())) else {
             return false;

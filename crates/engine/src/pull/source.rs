@@ -44,4 +44,7 @@ pub trait Content: Sync {
     /// Is `plain` what a data block has from `offset` on? It is a chunk of it, whole; no also where
     /// the repository cannot tell.
     fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool;
+
+    /// The key under the hashes in marks, which stand in the place of secrets.
+    fn mark_key(&self) -> [u8; 32];
 }

@@ -68,6 +68,8 @@ pub(super) struct ReadFile {
     pub(super) edit: Option<Box<EditSeen>>,
     /// Fingerprint of the field rules that it was read under.
     pub(super) fields: Option<[u8; 32]>,
+    /// How secrets in it are replaced, if they are.
+    pub(super) marking: Option<[u8; 32]>,
     pub(super) seen_nanos: i64,
 }
 
@@ -289,7 +291,7 @@ impl<'a> Collector<'a> {
             }
             Item::Read(file) => {
                 let ReadFile { path, mut entry, pieces, groups, old, .. } = file;
-                let ReadFile { look, log, edit, fields, seen_nanos, .. } = file;
+                let ReadFile { look, log, edit, fields, marking, seen_nanos, .. } = file;
                 let mut extents = Vec::with_capacity(pieces.len());
                 for Piece { block, offset, len, pages } in pieces {
                     let block = self.id_of(block).expect("the head is ready");
@@ -300,7 +302,17 @@ impl<'a> Collector<'a> {
                 self.push_entry(&path, &entry)?;
                 let extents = Row::extents_of(&entry, &extents);
                 let log = log.as_ref().map(Look::of_log);
-                let row = Row { look, log, seen_nanos, entry, extents, patch_bytes, edit, fields };
+                let row = Row {
+                    look,
+                    log,
+                    seen_nanos,
+                    entry,
+                    extents,
+                    patch_bytes,
+                    edit,
+                    fields,
+                    marking,
+                };
                 self.rows.push(&path, &row);
                 self.rows.spill(self.session);
                 if let (Some(cache), Some(groups)) = (&self.session.cache, groups) {

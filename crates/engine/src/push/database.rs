@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use repo::flag;
+use repo::{Marks, flag};
 
 use super::groups::Groups;
 use super::pages::{self, Before};
@@ -33,6 +33,8 @@ pub(super) struct Captured {
     pub(super) content: Content,
     /// Flags of its entry.
     pub(super) flags: u32,
+    /// What was replaced in it.
+    pub(super) marks: Option<Marks>,
     /// How it looked; `None` if it moved meanwhile, so that the next push reads it again.
     pub(super) look: Option<Look>,
     /// Its write-ahead log.
@@ -57,7 +59,8 @@ impl FileReader<'_> {
             if how == How::Closed {
                 self.settle(&before.main.as_ref().map(Look::of).into_iter().collect::<Vec<_>>());
             }
-            let edit = Edit::of(&job.rules);
+            let marking = self.marking(job).map(|marking| (marking.clone(), job.path.clone()));
+            let edit = Edit::of(&job.rules, marking);
             let turn = (attempt < TRIES_MAX).then_some(Moved::TURN);
             // in one go, a writer would wait for the second reading too
             let known = known_before.as_ref().filter(|_| turn.is_some());
@@ -82,10 +85,11 @@ impl FileReader<'_> {
             }
             let edit_flags = edited.map_or(0, edited_flags);
             let flags = flag::SQLITE | edit_flags | self.tell_health(job, health);
+            let marks = edited.and_then(|edited| self.tell_replaced(job, edited));
             let edit = self.tell_edit(job, edited);
             // a live database that moved meanwhile is read again next time; this image is consistent
             let look = before.main.filter(|_| before.same(&after)).as_ref().map(Look::of);
-            return Ok(Some(Captured { content, flags, look, log: before.log, edit }));
+            return Ok(Some(Captured { content, flags, marks, look, log: before.log, edit }));
         }
         unreachable!("the last try takes no turns")
     }
@@ -115,7 +119,9 @@ impl FileReader<'_> {
         if !DatabaseLook::of(&path).main.is_some_and(|main| main.same_file(seen)) {
             return Err(io::Error::other("it was replaced meanwhile"));
         }
-        let mut look = self.cx.watch.map(|watch| watch.begin(name, 0));
+        // what is replaced is told by who replaces it
+        let watch = self.cx.watch.filter(|_| self.cx.marking.is_none());
+        let mut look = watch.map(|watch| watch.begin(name, 0));
         let content = pages::cut(self.cx, &mut self.pages, &mut image, known, look.as_mut())?;
         look.into_iter().for_each(suspects::Look::end);
         Ok(content.map(|content| {
@@ -148,6 +154,13 @@ impl FileReader<'_> {
             self.problem(&job.path, format!("{what}: {}", seen.absent.join(", ")), true);
         }
         Some(seen)
+    }
+
+    /// Tells which secrets were replaced.
+    fn tell_replaced(&self, job: &Job, edited: &Edited) -> Option<Marks> {
+        self.tell_marks(&job.path, &edited.tally);
+        let count = edited.tally.count();
+        (count > 0).then_some(Marks { count, source: None })
     }
 
     /// For how long its health is checked. One that was found damaged is checked whenever it is read:

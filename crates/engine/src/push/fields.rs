@@ -42,23 +42,25 @@ impl Fields {
         self.fingerprint
     }
 
-    /// The first `size` bytes of a file without the values, and how they are written if there are
-    /// markers in them; or why that is not possible.
-    pub(crate) fn redact(
-        &self,
-        file: &mut OpenedFile,
-        size: u64,
-    ) -> Result<(Vec<u8>, Option<TextFormat>), String> {
+    /// The first `size` bytes of a file; or why that is not possible.
+    pub(crate) fn read(&self, file: &mut OpenedFile, size: u64) -> Result<Vec<u8>, String> {
         let format = format_of(self.format);
         if size > format.bytes_max() as u64 {
             return Err(format!("it has {size} bytes, at most {} are parsed", format.bytes_max()));
         }
         let mut bytes = Vec::new();
         file.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        Ok(bytes)
+    }
+
+    /// A file without the values, and how it is written if there are markers in it; or why that is not
+    /// possible.
+    pub(crate) fn redact(&self, bytes: &[u8]) -> Result<(Vec<u8>, Option<TextFormat>), String> {
         let paths =
             self.paths.iter().map(|path| path.parse().map_err(|e| format!("'{path}': {e}")));
         let paths = paths.collect::<Result<Vec<redact::Path>, String>>()?;
-        let redacted = redact::redact(format, &bytes, &paths).map_err(|e| e.to_string())?;
+        let redacted =
+            redact::redact(format_of(self.format), bytes, &paths).map_err(|e| e.to_string())?;
         let marked = blank(&redacted.bytes);
         Ok((redacted.bytes, marked.then_some(self.format)))
     }

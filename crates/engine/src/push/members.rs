@@ -391,6 +391,9 @@ impl FileReader<'_> {
                         (Ending::Kept(Box::new(Item::Read(*file))), flags)
                     }
                     Outcome::Link(path, entry) => (ready(path, *entry), 0),
+                    // its side files have the same secrets
+                    Outcome::Kept(Some(entry)) => (ready(path.clone(), *entry), flag::SQLITE),
+                    Outcome::Kept(None) => (Ending::Gone, flag::SQLITE),
                     Outcome::Gone | Outcome::Stopped => (Ending::Gone, 0),
                 }
             }

@@ -16,6 +16,7 @@ mod database;
 mod fates;
 pub(crate) mod fields;
 mod groups;
+mod input;
 mod members;
 mod pages;
 mod probe;
@@ -38,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::gone;
 use crate::ignored::Ignored;
 use crate::journal;
+use crate::marks::Marking;
 use crate::monitor::Monitor;
 use crate::scan::{self, ScanRoot};
 use crate::session::Session;
@@ -89,8 +91,20 @@ pub struct PushOptions {
     pub check_wait: Duration,
     /// New bytes that are looked through for secrets, at most; 0: none.
     pub suspect_bytes: u64,
-    /// What of that is not told.
+    /// What of that is not told, and not replaced.
     pub ignored: Arc<Ignored>,
+    /// Marks take the places of all secrets that are found in what is read, before anything of it is
+    /// stored; a file in which that cannot be done is not stored. [`PushOptions::suspect_bytes`] limits
+    /// nothing then.
+    pub redact_secrets: bool,
+}
+
+impl PushOptions {
+    /// How secrets are replaced, if they are.
+    fn marking(&self, session: &Session) -> Option<Arc<Marking>> {
+        let marking = || Marking::new(session.repo.keys(), self.ignored.clone());
+        self.redact_secrets.then(|| Arc::new(marking()))
+    }
 }
 
 impl Default for PushOptions {
@@ -113,6 +127,7 @@ impl Default for PushOptions {
             check_wait: Duration::from_secs(30),
             suspect_bytes: 16 << 20,
             ignored: Arc::new(Ignored::nothing()),
+            redact_secrets: false,
         }
     }
 }

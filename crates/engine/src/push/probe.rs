@@ -39,6 +39,7 @@ pub(super) fn probe(
     let mut sink = |plain: Vec<u8>| Ok(keys.block_id(BlockKind::Node, &plain));
     let (mut clean, mut failed, mut problems) = (true, None, Vec::new());
     let mut progress = Progress::default();
+    let marking = options.marking(session);
     std::thread::scope(|scope| -> Result<()> {
         let mut rows = Rows::start(scope, session, false);
         let mut owners = Owners::new();
@@ -57,7 +58,8 @@ pub(super) fn probe(
                     return ControlFlow::Continue(());
                 }
                 let row = rows.find(&found.path);
-                let entry = match decide(&found, row, &scan_roots, &mut owners) {
+                let entry = match decide(&found, row, &scan_roots, marking.as_deref(), &mut owners)
+                {
                     Decide::Ready(entry) => *entry,
                     Decide::Same(row) => row.entry,
                     Decide::Read(_) => {

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,12 +23,14 @@ use super::database::Captured;
 use super::fates::{Bond, Fates};
 use super::fields::Fields;
 use super::groups::Groups;
+use super::input::{Input, Unread};
 use super::members::{Group, Members};
 use super::pages::sparse_blocks;
 use super::rows::{EditSeen, Look, Row};
 use super::suspects::{self, Watch};
 use crate::capture::gate;
 use crate::clock::Clock;
+use crate::marks::Marking;
 use crate::monitor::Problem;
 use crate::scan::{OpenProblem, OpenedFile, SourceRoot, Stat};
 
@@ -70,7 +72,7 @@ const RETRY_BYTES_MAX: u64 = 16 << 20;
 /// one.
 const SMALL_TAIL_BYTES: u32 = 64 << 10;
 const SMALL_TAILS_MAX: usize = 64;
-/// A file up to this size is read as one piece.
+/// What is left of a file is read as one piece up to this size.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
 /// An idle reader sends its open block on after this long, so that no entry waits for it.
 const IDLE: Duration = Duration::from_millis(200);
@@ -85,6 +87,11 @@ pub(super) struct Context<'a> {
     pub(super) cutter: &'a Cutter,
     /// Looks for secrets in what is new, if anybody does.
     pub(super) watch: Option<&'a Watch>,
+    /// Puts marks into what is stored, if anybody wants that.
+    pub(super) marking: Option<&'a Arc<Marking>>,
+    /// What cannot be stored may be what it was in the snapshot before: the run makes a snapshot of what
+    /// there is, not one of what is about to be replaced.
+    pub(super) carries: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database_wait: Duration,
     /// For how long the health of a database is checked, if at all.
@@ -112,6 +119,9 @@ pub(super) enum Outcome {
     Read(Box<ReadFile>),
     /// A further name of a file that is in the snapshot.
     Link(Vec<u8>, Box<Entry>),
+    /// Its secrets may not leave and cannot be replaced: what the snapshot before has of it, if that can
+    /// be used.
+    Kept(Option<Box<Entry>>),
     Gone,
     Stopped,
 }
@@ -184,6 +194,8 @@ impl<'a> FileReader<'a> {
         let (named, image) = match &outcome {
             Outcome::Read(file) => (true, file.entry.flags & flag::SQLITE != 0),
             Outcome::Link(..) => (true, false),
+            // its side files have the same secrets
+            Outcome::Kept(_) => (false, true),
             Outcome::Gone => (false, false),
             Outcome::Stopped => return None,
         };
@@ -193,10 +205,13 @@ impl<'a> FileReader<'a> {
         }
         let message = match outcome {
             Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(*file))),
+            Outcome::Kept(Some(entry)) => {
+                Message::Entry(place, Box::new(Item::Ready(path, *entry)))
+            }
             Outcome::Link(path, entry) => {
                 Message::Entry(place, Box::new(Item::Ready(path, *entry)))
             }
-            Outcome::Gone | Outcome::Stopped => Message::Gone(place),
+            Outcome::Kept(None) | Outcome::Gone | Outcome::Stopped => Message::Gone(place),
         };
         self.cx.out.send(message).ok()
     }
@@ -266,9 +281,12 @@ impl<'a> FileReader<'a> {
                 drop(file); // SQLite must be the only one that has it open
                 match self.database(&job, &before) {
                     Ok(None) => return Outcome::Stopped,
-                    Ok(Some(Captured { content, flags, look, log, edit })) => {
-                        job.entry.flags = flags;
+                    Ok(Some(Captured { content, flags, marks, look, log, edit })) => {
+                        (job.entry.flags, job.entry.marks) = (flags, marks);
                         return self.done(job, content, (look, log, edit), seen_nanos);
+                    }
+                    Err(e) if self.marking(&job).is_some() => {
+                        return self.keep_in(&job, &format!("a database: {e}"));
                     }
                     Err(e) if !job.rules.is_empty() => {
                         return self.left_out(&job, &e.to_string());
@@ -284,37 +302,29 @@ impl<'a> FileReader<'a> {
                     }
                 }
             }
-            let read = match &job.fields {
-                Some(fields) => fields
-                    .redact(&mut file, before.size)
-                    .map(|(bytes, format)| (Ok(Some(self.redacted(&job, &bytes))), format)),
-                None => Ok((self.content(&mut job, &mut file, before.size), None)),
-            };
-            let after = file.stat_again().unwrap_or_default();
             let mut look = Some(Look::of(&before));
+            let read = self.read(&mut job, &mut file, &before);
+            let after = file.stat_again().unwrap_or_default();
             let read = match read {
                 // half of what its owner was about to write parses no more than half a file
-                Err(_) if look != Some(Look::of(&after)) && attempt < TRIES_MAX => {
+                Err(Unread::Fields(_)) if look != Some(Look::of(&after)) && attempt < TRIES_MAX => {
                     job.stat = after;
                     continue;
                 }
-                Err(why) => {
+                Err(Unread::Fields(why)) => {
                     let what = "not in this snapshot: its adapter leaves fields out of it, which \
                                 was not possible";
                     return self.gone(&job, &format!("{what}: {why}"));
                 }
-                Ok((content, format)) => {
-                    job.entry.redacted = format;
-                    content
+                Err(Unread::Marks(tally)) => {
+                    return self.keep_in(&job, &format!("it is no text: {}", tally.words()));
                 }
-            };
-            let read = match read {
+                Err(Unread::Io(e)) => return self.gone(&job, &e.to_string()),
                 Ok(Some(read)) => read,
                 Ok(None) => return Outcome::Stopped,
-                Err(e) => return self.gone(&job, &e.to_string()),
             };
             if look != Some(Look::of(&after)) {
-                if read.only_grew(&before, &after, &mut file) {
+                if self.only_grew(&job, &mut file, &read, (&before, &after)) {
                     look = None; // what was read is whole; the rest comes with the next push
                 } else if attempt < TRIES_MAX && before.size <= RETRY_BYTES_MAX {
                     job.stat = after;
@@ -349,6 +359,28 @@ impl<'a> FileReader<'a> {
         self.gone(job, &format!("{what}: {why}"))
     }
 
+    /// A file with secrets that may not leave and that marks cannot take the place of.
+    fn keep_in(&self, job: &Job, why: &str) -> Outcome {
+        let index = &self.cx.dedup.index;
+        let old = job.old.as_ref().filter(|row| {
+            let blocks = row.blocks();
+            let reusable = blocks.is_some_and(|all| all.iter().all(|id| index.get(id).is_some()));
+            self.cx.carries && reusable
+        });
+        let now = match old {
+            Some(_) => "what it was in the snapshot before stands for it",
+            None => "not in this snapshot",
+        };
+        let what = format!("{now}: it holds secrets that could not be replaced: {why}");
+        self.problem(&job.path, what, false);
+        Outcome::Kept(old.map(|row| Box::new(row.entry.clone())))
+    }
+
+    /// How secrets of a file are replaced, if they are.
+    pub(super) fn marking(&self, job: &Job) -> Option<&'a Arc<Marking>> {
+        self.cx.marking.filter(|marking| !marking.spares(&job.path))
+    }
+
     fn done(
         &self,
         job: Job,
@@ -362,13 +394,25 @@ impl<'a> FileReader<'a> {
         (entry.size, entry.hash, entry.pages) = (size, hash, pages);
         let groups = groups.map(|groups| groups.encode());
         self.cx.files_read.fetch_add(1, Ordering::Relaxed);
-        let file =
-            ReadFile { path, entry, pieces, groups, old, look, log, edit, fields, seen_nanos };
+        let marking = self.cx.marking.map(|marking| marking.fingerprint());
+        let file = ReadFile {
+            path,
+            entry,
+            pieces,
+            groups,
+            old,
+            look,
+            log,
+            edit,
+            fields,
+            marking,
+            seen_nanos,
+        };
         Outcome::Read(Box::new(file))
     }
 
-    /// The content of a file from which values were left out.
-    fn redacted(&mut self, job: &Job, bytes: &[u8]) -> Content {
+    /// The content of a short file that is not stored as it is.
+    pub(super) fn content_of(&mut self, job: &Job, bytes: &[u8]) -> Content {
         let size = bytes.len() as u64;
         let known = Known::of(job.old.as_deref(), size, &self.cx.dedup.index);
         let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
@@ -379,53 +423,49 @@ impl<'a> FileReader<'a> {
         Content::of(size, *blake3::hash(bytes).as_bytes(), pieces, None)
     }
 
-    /// Reads the first `size` bytes of a file. `None` if the run was stopped.
-    fn content(
+    /// Reads a file. `None` if the run was stopped.
+    pub(super) fn content<'f>(
         &mut self,
-        job: &mut Job,
-        file: &mut OpenedFile,
-        size: u64,
-    ) -> io::Result<Option<Content>> {
+        job: &Job,
+        mut input: Input<'f>,
+    ) -> io::Result<Option<(Content, Input<'f>)>> {
         let mut avoid = HashSet::new();
-        if let Some(known) = Known::of(job.old.as_deref(), size, &self.cx.dedup.index) {
-            match self.grown(job, file, size, &known)? {
-                Grown::Read(content) => return Ok(Some(content)),
+        let known = Known::of(job.old.as_deref(), input.bytes_max(), &self.cx.dedup.index);
+        if let Some(known) = known {
+            match self.grown(job, &mut input, &known)? {
+                Grown::Read(content) => return Ok(Some((content, input))),
                 Grown::Stopped => return Ok(None),
-                Grown::Differs => file.file().seek(SeekFrom::Start(0))?,
-            };
+                Grown::Differs => input = input.rewind()?,
+            }
             avoid = known.sparse_blocks;
         }
         let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
         self.begin_look(job, None, 0);
-        let length = self.cut(file, size, &mut hasher, &avoid, &mut pieces)?;
+        let length = self.cut(&mut input, &mut hasher, &avoid, &mut pieces)?;
         self.end_look();
-        Ok(length.map(|length| Content::of(length, *hasher.finalize().as_bytes(), pieces, None)))
+        let of = |length| Content::of(length, *hasher.finalize().as_bytes(), pieces, None);
+        Ok(length.map(|length| (of(length), input)))
     }
 
     /// A file that is still what it was up to its old length: only the tail is new. Every byte is
     /// read once, so that pieces and hash are of the same bytes whoever writes meanwhile.
-    fn grown(
-        &mut self,
-        job: &Job,
-        file: &mut OpenedFile,
-        size: u64,
-        known: &Known,
-    ) -> io::Result<Grown> {
+    fn grown(&mut self, job: &Job, input: &mut Input<'_>, known: &Known) -> io::Result<Grown> {
         let mut pieces = known.pieces.clone();
-        let tails = if size > known.size { take_small_tails(&mut pieces) } else { Vec::new() };
+        let may_grow = input.bytes_max() > known.size;
+        let tails = if may_grow { take_small_tails(&mut pieces) } else { Vec::new() };
         let again: u64 = tails.iter().map(|p| u64::from(p.len)).sum();
         let mut hasher = blake3::Hasher::new();
         self.look = None; // old bytes that are cut again are not new
         if again == 0 {
-            let prefix = verified_prefix(file, known.size, &known.hash, &mut hasher)?;
+            let prefix = verified_prefix(input, known.size, &known.hash, &mut hasher)?;
             if !matches!(prefix, Prefix::Same) {
                 return Ok(Grown::Differs);
             }
         } else {
             // many small tails become one: they are put into new blocks
-            hasher.update_reader(file.take(known.size - again))?;
+            hasher.update_reader(input.take(known.size - again))?;
             let avoid = tails.iter().map(|p| p.block).collect();
-            let mut tail = file.take(again);
+            let mut tail = input.take(again);
             if self.cut_into(&mut tail, Some(&mut hasher), &avoid, &mut pieces)?.is_none() {
                 return Ok(Grown::Stopped);
             }
@@ -434,9 +474,8 @@ impl<'a> FileReader<'a> {
             }
         }
         self.cx.bytes_read.fetch_add(known.size - again, Ordering::Relaxed);
-        let rest = size - known.size;
-        self.begin_look(job, Some(file), known.size);
-        let Some(tail) = self.cut(file, rest, &mut hasher, &HashSet::new(), &mut pieces)? else {
+        self.begin_look(job, input.plain(), known.size);
+        let Some(tail) = self.cut(input, &mut hasher, &HashSet::new(), &mut pieces)? else {
             return Ok(Grown::Stopped);
         };
         self.end_look();
@@ -444,32 +483,21 @@ impl<'a> FileReader<'a> {
         Ok(Grown::Read(Content::of(known.size + tail, hash, pieces, known.pages)))
     }
 
+    /// Cuts what is left.
     fn cut(
         &mut self,
-        file: &mut OpenedFile,
-        size: u64,
+        input: &mut Input<'_>,
         hasher: &mut blake3::Hasher,
         avoid: &HashSet<BlockNo>,
         pieces: &mut Vec<Piece>,
     ) -> io::Result<Option<u64>> {
-        if size <= SMALL_FILE_BYTES {
-            return self.cut_small(file, size, hasher, avoid, pieces);
+        if input.left() > SMALL_FILE_BYTES {
+            return self.cut_into(input, Some(hasher), avoid, pieces);
         }
-        self.cut_into(&mut file.take(size), Some(hasher), avoid, pieces)
-    }
-
-    /// A small file is read as one piece into a buffer that is used again.
-    fn cut_small(
-        &mut self,
-        file: &mut OpenedFile,
-        size: u64,
-        hasher: &mut blake3::Hasher,
-        avoid: &HashSet<BlockNo>,
-        pieces: &mut Vec<Piece>,
-    ) -> io::Result<Option<u64>> {
+        // a small file is read as one piece into a buffer that is used again
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        let read = file.take(size).read_to_end(&mut buffer);
+        let read = input.read_to_end(&mut buffer);
         hasher.update(&buffer);
         if read.is_ok() {
             self.cut_bytes(&buffer, avoid, pieces);
@@ -481,7 +509,8 @@ impl<'a> FileReader<'a> {
 
     /// From here on bytes that are cut are new ones of this file, from `from` on.
     fn begin_look(&mut self, job: &Job, file: Option<&mut OpenedFile>, from: u64) {
-        let Some(watch) = self.cx.watch else { return };
+        // what is replaced is told by who replaces it
+        let Some(watch) = self.cx.watch.filter(|_| self.cx.marking.is_none()) else { return };
         let mut look = watch.begin(&job.path, from);
         let overlap = look.overlap();
         if let Some(file) = file
@@ -575,17 +604,6 @@ impl Content {
     fn of(size: u64, hash: [u8; 32], pieces: Vec<Piece>, pages: Option<Pages>) -> Self {
         let pages = pages.filter(|_| pieces.iter().any(|piece| piece.pages));
         Self { size, hash, pieces, pages, groups: None }
-    }
-
-    /// True if the file only grew while it was read: its first bytes are still what was read.
-    fn only_grew(&self, before: &Stat, after: &Stat, file: &mut OpenedFile) -> bool {
-        if !before.same_file(after) || after.size <= before.size || self.size != before.size {
-            return false;
-        }
-        let mut hasher = blake3::Hasher::new();
-        file.file().seek(SeekFrom::Start(0)).is_ok()
-            && verified_prefix(file, self.size, &self.hash, &mut hasher)
-                .is_ok_and(|prefix| matches!(prefix, Prefix::Same))
     }
 }
 

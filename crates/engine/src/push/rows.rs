@@ -12,6 +12,7 @@ use repo::{BlockId, Entry, Extent, FileRow, decode_extents, encode_extents, key_
 
 use super::fields::Fields;
 use crate::capture::edit::fingerprint;
+use crate::marks::Marking;
 use crate::scan::Stat;
 use crate::session::Session;
 
@@ -88,6 +89,9 @@ pub(super) struct Row {
     /// A text file that has field rules: their fingerprint.
     #[cbor(n(7), with = "minicbor::bytes")]
     pub(super) fields: Option<[u8; 32]>,
+    /// Secrets in it were replaced in this way, if there were any: rules, list of findings to ignore.
+    #[cbor(n(8), with = "minicbor::bytes")]
+    pub(super) marking: Option<[u8; 32]>,
 }
 
 /// How rows were left out of a database.
@@ -134,6 +138,11 @@ impl Row {
     /// True if it was made under these field rules. A file of no bytes has no fields.
     pub(super) fn has_fields(&self, fields: Option<&Fields>) -> bool {
         self.entry.size == 0 || self.fields == fields.map(Fields::fingerprint)
+    }
+
+    /// True if secrets in it were, or were not, replaced in this way. A file of no bytes has none.
+    pub(super) fn has_marking(&self, marking: Option<&Marking>) -> bool {
+        self.entry.size == 0 || self.marking == marking.map(Marking::fingerprint)
     }
 
     /// Every block the entry needs.

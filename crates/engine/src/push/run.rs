@@ -30,6 +30,7 @@ use crate::capture::scratch::Scratch;
 use crate::capture::sqlite;
 use crate::error::{Error, Result};
 use crate::gone;
+use crate::marks::Marking;
 use crate::monitor::{Monitor, Problem, Progress};
 use crate::scan::{self, Found, Owners, ScanRoot, SourceRoot, Stat};
 use crate::session::Session;
@@ -72,6 +73,7 @@ pub(super) fn decide(
     found: &Found,
     row: Option<Row>,
     roots: &[ScanRoot],
+    marking: Option<&Marking>,
     owners: &mut Owners,
 ) -> Decide {
     if found.kind != Kind::File || found.link.is_some() {
@@ -89,7 +91,8 @@ pub(super) fn decide(
         Some(row)
             if row.is_current(&found.stat, log.as_ref())
                 && row.has_rules(&row_rules(found, roots))
-                && row.has_fields(field_rules(found, roots).as_ref()) =>
+                && row.has_fields(field_rules(found, roots).as_ref())
+                && row.has_marking(marking) =>
         {
             Decide::Same(Box::new(row))
         }
@@ -280,6 +283,7 @@ pub(super) fn run(
         counts.problems.fetch_add(u64::from(!problem.notice), Ordering::Relaxed);
         monitor.problem(&problem);
     };
+    let marking = options.marking(session);
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(session, op);
@@ -296,7 +300,7 @@ pub(super) fn run(
         Earlier::Nothing => None,
     };
     let (fates, members) = (Fates::default(), Members::default());
-    let watch = (options.suspect_bytes > 0)
+    let watch = (options.suspect_bytes > 0 || options.redact_secrets)
         .then(|| Watch::new(options.suspect_bytes, options.ignored.clone()));
     let context = Context {
         dedup: &dedup,
@@ -306,6 +310,8 @@ pub(super) fn run(
         dirs: &dirs,
         cutter: &cutter,
         watch: watch.as_ref(),
+        marking: marking.as_ref(),
+        carries: matches!(earlier, Earlier::Snapshots(_)),
         clock: session.clock.clone(),
         database_wait: options.database_wait,
         check_databases: options.check_databases.then_some(options.check_wait),
@@ -364,6 +370,7 @@ pub(super) fn run(
             roots: &scan_roots,
             sources: &sources,
             options,
+            marking: marking.as_deref(),
             cancel,
             stop,
             out: &out,
@@ -444,6 +451,7 @@ struct Scanning<'a> {
     roots: &'a [ScanRoot],
     sources: &'a [Option<SourceRoot>],
     options: &'a PushOptions,
+    marking: Option<&'a Marking>,
     cancel: &'a AtomicBool,
     stop: &'a AtomicBool,
     out: &'a Sender<Message>,
@@ -526,7 +534,7 @@ impl<'a> Scanning<'a> {
             let mut jobs = Vec::with_capacity(found.len());
             for found in found {
                 let row = self.row(&found.path);
-                let (old, same) = match decide(&found, row, self.roots, owners) {
+                let (old, same) = match decide(&found, row, self.roots, self.marking, owners) {
                     Decide::Same(row) if self.is_reusable(&row) => (Some(row), true),
                     Decide::Same(row) | Decide::Read(Some(row)) => (Some(row), false),
                     Decide::Read(None) | Decide::Ready(_) => (None, false),
@@ -613,7 +621,7 @@ impl<'a> Scanning<'a> {
         self.counts.files_found.fetch_add(1, Ordering::Relaxed);
         self.counts.bytes_found.fetch_add(found.stat.size, Ordering::Relaxed);
         let bond = self.bond(&found, companions);
-        let old = match decide(&found, row, self.roots, owners) {
+        let old = match decide(&found, row, self.roots, self.marking, owners) {
             Decide::Ready(entry) if bond.is_none() => return self.ready(place, found.path, *entry),
             Decide::Ready(_) => None,
             // unchanged, and all it needs may be reused

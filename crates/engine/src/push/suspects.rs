@@ -13,12 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use secrets::{Rules, Scanner};
 
 use crate::ignored::Ignored;
+use crate::marks::Tally;
 
 /// What a push found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Suspects {
     /// Full path of a file, name of a rule, and how often it fits there.
     pub found: BTreeMap<(Vec<u8>, String), u64>,
+    /// Full path of a file that was read, name of a rule, and how many of its places are replaced there:
+    /// [`PushOptions::redact_secrets`](super::PushOptions::redact_secrets).
+    pub replaced: BTreeMap<(Vec<u8>, String), u64>,
     /// New bytes that were looked at.
     pub bytes_seen: u64,
     /// New bytes that were not, as the budget was used up.
@@ -32,8 +36,12 @@ pub(super) struct Watch {
     budget: AtomicU64,
     passed: AtomicU64,
     seen: AtomicU64,
-    found: Mutex<BTreeMap<(Vec<u8>, String), u64>>,
+    found: Mutex<Counts>,
+    replaced: Mutex<Counts>,
 }
+
+/// Full path of a file, name of a rule, and a count.
+type Counts = BTreeMap<(Vec<u8>, String), u64>;
 
 impl Watch {
     /// Looks at no more than so many bytes, and tells nothing of what is to be ignored.
@@ -44,6 +52,7 @@ impl Watch {
             passed: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             found: Mutex::default(),
+            replaced: Mutex::default(),
         }
     }
 
@@ -59,9 +68,21 @@ impl Watch {
     pub(super) fn finish(self) -> Suspects {
         Suspects {
             found: self.found.into_inner().unwrap_or_else(PoisonError::into_inner),
+            replaced: self.replaced.into_inner().unwrap_or_else(PoisonError::into_inner),
             bytes_seen: self.seen.into_inner(),
             bytes_passed: self.passed.into_inner(),
         }
+    }
+
+    /// What was found in a file of which secrets are replaced. If it was read before in this push, this
+    /// reading counts.
+    pub(super) fn note_marks(&self, path: &[u8], tally: &Tally) {
+        let note = |all: &Mutex<Counts>, of: &BTreeMap<String, u64>| {
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(of.iter().map(|(rule, n)| ((path.to_vec(), rule.clone()), *n)));
+        };
+        note(&self.found, &tally.reported);
+        note(&self.replaced, &tally.replaced);
     }
 
     /// Takes so many bytes from the budget, all or none.

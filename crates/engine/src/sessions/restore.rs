@@ -284,4 +284,8 @@ impl Content for Restore<'_> {
     fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
         self.content.holds(block, offset, plain)
     }
+
+    fn mark_key(&self) -> [u8; 32] {
+        self.content.mark_key()
+    }
 }

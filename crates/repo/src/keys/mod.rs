@@ -219,6 +219,11 @@ impl Keys {
         blake3::derive_key("agent-backup 1 tree cut", self.keyring.chunker.expose().as_slice())
     }
 
+    /// The key under the hashes in marks, which stand in the place of secrets.
+    pub fn mark_key(&self) -> [u8; 32] {
+        blake3::derive_key("agent-backup 1 secret mark", self.keyring.ids.expose().as_slice())
+    }
+
     /// A keyed 16-byte check over rows of the local cache.
     pub fn cache_mac(&self, row: &[u8]) -> [u8; 16] {
         let mut mac = [0; 16];

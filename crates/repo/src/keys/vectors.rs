@@ -94,6 +94,7 @@ fn derived() -> Value {
             "map": block(BlockKind::Map), "patch": block(BlockKind::Patch),
         },
         "gear_table_key": hex(keys.chunker_key()),
+        "secret_mark_key": hex(keys.mark_key()),
         "cache_mac": hex(keys.cache_mac(PLAIN)),
         "control_key": control,
         "block_key_of_block_40": {

@@ -116,6 +116,33 @@ pub struct Entry {
     /// machine; how it is written.
     #[n(16)]
     pub redacted: Option<TextFormat>,
+    /// File: marks stand in it in the place of secrets that do not leave their machine.
+    #[n(17)]
+    pub marks: Option<Marks>,
+}
+
+/// Marks in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(map)]
+pub struct Marks {
+    /// How many places were replaced.
+    #[n(0)]
+    pub count: u64,
+    /// What the file was at the source; none for a database.
+    #[n(1)]
+    pub source: Option<MarkedSource>,
+}
+
+/// A file before marks were put into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(map)]
+pub struct MarkedSource {
+    /// Its length in bytes.
+    #[n(0)]
+    pub size: u64,
+    /// Keyed BLAKE3 of its bytes ([`crate::keys::Keys::mark_key`]).
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub hash: [u8; 32],
 }
 
 /// How a text file is written in which values can have been left out.
@@ -210,6 +237,7 @@ impl Entry {
             link: None,
             pages: None,
             redacted: None,
+            marks: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 use crate::limits::PATH_BYTES_MAX;
 
 pub use builder::{TreeBuilder, TreeRoot};
-pub use entry::{Entry, Kind, Pages, TextFormat, Xattr, flag};
+pub use entry::{Entry, Kind, MarkedSource, Marks, Pages, TextFormat, Xattr, flag};
 
 /// Whether a path may stand in a tree: parts joined by `/`, none empty, none `.` or `..`, no zero
 /// byte. A reader refuses a node with any other, so nothing above has to think of them.

@@ -5,13 +5,15 @@ mod hostile;
 mod oracle;
 mod pinned;
 mod redact;
+mod restore;
 mod sample;
 mod splits;
 mod view;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::{Finding, Form, Redactor, Rules, Scanner, Work};
+use crate::{Finding, Form, Judge, Keys, Redactor, Rules, Scanner, Work};
 
 pub(super) const KEY: [u8; 32] = [7; 32];
 
@@ -36,20 +38,51 @@ pub(super) fn scan_pieces<'r>(
     (found, scanner.work())
 }
 
+/// Replaces all, and keeps what it hears.
+#[derive(Debug, Default)]
+pub(super) struct All {
+    /// How often something was found.
+    pub(super) found: usize,
+    /// What was replaced, by the hash in its mark.
+    pub(super) replaced: BTreeMap<[u8; 8], (Vec<u8>, bool)>,
+}
+
+impl Judge for All {
+    fn found(&mut self, _: &Finding<'_>) -> bool {
+        self.found += 1;
+        true
+    }
+
+    fn replaced(&mut self, _: &Finding<'_>, digest: [u8; 8], quoted: bool, raw: &[u8]) {
+        self.replaced.insert(digest, (raw.to_vec(), quoted));
+    }
+}
+
 /// Redacts a text that comes in pieces.
 pub(super) fn redact_pieces(
     rules: &Rules,
     path: &str,
     form: Form,
     pieces: &[&[u8]],
-) -> (Vec<u8>, usize) {
-    let (mut out, mut count) = (Vec::new(), 0);
-    let mut redactor = Redactor::new(rules, path, form, &KEY);
+) -> (Vec<u8>, All) {
+    redact_under(&KEY, rules, path, form, pieces)
+}
+
+/// The same under a key of the test's choice.
+pub(super) fn redact_under(
+    key: &[u8; 32],
+    rules: &Rules,
+    path: &str,
+    form: Form,
+    pieces: &[&[u8]],
+) -> (Vec<u8>, All) {
+    let (mut out, mut all) = (Vec::new(), All::default());
+    let mut redactor = Redactor::new(rules, path, form, Keys { findings: &KEY, marks: key });
     for piece in pieces {
-        redactor.feed(piece, &mut out, &mut |_| count += 1);
+        redactor.feed(piece, &mut out, &mut all);
     }
-    redactor.finish(&mut out, &mut |_| count += 1);
-    (out, count)
+    redactor.finish(&mut out, &mut all);
+    (out, all)
 }
 
 /// `text` in pieces that end at `cuts`, given in any order.

@@ -1,7 +1,7 @@
 //! What stands in place of a secret, and what JSON it leaves.
 
-use crate::tests::{KEY, redact_pieces, scan};
-use crate::{Form, Redactor, Rules};
+use crate::tests::{All, KEY, redact_pieces, redact_under, scan};
+use crate::{Form, Keys, Redactor, Rules};
 
 fn token() -> String {
     ["ghp", "_0aZ9bY8cX7dW6eV5fU4gT3hS2iR1jQ0kP9lO"].concat()
@@ -13,7 +13,7 @@ fn redact(form: Form, text: &str) -> String {
 }
 
 #[test]
-fn the_marker_depends_on_secret_and_key_alone() {
+fn the_mark_depends_on_the_bytes_and_the_key_alone() {
     let text = format!("export T={}\n", token());
     let once = redact(Form::Text, &text);
     assert!(once.starts_with("export T=[REDACTED:github-pat:"), "{once}");
@@ -22,10 +22,8 @@ fn the_marker_depends_on_secret_and_key_alone() {
         redact(Form::Text, &format!("# more before\n{text}")),
         format!("# more before\n{once}")
     );
-    let mut other = Vec::new();
-    let mut redactor = Redactor::new(Rules::pinned(), "a.jsonl", Form::Text, &[8; 32]);
-    redactor.feed(text.as_bytes(), &mut other, &mut |_| {});
-    redactor.finish(&mut other, &mut |_| {});
+    let text = text.as_bytes();
+    let (other, _) = redact_under(&[8; 32], Rules::pinned(), "a.jsonl", Form::Text, &[text]);
     assert_ne!(other, once.as_bytes());
     assert_eq!(redact(Form::Text, &once), once);
 }
@@ -67,8 +65,9 @@ fn nothing_that_is_printed_holds_the_secret() {
     let text = format!("export T={}\n", token());
     let found = scan(Rules::pinned(), "a.jsonl", text.as_bytes());
     assert!(!format!("{found:?}").contains(&token()[4..]));
-    let mut redactor = Redactor::new(Rules::pinned(), "a.jsonl", Form::Text, &KEY);
-    redactor.feed(text.as_bytes(), &mut Vec::new(), &mut |_| {});
+    let keys = Keys { findings: &KEY, marks: &KEY };
+    let mut redactor = Redactor::new(Rules::pinned(), "a.jsonl", Form::Text, keys);
+    redactor.feed(text.as_bytes(), &mut Vec::new(), &mut All::default());
     let shown = format!("{redactor:?}");
     assert!(!shown.contains(&token()[4..]) && !shown.contains("7, 7, 7"), "{shown}");
 }
@@ -81,4 +80,33 @@ fn the_same_secret_has_one_fingerprint_and_another_rule_another() {
     assert_eq!(plain[0].fingerprint(), quoted[0].fingerprint());
     let other = found(format!("{}\n", token().replace("0aZ", "1bY")));
     assert_ne!(plain[0].fingerprint(), other[0].fingerprint());
+}
+
+#[test]
+fn what_is_marked_already_stays_as_it_is() {
+    let text = format!("curl -u bob:{} https://example.com\n", "hunter22hunter");
+    let once = redact(Form::Text, &text);
+    assert!(once.starts_with("curl -u [REDACTED:curl-auth-user:"), "{once}");
+    assert_eq!(redact(Form::Text, &once), once);
+    let json = format!("{{\"a\":\"{}\"}}\n", once.trim_end());
+    assert_eq!(redact(Form::Json, &json), json);
+}
+
+/// A file that is only called JSON, or a comment in one: it need not stay JSON, and nothing may stay.
+#[test]
+fn text_that_is_called_json_keeps_no_part_of_a_secret() {
+    for text in [
+        format!("// T=x-{}\n", token()),
+        format!("{{ // {}\n}}\n", token()),
+        format!("[info] -{}-\n", token()),
+        format!("don't say \"{}\n", token()),
+        format!("key: {}\n", token()),
+    ] {
+        let out = redact(Form::Json, &text);
+        assert!(out.contains("[REDACTED:github-pat:"), "{out}");
+        for part in token().as_bytes().windows(8) {
+            let part = std::str::from_utf8(part).unwrap();
+            assert!(!out.contains(part), "{out} of {text}");
+        }
+    }
 }

@@ -125,7 +125,7 @@ impl<'a> Look<'a> {
                 problems.push((one.path.clone(), one.to_string()));
             }
         };
-        let options = push::options(&context.settings).scan;
+        let options = push::scanning(&context.settings).scan;
         scan::scan(&scans, &options, context.signals.graceful(), &mut found, &mut problem)?;
         for (root, path) in too_large {
             let label_bytes = roots[root].label.len() + 1;

@@ -134,7 +134,7 @@ impl Worker {
 
     fn is_empty(&self, chosen: &roots::Chosen, cancel: &AtomicBool) -> Result<bool> {
         let roots: Vec<ScanRoot> = chosen.roots.iter().map(|root| root.scan.clone()).collect();
-        Ok(restore::is_empty(&roots, &push::options(&self.settings).scan, cancel)?)
+        Ok(restore::is_empty(&roots, &push::scanning(&self.settings).scan, cancel)?)
     }
 
     fn push(
@@ -144,12 +144,13 @@ impl Worker {
         missing: Vec<String>,
         task: &Task<'_>,
     ) -> Result<Outcome> {
-        let mut options = push::options(&self.settings);
-        options.ignored = push::ignored(&self.settings)?;
+        let mut options = push::options(&self.settings)?;
         options.gone.missing.clone_from(&chosen.missing);
         let meter = Meter::new(&Screen::silent());
         let pushed = engine::push::push(session, &chosen.roots, &options, &meter, task.cancel);
-        let suspects: u64 = meter.suspects().found.values().sum();
+        let suspects = meter.suspects();
+        let replaced: u64 = suspects.replaced.values().sum();
+        let suspects: u64 = suspects.found.values().sum();
         let told = meter.finish();
         let pushed = pushed.context("the push failed")?;
         let id = pushed.snapshot().id;
@@ -160,6 +161,9 @@ impl Worker {
         } else {
             format!("nothing changed since snapshot {}", short_id(&id))
         };
+        if replaced > 0 {
+            did = format!("{did}; marks in the place of {}", count(replaced, "secret", "secrets"));
+        }
         if suspects > 0 {
             let what = count(suspects, "secret", "secrets");
             did = format!("{did}; what looks like {what} is in what is new (agent-backup scan)");

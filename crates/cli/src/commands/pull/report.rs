@@ -167,6 +167,7 @@ struct Document {
     bytes_kept: u64,
     bytes_fetched: u64,
     rows_kept: u64,
+    secrets_kept: u64,
     problems: Vec<json::Problem>,
     notices: Vec<json::Problem>,
     skipped: Vec<json::Problem>,
@@ -219,6 +220,7 @@ pub(super) fn tell(
             bytes_kept: report.bytes_kept,
             bytes_fetched: report.bytes_fetched,
             rows_kept: report.rows_kept,
+            secrets_kept: report.secrets_kept,
             problems: report.problems.iter().map(problem).collect(),
             notices: records(told, true),
             skipped: report.skipped.iter().map(problem).collect(),
@@ -262,6 +264,10 @@ pub(super) fn tell(
     if report.rows_kept > 0 {
         let rows = count(report.rows_kept, "row", "rows");
         screen.detail(format_args!("{rows} that no backup has, such as logins, were kept"));
+    }
+    if report.secrets_kept > 0 {
+        let secrets = count(report.secrets_kept, "secret", "secrets");
+        screen.detail(format_args!("{secrets} that no backup has took the place of marks again"));
     }
     mapped.tell(plan, &report.rewrites, context);
     if !report.blanks.is_empty() {

@@ -35,7 +35,7 @@ pub(super) fn save(
 ) -> Result<Done> {
     let screen = context.screen;
     let meter = Meter::new(screen);
-    let options = push::options(&context.settings);
+    let options = push::options(&context.settings)?;
     let cancel = context.signals.graceful();
     let saved = safety::save(session, plan, roots, overwrite, &options, &meter, cancel);
     let suspects = meter.suspects();

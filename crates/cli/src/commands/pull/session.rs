@@ -15,7 +15,7 @@ use super::moved::Mapped;
 use super::report::{self, SessionPart};
 use super::{REMOTE_WORKERS, confirm, literal, overwrite, safety};
 use crate::args::Pull;
-use crate::commands::Context;
+use crate::commands::{Context, push};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop};
 use crate::settings::absolute;
@@ -76,6 +76,7 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
         verify: args.verify,
         even_if_open: args.even_if_open,
         filters: live.filters(&roots)?,
+        secrets_stay: push::secrets_stay(settings)?,
         ..Options::new(to.clone())
     };
     if !matches!(settings.which.address(), Address::Local(_)) {

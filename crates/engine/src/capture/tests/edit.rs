@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::super::edit::{Edit, Edited, MARKER, fingerprint};
 use super::super::sqlite::{How, Image, Request, Ways};
 use super::{Case, capture, names};
+use crate::marks::Tally;
 
 const SECRET: &str = "eyJhbGciOiJ-canary-of-a-token";
 
@@ -78,7 +79,7 @@ fn put(db: &Connection, key: &str, value: &str) {
 }
 
 fn editing(request: Request, rules: &[Arc<RowRule>]) -> (Request, Edit) {
-    let edit = Edit::of(rules).unwrap();
+    let edit = Edit::of(rules, None).unwrap();
     (Request { edit: Some(edit.clone()), ..request }, edit)
 }
 
@@ -151,7 +152,7 @@ fn logins_are_nowhere_in_the_image_and_everything_else_is() {
         let (plain, _) = capture(case.request(How::Live));
         assert!(has(&plain, SECRET), "{pragmas}");
         let (bytes, edited) = edited(&case, How::Live, &key_value_rules());
-        assert_eq!(edited, Edited { rows_count: 3, absent: vec![] });
+        assert_eq!(edited, Edited { rows_count: 3, absent: vec![], tally: Tally::default() });
         assert!(!has(&bytes, SECRET) && !has(&bytes, "canary"), "{pragmas}");
         assert_eq!(bytes.len(), plain.len(), "pages stay where they are");
         let image = open(&case, &bytes);

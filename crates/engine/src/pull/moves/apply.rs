@@ -10,11 +10,13 @@ use super::plan::MovePlan;
 use super::text::{self, Trouble};
 use super::{Bound, Tally, database};
 use crate::capture::health::{Health, integrity};
+use crate::marks::is_source;
 use crate::pull::apply::Run;
 use crate::pull::error::show;
 use crate::pull::fields::{Written, stored};
 use crate::pull::file::Failed;
 use crate::pull::inspect::hash_file;
+use crate::pull::marks::filled;
 use crate::pull::plan::Item;
 use crate::pull::source::Content;
 use crate::pull::target::{Facts, Found, Temp};
@@ -126,7 +128,8 @@ pub(super) fn no_database(entry: &Entry) -> Option<&'static str> {
 /// Is what is there, under the final name, just what was written now? Then it stays.
 pub(in crate::pull) fn is_there(run: &Run<'_>, index: usize, file: &File) -> io::Result<bool> {
     let item = &run.items[index];
-    let Some((_, place)) = item.target().filter(|_| item.bound.is_some()) else {
+    let own = |entry: &Entry| item.bound.is_some() || entry.marks.is_some();
+    let Some((_, place)) = item.target().filter(|(entry, _)| own(entry)) else {
         return Ok(false);
     };
     let target = &run.targets[place.base];
@@ -162,13 +165,19 @@ pub(in crate::pull) fn fits(
         return Ok(false); // then it is compared when it is written
     }
     let back = text_of(bound, &plan.maps.inverse(), &live);
-    if *blake3::hash(&back).as_bytes() == entry.hash {
+    let source = entry.marks.and_then(|marks| marks.source);
+    let is_back = match source {
+        Some(source) => is_source(&content.mark_key(), &source, &mut &*back).unwrap_or(false),
+        None => *blake3::hash(&back).as_bytes() == entry.hash,
+    };
+    if is_back {
         return Ok(text_of(bound, &plan.maps, &back) == live);
     }
     if bound.texts.iter().any(|bind| bind.transcript) {
         return Ok(false);
     }
     let stored = stored(content, entry, COMPARED_BYTES_MAX)?;
+    let stored = stored.map(|stored| filled(content, item, entry, stored, &live));
     Ok(stored.is_some_and(|stored| text_of(bound, &plan.maps, &stored) == live))
 }
 
