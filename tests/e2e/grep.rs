@@ -52,3 +52,88 @@ fn a_line_is_found_in_every_snapshot_that_has_it_and_cannot_drive_the_terminal()
     desk.ends(2, &["grep"]);
     desk.ends(1, &["grep", "needle", "--agent", "codex"]);
 }
+
+#[test]
+fn lines_around_a_match_are_shown_once_and_what_is_apart_is_parted() {
+    let desk = Desk::new();
+    let dir = desk.beside("notes");
+    fs::create_dir_all(&dir).unwrap();
+    let path = format!("notes={}", dir.display());
+    let numbers: String = (1..=20).map(|n| format!("line {n}\n")).collect();
+    fs::write(dir.join("a.md"), numbers).unwrap();
+    desk.ok(&["push", "--path", &path]);
+    let shown = |args: &[&str]| -> Vec<String> {
+        let run = desk.ok(&[&["grep", "line (3|5|6|12)$"], args].concat());
+        let cut = |line: &str| line.strip_prefix("notes/a.md").unwrap_or(line).to_owned();
+        run.text().lines().map(cut).collect()
+    };
+    assert_eq!(
+        shown(&["-C", "1"]),
+        [
+            "-2- line 2",
+            ":3: line 3",
+            "-4- line 4",
+            ":5: line 5",
+            ":6: line 6",
+            "-7- line 7",
+            "--",
+            "-11- line 11",
+            ":12: line 12",
+            "-13- line 13"
+        ]
+    );
+    assert_eq!(
+        shown(&["-A", "1"]),
+        [
+            ":3: line 3",
+            "-4- line 4",
+            ":5: line 5",
+            ":6: line 6",
+            "-7- line 7",
+            "--",
+            ":12: line 12",
+            "-13- line 13"
+        ]
+    );
+    assert_eq!(shown(&["-B", "3"])[..4], ["-1- line 1", "-2- line 2", ":3: line 3", "-4- line 4"]);
+    let document = desk.json(&["grep", "line 12", "-B", "2", "-A", "1"]);
+    let line = &document["files"][0]["lines"][0];
+    assert_eq!(line["before"][1]["text"], "line 11");
+    assert_eq!(line["after"][0], serde_json::json!({"text": "line 13", "length": 7}));
+    desk.ends(2, &["grep", "line", "-C", "1001"]);
+}
+
+#[test]
+fn what_is_found_is_told_by_session_those_used_last_first() {
+    let desk = Desk::new();
+    let projects = desk.home().join(".claude/projects");
+    let write = |dir: &str, name: &str, day: u32, text: &str| {
+        fs::create_dir_all(projects.join(dir)).unwrap();
+        let one = serde_json::json!({
+            "type": "user", "cwd": "/w", "timestamp": format!("2026-11-{day:02}T00:00:00Z"),
+            "message": {"role": "user", "content": text},
+        });
+        fs::write(projects.join(dir).join(name), format!("{one}\n")).unwrap();
+    };
+    write("-a", "aaaaaaaa-0000-4000-8000-000000000001.jsonl", 1, "plant a needle");
+    write("-b", "bbbbbbbb-0000-4000-8000-000000000002.jsonl", 9, "find the needle");
+    fs::write(desk.home().join(".claude/CLAUDE.md"), "no needle here\n").unwrap();
+    desk.ok(&["push"]);
+    let run = desk.ok(&["grep", "needle", "--sessions"]);
+    let heads: Vec<&str> =
+        run.text().lines().filter(|line| !line.starts_with("claude-code/")).collect();
+    assert_eq!(
+        heads,
+        [
+            "session bbbbbbbb-0000-4000-8000-000000000002 of claude-code in /w: find the needle",
+            "session aaaaaaaa-0000-4000-8000-000000000001 of claude-code in /w: plant a needle",
+            "no session:"
+        ]
+    );
+    assert_eq!(run.text().lines().count(), 6, "{run:?}");
+    let document = desk.json(&["grep", "needle", "--sessions"]);
+    assert_eq!(document["files"][1]["session"]["title"], "plant a needle", "{document}");
+    assert_eq!(document["files"][2].get("session"), None, "{document}");
+    let plain = desk.json(&["grep", "needle"]);
+    assert_eq!(plain["files"][0].get("session"), None, "{plain}");
+}

@@ -561,3 +561,55 @@ fn a_bad_pattern_is_told_before_anything_is_read() {
     let result = grep::grep(&session, &[], &pattern("(a"), &no, &mut Heard::default());
     assert!(matches!(result, Err(Error::Pattern(_))), "{result:?}");
 }
+
+/// Lines around a hit are those around it in the newest file that has it, wherever blocks end; they cost
+/// no block more, and no line is looked at twice for them.
+#[test]
+fn lines_around_are_those_of_the_newest_file_and_each_block_is_still_read_once() {
+    let bench = Bench::new(Arc::new(MemoryStore::new()));
+    let (session, snapshots, all) = history(&bench, 3, 8);
+    let (blocks, bytes) = in_use(&session, &snapshots);
+    let (_, plain) = search(&session, &snapshots, &pattern("needle"));
+    let tight = Limits { kept_bytes_max: 0, batch_bytes_max: 100_000, ..Limits::default() };
+    for (before, after, max) in [(2, 0, 0), (0, 3, 0), (4, 4, 0), (40, 25, 0), (2, 2, 50)] {
+        let limits = if after == 3 { tight.clone() } else { Limits::default() };
+        let options = Options {
+            lines_before: before,
+            lines_after: after,
+            shown_bytes_max: max,
+            limits,
+            ..pattern("needle")
+        };
+        let (heard, stats) = search(&session, &snapshots, &options);
+        assert_eq!((stats.blocks_read, stats.bytes_searched), (blocks, bytes));
+        assert_eq!(stats.lines_joined, plain.lines_joined);
+        let mut seen = 0;
+        for file in &heard.files {
+            let path = std::str::from_utf8(&file.path).unwrap().strip_prefix("files/").unwrap();
+            for line in &file.lines {
+                let newest = all.iter().rfind(|(id, _)| line.snapshots.contains(id)).unwrap();
+                let lines: Vec<&[u8]> = numbered(&newest.1[path]).map(|(_, line)| line).collect();
+                let at = usize::try_from(line.line.unwrap()).unwrap() - 1;
+                let there = [
+                    (&line.before, &lines[at.saturating_sub(before)..at]),
+                    (&line.after, &lines[at + 1..lines.len().min(at + 1 + after)]),
+                ];
+                for (told, there) in there {
+                    assert_eq!(told.len(), there.len(), "{path}:{}", at + 1);
+                    for (told, there) in told.iter().zip(there) {
+                        assert_eq!(told.len, there.len() as u64, "{path}:{}", at + 1);
+                        assert!(there.starts_with(&told.text), "{path}:{}", at + 1);
+                        let whole = max == 0 || there.len() <= max;
+                        assert!(if whole {
+                            told.text == *there
+                        } else {
+                            told.text.len() > max - 4
+                        });
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(seen > 500, "{seen}");
+    }
+}

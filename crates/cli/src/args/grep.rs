@@ -1,5 +1,8 @@
 //! What was typed for `grep`.
 
+/// Lines before or behind one that fits, at most: those of all in a file are in memory together.
+const LINES_MAX: i64 = 1000;
+
 /// `grep`
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Grep {
@@ -24,6 +27,21 @@ pub(crate) struct Grep {
     /// Only how many different lines of each file fit
     #[arg(short, long)]
     pub(crate) count: bool,
+    /// Show so many lines behind each one that fits
+    #[arg(short = 'A', long, value_name = "NUM", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=LINES_MAX))]
+    pub(crate) after_context: u16,
+    /// Show so many lines before each one that fits
+    #[arg(short = 'B', long, value_name = "NUM", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=LINES_MAX))]
+    pub(crate) before_context: u16,
+    /// Show so many lines before and behind each one that fits
+    #[arg(short = 'C', long, value_name = "NUM", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=LINES_MAX))]
+    pub(crate) context: u16,
+    /// Show what is found by session: transcripts that agents keep, with their titles
+    #[arg(long)]
+    pub(crate) sessions: bool,
     /// Only in this snapshot; may be given several times; default: in all
     #[arg(short, long = "snapshot", value_name = "SNAPSHOT", conflicts_with = "latest")]
     pub(crate) snapshots: Vec<String>,

@@ -1,11 +1,15 @@
 //! `grep`: text in the files of all snapshots.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use adapters::sessions::SessionSource;
 use anyhow::Result;
 use data_encoding::BASE64;
 use engine::Session;
-use engine::grep::{self, FileFound, LineFound, Listener, Options, Stats, Wanted};
+use engine::grep::{self, FileFound, LineFound, LineNear, Listener, Options, Stats, Wanted};
+use engine::sessions::{self, Found, Place};
 use repo::{OpId, Snapshot};
 use serde::Serialize;
 
@@ -27,12 +31,25 @@ struct Document {
 struct FileRecord {
     #[serde(flatten)]
     path: json::Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionRecord>,
     gone: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     snapshots: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lines: Vec<LineRecord>,
+}
+
+/// The session that a transcript is of.
+#[derive(Serialize)]
+struct SessionRecord {
+    agent: String,
+    id: String,
+    title: Option<String>,
+    project: Option<String>,
+    parent: Option<String>,
+    sub_agent: bool,
 }
 
 #[derive(Serialize)]
@@ -48,6 +65,34 @@ struct LineRecord {
     match_offset: u64,
     match_length: u64,
     snapshots: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    before: Vec<NearRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    after: Vec<NearRecord>,
+}
+
+/// A line near one that fits.
+#[derive(Serialize)]
+struct NearRecord {
+    length: u64,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text_base64: Option<String>,
+}
+
+impl From<&LineNear> for NearRecord {
+    fn from(line: &LineNear) -> Self {
+        let (text, text_base64) = text_record(&line.text);
+        Self { length: line.len, text, text_base64 }
+    }
+}
+
+/// Text, and its bytes if it is none.
+fn text_record(bytes: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (sanitize::bytes(bytes), Some(BASE64.encode(bytes))),
+    }
 }
 
 #[derive(Serialize)]
@@ -84,6 +129,13 @@ struct Output<'a> {
     wanted: Wanted,
     /// Snapshots are not shown where there is only one.
     one_snapshot: bool,
+    /// Lines around those that fit are shown, if there are any.
+    context: bool,
+    /// Something was shown before.
+    printed: Cell<bool>,
+    sessions: Option<Transcripts>,
+    /// What the last file was of.
+    session: Option<Option<usize>>,
     records: Vec<FileRecord>,
     files: u64,
     lines: u64,
@@ -107,12 +159,35 @@ impl Listener for Output<'_> {
             return ControlFlow::Continue(());
         }
         self.meter.hide();
-        self.stopped = self.print(&file);
+        self.stopped = self.print_session(&file.path).and_then(|()| self.print(&file));
         if self.stopped.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
 
 impl Output<'_> {
+    /// Says of which session what follows is.
+    fn print_session(&mut self, path: &[u8]) -> Result<()> {
+        let Some(sessions) = &self.sessions else { return Ok(()) };
+        let session = sessions.by_path.get(path).copied();
+        if self.session.replace(session) == Some(session) {
+            return Ok(());
+        }
+        self.printed.set(false);
+        let Some(found) = session.map(|session| &sessions.all[session]) else {
+            return self.screen.line("no session:");
+        };
+        let title = found.title.as_deref().map(|title| format!(": {}", sanitize::text(title)));
+        let project = found.project.as_deref().map(|at| format!(" in {}", sanitize::text(at)));
+        let what = if found.sub_agent { "sub-agent" } else { "session" };
+        self.screen.line(format_args!(
+            "{what} {} of {}{}{}",
+            sanitize::text(&found.id),
+            found.agent,
+            project.unwrap_or_default(),
+            title.unwrap_or_default()
+        ))
+    }
+
     fn print(&self, file: &FileFound) -> Result<()> {
         let path = sanitize::bytes(&file.path);
         let gone = if file.gone { ", gone since" } else { "" };
@@ -129,39 +204,136 @@ impl Output<'_> {
             Wanted::Counts => {
                 self.screen.line(format_args!("{path}:{}{}", file.count, ids(&file.snapshots)))
             }
-            Wanted::Lines => file.lines.iter().try_for_each(|line| {
-                let place = line
-                    .line
-                    .map_or_else(|| format!("@{}", line.offset), |number| format!(":{number}"));
-                let (text, ids) = (shown(line), ids(&line.snapshots));
-                self.screen.line(format_args!("{path}{place}: {text}{ids}"))
-            }),
+            Wanted::Lines => {
+                let mut last: Option<(&LineFound, Option<u64>)> = None;
+                for line in &file.lines {
+                    self.print_before(&path, line, last)?;
+                    let place = line
+                        .line
+                        .map_or_else(|| format!("@{}", line.offset), |number| format!(":{number}"));
+                    let (text, ids) = (shown(line), ids(&line.snapshots));
+                    self.screen.line(format_args!("{path}{place}: {text}{ids}"))?;
+                    last = Some((line, self.print_after(&path, line, &file.lines)?));
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// The lines before one that fits, but for those that were shown behind another one.
+    fn print_before(
+        &self,
+        path: &str,
+        line: &LineFound,
+        last: Option<(&LineFound, Option<u64>)>,
+    ) -> Result<()> {
+        if !self.context {
+            return Ok(());
+        }
+        // numbers are those of the newest snapshot: of two that differ they say nothing of each other
+        let same = last.filter(|(other, _)| other.snapshots.last() == line.snapshots.last());
+        let shown = same.and_then(|(_, shown)| shown);
+        let first = line.line.map(|number| number - line.before.len() as u64);
+        let apart = match (shown, first) {
+            (Some(shown), Some(first)) => first > shown + 1,
+            _ => true,
+        };
+        if apart && self.printed.replace(true) {
+            self.screen.line("--")?;
+        }
+        self.printed.set(true);
+        for (at, near) in (0..).zip(&line.before) {
+            let number = first.map(|first| first + at);
+            if number.is_none() || number > shown {
+                self.print_near(path, number, near)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines behind one that fits, but for those that fit themselves; the number of the last.
+    fn print_after(&self, path: &str, line: &LineFound, all: &[LineFound]) -> Result<Option<u64>> {
+        let Some(number) = line.line else { return Ok(None) };
+        let newest = |other: &&LineFound| other.snapshots.last() == line.snapshots.last();
+        let next = all.iter().filter(newest).filter_map(|other| other.line);
+        let next = next.filter(|next| *next > number).min();
+        let mut shown = number;
+        for (number, near) in (number + 1..).zip(&line.after) {
+            if next == Some(number) {
+                break;
+            }
+            self.print_near(path, Some(number), near)?;
+            shown = number;
+        }
+        Ok(Some(shown))
+    }
+
+    fn print_near(&self, path: &str, number: Option<u64>, near: &LineNear) -> Result<()> {
+        let dots = if (near.text.len() as u64) < near.len { "..." } else { "" };
+        let place = number.map(|number| format!("-{number}")).unwrap_or_default();
+        self.screen.line(format_args!("{path}{place}- {}{dots}", sanitize::bytes(&near.text)))
     }
 
     fn record(&self, file: &FileFound) -> FileRecord {
         let hex = |ids: &[OpId]| ids.iter().map(OpId::hex).collect();
         let line = |line: &LineFound| {
-            let text = std::str::from_utf8(&line.text);
+            let (text, text_base64) = text_record(&line.text);
             LineRecord {
                 line: line.line,
                 offset: line.offset,
                 length: line.len,
-                text: text.map_or_else(|_| sanitize::bytes(&line.text), ToOwned::to_owned),
-                text_base64: text.is_err().then(|| BASE64.encode(&line.text)),
+                text,
+                text_base64,
                 text_offset: line.text_at,
                 match_offset: line.matched.start,
                 match_length: line.matched.end - line.matched.start,
                 snapshots: hex(&line.snapshots),
+                before: line.before.iter().map(Into::into).collect(),
+                after: line.after.iter().map(Into::into).collect(),
             }
         };
+        let session = self.sessions.as_ref().and_then(|sessions| {
+            let found = &sessions.all[*sessions.by_path.get(&file.path)?];
+            Some(SessionRecord {
+                agent: found.agent.clone(),
+                id: found.id.clone(),
+                title: found.title.clone(),
+                project: found.project.clone(),
+                parent: found.parent.clone(),
+                sub_agent: found.sub_agent,
+            })
+        });
         FileRecord {
             path: json::Path::new(&file.path),
+            session,
             gone: file.gone,
             count: (self.wanted != Wanted::Files).then_some(file.count),
             snapshots: hex(&file.snapshots),
             lines: file.lines.iter().map(line).collect(),
         }
+    }
+}
+
+/// Which files are transcripts of which sessions.
+struct Transcripts {
+    /// Those that were used last first.
+    all: Vec<Found>,
+    by_path: HashMap<Vec<u8>, usize>,
+}
+
+impl Transcripts {
+    /// Of all snapshots, as `sessions` lists them. A database is no transcript: it holds many sessions.
+    fn find(session: &Session, context: &Context<'_>) -> Result<Self> {
+        let adapters = context.settings.adapters()?;
+        let all = sessions::find(session, &adapters, context.signals.graceful())?.all;
+        let mut by_path = HashMap::new();
+        for (number, found) in all.iter().enumerate() {
+            let is_file = |place: &&Place| matches!(place.rule.source, SessionSource::File { .. });
+            for place in found.places.iter().filter(is_file) {
+                by_path.insert(format!("{}/{}", place.label, place.rel).into_bytes(), number);
+            }
+        }
+        Ok(Self { all, by_path })
     }
 }
 
@@ -182,7 +354,10 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         (_, true) => Wanted::Counts,
         _ => Wanted::Lines,
     };
+    let sessions = args.sessions.then(|| Transcripts::find(session, context)).transpose()?;
+    let groups = sessions.as_ref().map(|sessions| sessions.by_path.clone()).unwrap_or_default();
     let options = Options {
+        groups,
         patterns: args.pattern.iter().chain(&args.regexp).cloned().collect(),
         fixed_strings: args.fixed_strings,
         ignore_case: args.ignore_case,
@@ -191,6 +366,8 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         paths: args.paths.clone(),
         wanted,
         shown_bytes_max: args.max_columns,
+        lines_before: args.before_context.max(args.context).into(),
+        lines_after: args.after_context.max(args.context).into(),
         ..Options::default()
     };
     let mut output = Output {
@@ -198,6 +375,10 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         meter: Meter::new(screen),
         wanted,
         one_snapshot: snapshots.len() == 1,
+        context: options.lines_before + options.lines_after > 0,
+        printed: Cell::new(false),
+        sessions,
+        session: None,
         records: Vec::new(),
         files: 0,
         lines: 0,

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::keep::Keep;
-use super::pattern::{Hit, Pattern, line_id};
+use super::keep::{Keep, Ref};
+use super::near::{Near, Past};
+use super::pattern::{Beginning, Hit, Pattern, line_id};
 use super::plan::{Plan, Reading};
 use super::search::Searched;
 use super::{Limits, Stats};
@@ -20,13 +21,14 @@ pub(super) struct Occurrence {
     pub(super) line: Option<u64>,
     /// Its first byte.
     pub(super) offset: u64,
+    /// The lines around it are in there, too.
     pub(super) hit: Hit,
 }
 
 /// A part of a line that reaches over the ends of stretches: number of the stretch, and whether it
 /// is what comes after the last line feed or what comes before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Part {
+pub(super) struct Part {
     stretch: u32,
     tail: bool,
 }
@@ -40,7 +42,7 @@ pub(super) struct Assembler<'a> {
     pub(super) keep: &'a mut Keep,
     pub(super) stats: &'a mut Stats,
     /// Lines that were put together, by their parts.
-    pub(super) joined: HashMap<[u8; 16], Option<super::keep::Ref>>,
+    pub(super) joined: HashMap<[u8; 16], Option<Ref>>,
 }
 
 /// What a line is looked for in.
@@ -59,6 +61,7 @@ impl Assembler<'_> {
         let (mut at, mut feeds, mut line_start) = (0_u64, 0_u64, 0_u64);
         let mut parts: Vec<Part> = Vec::new();
         let mut unread = None;
+        let mut near = Near::new(self.pattern.around);
         for number in Plan::numbers(&list) {
             let stretch = self.plan.stretches[number as usize];
             let facts = self.searched.facts[number as usize];
@@ -68,6 +71,9 @@ impl Assembler<'_> {
                 // reach into it are not: they end where it does.
                 at += u64::from(stretch.len);
                 (parts, line_start) = (Vec::new(), at);
+                if !near.cut(visit) {
+                    return Ok(unread);
+                }
                 continue;
             }
             let pages = matches!(stretch.reading, Reading::Pages { .. });
@@ -76,12 +82,14 @@ impl Assembler<'_> {
                 parts.push(Part { stretch: number, tail: false });
             }
             if !pages && facts.feeds > 0 {
-                if let Some(hit) = self.join(&parts)?
-                    && !visit(Occurrence { line: line(feeds + 1), offset: line_start, hit })
-                {
+                let hit = self.join(&parts)?;
+                let found = hit.map(|hit| (line(feeds + 1), line_start, hit));
+                if !self.pass(std::mem::take(&mut parts), found, &mut near, visit)? {
                     return Ok(unread);
                 }
-                parts.clear();
+            }
+            if !pages && !self.lead(number, &mut near, visit)? {
+                return Ok(unread);
             }
             if !facts.hits.is_empty() {
                 let mut coded = Vec::new();
@@ -89,10 +97,15 @@ impl Assembler<'_> {
                 let hits: Vec<Hit> = minicbor::decode(&coded).expect("as they were coded");
                 for hit in hits {
                     let line = line(feeds + 2 + hit.line);
-                    if !visit(Occurrence { line, offset: at + hit.at, hit }) {
+                    let found = Occurrence { line, offset: at + hit.at, hit };
+                    let whole = pages;
+                    if !self.meet(found, whole, &mut near, visit)? {
                         return Ok(unread);
                     }
                 }
+            }
+            if let Some([_, last]) = self.searched.edges.get(number as usize).filter(|_| !pages) {
+                near.last(*last, facts.feeds.saturating_sub(1));
             }
             at += u64::from(stretch.len);
             if !pages && facts.feeds > 0 {
@@ -103,13 +116,114 @@ impl Assembler<'_> {
                 }
             }
         }
-        if !parts.is_empty()
-            && let Some(hit) = self.join(&parts)?
-        {
+        if !parts.is_empty() {
             let line = unread.is_none().then_some(feeds + 1);
-            visit(Occurrence { line, offset: line_start, hit });
+            let found = self.join(&parts)?.map(|hit| (line, line_start, hit));
+            if !self.pass(parts, found, &mut near, visit)? {
+                return Ok(unread);
+            }
         }
+        near.cut(visit);
         Ok(unread)
+    }
+
+    /// A line of these parts goes by; maybe it is a hit. False: the visitor has enough.
+    fn pass(
+        &mut self,
+        parts: Vec<Part>,
+        found: Option<(Option<u64>, u64, Hit)>,
+        near: &mut Near,
+        visit: &mut Visit<'_>,
+    ) -> Result<bool> {
+        if near.wants_more() {
+            let line = self.beginning(&parts)?;
+            if !near.feed(&line, visit) {
+                return Ok(false);
+            }
+        }
+        if let Some((line, offset, hit)) = found
+            && !self.meet(Occurrence { line, offset, hit }, false, near, visit)?
+        {
+            return Ok(false);
+        }
+        near.past(Past::Joined(parts), 1);
+        Ok(true)
+    }
+
+    /// The first lines of a stretch go by, for hits before it.
+    fn lead(&mut self, stretch: u32, near: &mut Near, visit: &mut Visit<'_>) -> Result<bool> {
+        let Some([first, _]) = self.searched.edges.get(stretch as usize) else { return Ok(true) };
+        if first.is_empty() || !near.wants_more() {
+            return Ok(true);
+        }
+        for line in self.kept(*first)? {
+            if !near.feed(&line, visit) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A hit, with what came before it. `whole`: nothing is around it.
+    fn meet(
+        &mut self,
+        mut found: Occurrence,
+        whole: bool,
+        near: &mut Near,
+        visit: &mut Visit<'_>,
+    ) -> Result<bool> {
+        let (before, after) = near.around;
+        let missing = before - found.hit.before.len().min(before);
+        if !whole && missing > 0 {
+            let mut more = self.past(near, missing)?;
+            more.append(&mut found.hit.before);
+            found.hit.before = more;
+        }
+        let want = if whole { 0 } else { after - found.hit.after.len().min(after) };
+        near.waiting.push_back((found, want));
+        Ok(near.hand_on(visit))
+    }
+
+    /// The last lines that went by, at most so many.
+    fn past(&mut self, near: &Near, count: usize) -> Result<Vec<Beginning>> {
+        let mut lines: Vec<Beginning> = Vec::new();
+        for (past, _) in near.past.iter().rev() {
+            if lines.len() >= count {
+                break;
+            }
+            let mut more = match past {
+                Past::Joined(parts) => vec![self.beginning(parts)?],
+                Past::Last(last) => self.kept(*last)?,
+            };
+            more.append(&mut lines);
+            lines = more;
+        }
+        Ok(lines.split_off(lines.len().saturating_sub(count)))
+    }
+
+    fn kept(&mut self, place: Ref) -> Result<Vec<Beginning>> {
+        let mut coded = Vec::new();
+        self.keep.get(place, &mut coded)?;
+        Ok(minicbor::decode(&coded).expect("as they were coded"))
+    }
+
+    /// What is shown of a line of these parts, near a hit.
+    fn beginning(&mut self, parts: &[Part]) -> Result<Beginning> {
+        let (mut bytes, mut len) = (Vec::new(), 0);
+        for part in parts {
+            let place = self.place(part);
+            if bytes.len() < self.pattern.beginning_bytes_max() {
+                self.keep.get(place, &mut bytes)?;
+            }
+            len += place.len();
+        }
+        bytes.truncate(self.pattern.beginning_bytes_max());
+        Ok(self.pattern.beginning(&bytes, len))
+    }
+
+    fn place(&self, part: &Part) -> Ref {
+        let facts = self.searched.facts[part.stretch as usize];
+        if part.tail { facts.tail } else { facts.head }
     }
 
     /// Looks at a line of these parts, unless it was looked at before.
@@ -141,11 +255,7 @@ impl Assembler<'_> {
     }
 
     fn look(&mut self, parts: &[Part]) -> Result<Option<Hit>> {
-        let place = |part: &Part| {
-            let facts = self.searched.facts[part.stretch as usize];
-            if part.tail { facts.tail } else { facts.head }
-        };
-        let places: Vec<_> = parts.iter().map(place).collect();
+        let places: Vec<_> = parts.iter().map(|part| self.place(part)).collect();
         let (mut buffer, mut before, mut found) = (Vec::new(), 0_u64, None);
         let len: u64 = places.iter().map(|place| place.len()).sum();
         if len <= self.limits.line_bytes_max {

@@ -19,6 +19,7 @@
 mod assemble;
 mod history;
 mod keep;
+mod near;
 mod pattern;
 mod plan;
 mod search;
@@ -35,7 +36,7 @@ use crate::session::Session;
 use assemble::{Assembler, Occurrence};
 use history::{File, History};
 use keep::Keep;
-use pattern::Pattern;
+use pattern::{Beginning, Pattern};
 use plan::Plan;
 use search::Searched;
 
@@ -70,6 +71,13 @@ pub struct Options {
     pub wanted: Wanted,
     /// Bytes of a line that are told at most: those around the first match. 0: all.
     pub shown_bytes_max: usize,
+    /// Lines before each one that fits, to be told with it; none in databases.
+    pub lines_before: usize,
+    /// Lines behind it.
+    pub lines_after: usize,
+    /// Files that are told together, by the path at which they lived: those of a lower number first,
+    /// those of none last.
+    pub groups: HashMap<Vec<u8>, usize>,
     /// Bounds of memory.
     pub limits: Limits,
 }
@@ -85,6 +93,9 @@ impl Default for Options {
             paths: Vec::new(),
             wanted: Wanted::Lines,
             shown_bytes_max: 240,
+            lines_before: 0,
+            lines_after: 0,
+            groups: HashMap::new(),
             limits: Limits::default(),
         }
     }
@@ -145,6 +156,19 @@ pub struct LineFound {
     pub matched: Range<u64>,
     /// The snapshots that have it, in the order given.
     pub snapshots: Arc<[OpId]>,
+    /// The lines before it in the newest of these, as many as are wanted and there.
+    pub before: Vec<LineNear>,
+    /// The lines behind it.
+    pub after: Vec<LineNear>,
+}
+
+/// A line near one that fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineNear {
+    /// What is shown of it: its beginning.
+    pub text: Vec<u8>,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// What a search did.
@@ -184,7 +208,7 @@ pub trait Listener {
     fn progress(&mut self, done: u64, of: u64);
     /// A file could not be searched whole.
     fn problem(&mut self, path: &[u8], what: &str);
-    /// Something was found. Files come in path order, when all is read.
+    /// Something was found. Files come when all is read: by their groups, and in path order.
     fn found(&mut self, file: FileFound) -> ControlFlow<()>;
 }
 
@@ -225,7 +249,9 @@ pub fn grep(
         joined: HashMap::new(),
     };
     let mut told = vec![false; history.contents.len()];
-    for file in &history.files {
+    let mut files: Vec<&File> = history.files.iter().collect();
+    files.sort_by_key(|file| options.groups.get(&file.path).copied().unwrap_or(usize::MAX));
+    for file in files {
         if is_over() {
             return Err(Error::Cancelled);
         }
@@ -302,6 +328,7 @@ fn search_file(
         lines.clear();
     }
     lines.sort_by_key(|line| (line.newest.offset, line.held.first().copied()));
+    let near = |line: Beginning| LineNear { text: line.text, len: line.len };
     let found = |line: Line| {
         let (Occurrence { line: number, offset, hit }, held) = (line.newest, line.held);
         let (snapshots, _) = sets.of(held);
@@ -313,6 +340,8 @@ fn search_file(
             text_at: hit.from,
             matched: hit.start..hit.end,
             snapshots,
+            before: hit.before.into_iter().map(near).collect(),
+            after: hit.after.into_iter().map(near).collect(),
         }
     };
     let lines = lines.into_iter().map(found).collect();

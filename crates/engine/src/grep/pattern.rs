@@ -9,7 +9,7 @@ use grep_matcher::Matcher as _;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use minicbor::{Decode, Encode};
 
-use super::Options;
+use super::{Options, Wanted};
 use crate::error::{Error, Result};
 
 /// Patterns, ready to be tried.
@@ -18,6 +18,18 @@ pub(super) struct Pattern {
     matcher: RegexMatcher,
     /// Bytes of a line that are shown at most; 0: all.
     shown_bytes_max: usize,
+    /// Lines around a hit that are shown: so many before it, so many behind.
+    pub(super) around: (usize, usize),
+}
+
+/// What is shown of a line near a hit: its beginning.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct Beginning {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(super) text: Vec<u8>,
+    /// The length of the line.
+    #[n(1)]
+    pub(super) len: u64,
 }
 
 /// A line in which a pattern fits.
@@ -45,6 +57,11 @@ pub(super) struct Hit {
     pub(super) from: u64,
     #[cbor(n(7), with = "minicbor::bytes")]
     pub(super) text: Vec<u8>,
+    /// Lines before it and behind it, as far as they are where it was looked at.
+    #[n(8)]
+    pub(super) before: Vec<Beginning>,
+    #[n(9)]
+    pub(super) after: Vec<Beginning>,
 }
 
 /// Cut to what is kept of it.
@@ -66,7 +83,11 @@ impl Pattern {
             .word(options.word)
             .build_many(&patterns)
             .map_err(|e| Error::Pattern(e.to_string()))?;
-        Ok(Self { matcher, shown_bytes_max: options.shown_bytes_max })
+        let around = match options.wanted {
+            Wanted::Lines => (options.lines_before, options.lines_after),
+            Wanted::Counts | Wanted::Files => (0, 0),
+        };
+        Ok(Self { matcher, shown_bytes_max: options.shown_bytes_max, around })
     }
 
     /// The first match in `bytes` that begins at `from` or later.
@@ -101,7 +122,12 @@ impl Pattern {
             let end = end.map_or(lines.len(), |at| found.start + at);
             number += memchr::memchr_iter(b'\n', &lines[counted..start]).count() as u64;
             let within = found.start - start..found.end.min(end) - start;
-            hits.push(self.hit(&lines[start..end], within, number, start as u64));
+            let (before, after) = self.around;
+            hits.push(Hit {
+                before: self.last_lines(&lines[..start], before),
+                after: self.first_lines(lines.get(end + 1..).unwrap_or_default(), after),
+                ..self.hit(&lines[start..end], within, number, start as u64)
+            });
             (from, counted) = (end + 1, start);
         }
         hits
@@ -118,7 +144,46 @@ impl Pattern {
             end: found.end as u64,
             from: shown.start as u64,
             text: line[shown].to_vec(),
+            before: Vec::new(),
+            after: Vec::new(),
         }
+    }
+
+    /// What is shown of a line near a hit. `len` is its length, of which the first bytes are enough.
+    pub(super) fn beginning(&self, line: &[u8], len: u64) -> Beginning {
+        let shown = shown(line, &(0..0), self.shown_bytes_max);
+        Beginning { text: line[shown].to_vec(), len }
+    }
+
+    /// Bytes of a line near a hit that are looked at, at most.
+    pub(super) fn beginning_bytes_max(&self) -> usize {
+        if self.shown_bytes_max == 0 { usize::MAX } else { self.shown_bytes_max + 4 }
+    }
+
+    /// The first lines of some, each of which ends in a line feed.
+    pub(super) fn first_lines(&self, lines: &[u8], count: usize) -> Vec<Beginning> {
+        let (mut out, mut rest) = (Vec::new(), lines);
+        while out.len() < count
+            && let Some(end) = memchr::memchr(b'\n', rest)
+        {
+            out.push(self.beginning(&rest[..end], end as u64));
+            rest = &rest[end + 1..];
+        }
+        out
+    }
+
+    /// The last ones, in their order.
+    pub(super) fn last_lines(&self, lines: &[u8], count: usize) -> Vec<Beginning> {
+        let (mut out, mut rest) = (Vec::new(), lines);
+        while out.len() < count
+            && let Some((b'\n', line)) = rest.split_last().map(|(last, line)| (*last, line))
+        {
+            let start = memchr::memrchr(b'\n', line).map_or(0, |at| at + 1);
+            out.push(self.beginning(&line[start..], (line.len() - start) as u64));
+            rest = &line[..start];
+        }
+        out.reverse();
+        out
     }
 }
 

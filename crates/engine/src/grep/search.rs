@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use repo::{BlockId, Reader};
 
 use super::keep::{Keep, Ref};
-use super::pattern::{Hit, Pattern};
+use super::pattern::{Beginning, Hit, Pattern};
 use super::plan::{Plan, Reading, Stretch};
 use super::{Limits, Stats, is_fatal};
 use crate::error::{Error, Result};
@@ -33,6 +33,9 @@ pub(super) struct Facts {
 #[derive(Debug, Default)]
 pub(super) struct Searched {
     pub(super) facts: Vec<Facts>,
+    /// Where lines around hits are wanted: of each stretch the first and the last lines between its head
+    /// and its tail, coded.
+    pub(super) edges: Vec<[Ref; 2]>,
     /// Blocks that could not be read, by number, and why.
     pub(super) unread: HashMap<u32, String>,
 }
@@ -64,7 +67,10 @@ impl Searched {
         let total: u64 = plan.blocks.iter().map(plain_len).sum();
         let batches = batches(&plan.blocks, limits.batch_bytes_max, plain_len);
         let mut out =
-            Self { facts: vec![Facts::default(); plan.stretches.len()], unread: HashMap::new() };
+            Self { facts: vec![Facts::default(); plan.stretches.len()], ..Self::default() };
+        if pattern.around != (0, 0) {
+            out.edges = vec![Default::default(); plan.stretches.len()];
+        }
         let mut order = plan.order.as_slice();
         let (send, receive) = sync_channel(0);
         std::thread::scope(|scope| {
@@ -96,6 +102,9 @@ impl Searched {
                         (Some(Ok(study)), Ok(block)) => {
                             stats.stretches_searched += 1;
                             stats.bytes_searched += u64::from(stretch.len);
+                            if let Some(edges) = out.edges.get_mut(*at as usize) {
+                                *edges = study.keep_edges(pattern, block, keep)?;
+                            }
                             out.facts[*at as usize] = study.keep(block, keep)?;
                         }
                         (Some(Err(why)), _) => drop(out.unread.insert(stretch.block, why)),
@@ -182,9 +191,11 @@ fn study(pattern: &Pattern, block: &[u8], stretch: &Stretch) -> std::result::Res
         let mut page = as_lines(page);
         page.push(b'\n');
         for hit in pattern.lines(&page) {
-            // what is between two pieces of text is a hit of an empty pattern only
+            // what is between two pieces of text is a hit of an empty pattern only; what is near it on
+            // the page belongs to other values
             if hit.len > 0 {
-                hits.push(Hit { at: hit.at + first as u64, ..hit });
+                let (before, after) = (Vec::new(), Vec::new());
+                hits.push(Hit { at: hit.at + first as u64, before, after, ..hit });
             }
         }
     }
@@ -207,6 +218,18 @@ fn as_lines(page: &[u8]) -> Vec<u8> {
 }
 
 impl Study {
+    fn keep_edges(&self, pattern: &Pattern, block: &[u8], keep: &mut Keep) -> Result<[Ref; 2]> {
+        if self.feeds < 2 {
+            return Ok(Default::default());
+        }
+        let lines = &block[self.head.end + 1..self.tail.start];
+        let (before, after) = pattern.around;
+        let mut put = |lines: Vec<Beginning>| {
+            keep.put(&minicbor::to_vec(lines).expect("coding into memory does not fail"))
+        };
+        Ok([put(pattern.first_lines(lines, after))?, put(pattern.last_lines(lines, before))?])
+    }
+
     fn keep(self, block: &[u8], keep: &mut Keep) -> Result<Facts> {
         let hits = if self.hits.is_empty() {
             Ref::default()

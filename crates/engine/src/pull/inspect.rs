@@ -168,7 +168,9 @@ impl Inspector<'_> {
                 && hash_file(&file, self.cancel)?.is_ok_and(|hash| hash == entry.hash);
             Ok(fits)
         };
+        let as_at_source = text.is_none() && marks::fits(self.content, entry, &file);
         let same = match (entry.redacted, text) {
+            _ if as_at_source => true,
             // what cannot be read of it now, writing it will say
             (Some(_), moves) => fields::fits(self.content, item, moves, &file).unwrap_or(false),
             (None, Some(moves)) => {
@@ -177,7 +179,6 @@ impl Inspector<'_> {
             // one that a move rewrites is looked at when that is done
             (None, None) => item.bound.is_none() && is_stored()?,
         };
-        let same = same || text.is_none() && marks::fits(self.content, entry, &file);
         if same {
             let differs = differs(facts, Some(file.as_fd()), entry, &self.rules);
             // Another name of this file may lie outside the target: a changed mode would show

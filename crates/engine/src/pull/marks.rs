@@ -23,7 +23,7 @@ use super::source::Content;
 use super::target::{Facts, Found, Temp};
 use crate::capture::marks::take_out;
 use crate::capture::regain;
-use crate::marks::{Back, Secrets, give_back, give_back_bytes, is_source};
+use crate::marks::{Back, Live, Secrets, give_back, give_back_bytes, is_source};
 
 /// Puts the live secrets into a whole and verified text file.
 pub(super) fn keep_live(
@@ -38,10 +38,13 @@ pub(super) fn keep_live(
         return Ok(());
     }
     let mut there = live(run, place)?;
-    if entry.marks.is_none() && there.is_none() {
-        return Ok(());
-    }
     let key = run.content.mark_key();
+    if entry.marks.is_none() {
+        let Some(there) = there else { return Ok(()) };
+        let mut live = Live::new(secrets(run, item, &key));
+        live.learn(&item.path, &mut &there)?;
+        return tell(run, item, &Back { lost: live.lost(), ..Back::default() });
+    }
     let (new_temp, mut new_file) = Temp::file(temp.dir())?;
     let mut to = Hashing { to: BufWriter::new(&mut new_file), run, hasher: blake3::Hasher::new() };
     let live = there.as_mut().map(|file| file as &mut dyn Read);

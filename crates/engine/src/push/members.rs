@@ -299,6 +299,7 @@ impl Kept {
     fn is_of_one_moment(&self, seen: &Seen) -> bool {
         match self {
             Self::Read(Outcome::Gone, _) => seen.main.is_none(),
+            Self::Read(Outcome::Kept(_), _) => false,
             Self::Read(Outcome::Read(file), _) => {
                 file.entry.flags & flag::SQLITE != 0 || file.look.is_some()
             }
