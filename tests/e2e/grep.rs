@@ -59,8 +59,8 @@ fn lines_around_a_match_are_shown_once_and_what_is_apart_is_parted() {
     let dir = desk.beside("notes");
     fs::create_dir_all(&dir).unwrap();
     let path = format!("notes={}", dir.display());
-    let numbers: String = (1..=20).map(|n| format!("line {n}\n")).collect();
-    fs::write(dir.join("a.md"), numbers).unwrap();
+    let numbers: Vec<String> = (1..=20).map(|n| format!("line {n}")).collect();
+    fs::write(dir.join("a.md"), numbers.join("\n")).unwrap();
     desk.ok(&["push", "--path", &path]);
     let shown = |args: &[&str]| -> Vec<String> {
         let run = desk.ok(&[&["grep", "line (3|5|6|12)$"], args].concat());

@@ -122,6 +122,14 @@ impl From<&Stats> for SearchedRecord {
     }
 }
 
+/// What the last file was told under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heading {
+    Nothing,
+    Session(usize),
+    NoSession,
+}
+
 /// Prints what is found as it comes, or keeps it for a document.
 struct Output<'a> {
     screen: &'a Screen,
@@ -134,8 +142,7 @@ struct Output<'a> {
     /// Something was shown before.
     printed: Cell<bool>,
     sessions: Option<Transcripts>,
-    /// What the last file was of.
-    session: Option<Option<usize>>,
+    heading: Heading,
     records: Vec<FileRecord>,
     files: u64,
     lines: u64,
@@ -169,7 +176,8 @@ impl Output<'_> {
     fn print_session(&mut self, path: &[u8]) -> Result<()> {
         let Some(sessions) = &self.sessions else { return Ok(()) };
         let session = sessions.by_path.get(path).copied();
-        if self.session.replace(session) == Some(session) {
+        let heading = session.map_or(Heading::NoSession, Heading::Session);
+        if std::mem::replace(&mut self.heading, heading) == heading {
             return Ok(());
         }
         self.printed.set(false);
@@ -378,7 +386,7 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         context: options.lines_before + options.lines_after > 0,
         printed: Cell::new(false),
         sessions,
-        session: None,
+        heading: Heading::Nothing,
         records: Vec::new(),
         files: 0,
         lines: 0,

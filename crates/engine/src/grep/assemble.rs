@@ -211,7 +211,7 @@ impl Assembler<'_> {
     fn beginning(&mut self, parts: &[Part]) -> Result<Beginning> {
         let (mut bytes, mut len) = (Vec::new(), 0);
         for part in parts {
-            let place = self.place(part);
+            let place = self.place(*part);
             if bytes.len() < self.pattern.beginning_bytes_max() {
                 self.keep.get(place, &mut bytes)?;
             }
@@ -221,7 +221,7 @@ impl Assembler<'_> {
         Ok(self.pattern.beginning(&bytes, len))
     }
 
-    fn place(&self, part: &Part) -> Ref {
+    fn place(&self, part: Part) -> Ref {
         let facts = self.searched.facts[part.stretch as usize];
         if part.tail { facts.tail } else { facts.head }
     }
@@ -255,7 +255,7 @@ impl Assembler<'_> {
     }
 
     fn look(&mut self, parts: &[Part]) -> Result<Option<Hit>> {
-        let places: Vec<_> = parts.iter().map(|part| self.place(part)).collect();
+        let places: Vec<_> = parts.iter().map(|part| self.place(*part)).collect();
         let (mut buffer, mut before, mut found) = (Vec::new(), 0_u64, None);
         let len: u64 = places.iter().map(|place| place.len()).sum();
         if len <= self.limits.line_bytes_max {
