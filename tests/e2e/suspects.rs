@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::Value;
 
 use crate::desk::Desk;
-use crate::state;
 
 /// Put together here, so that no scanner takes this file for a leak.
 fn token(end: &str) -> String {
@@ -97,7 +96,6 @@ fn scan_shows_every_place_and_no_value() {
 #[test]
 fn redaction_holds_for_every_push_and_a_restore_in_place_brings_the_secret_back() {
     let desk = Desk::new();
-    drop(state::agents(&desk.home()));
     let config = desk.home().join(".config/agent-backup");
     fs::create_dir_all(&config).unwrap();
     fs::write(config.join("config.toml"), "[push]\nredact_secrets = true\n").unwrap();
