@@ -443,7 +443,7 @@ fn show(document: &Document, local: &Local, now: Timestamp, context: &Context<'_
             error.message, error.code, error.name
         ))?;
     }
-    if document.troubles.is_empty() && local.journal.push.is_none() {
+    if local.journal.push.is_none() {
         let hint = if settings.config_found {
             "no push from this machine yet: agent-backup push"
         } else {
@@ -465,8 +465,13 @@ fn show_storage(document: &Document, context: &Context<'_>) -> Result<()> {
             }
             _ => String::new(),
         };
+        // what a daemon measured, where the storage was not asked now
+        let seen = match storage.operations {
+            Some(_) => String::new(),
+            None => format!("; as of {}", time::show_secs(storage.measured.as_second())),
+        };
         screen.line(format_args!(
-            "storage     {} in {}{grown}; {}",
+            "storage     {} in {}{grown}; {}{seen}",
             size::show(storage.bytes),
             count(storage.objects, "object", "objects"),
             count(storage.snapshots, "snapshot", "snapshots"),

@@ -546,7 +546,10 @@ impl Daemon<'_> {
         for job in Job::ALL {
             let Some(view) = self.planner.view(job, now) else { continue };
             let record = self.record.job(job);
-            record.next = view.next.filter(|_| self.stop.is_none());
+            // moments that come in a pause are one with the run after it
+            let again = record.failing.as_ref().and_then(|failing| failing.again);
+            let next = again.filter(|again| view.waiting && *again > now.wall).or(view.next);
+            record.next = next.filter(|_| self.stop.is_none());
             record.merged = view.merged;
         }
         if let Err(error) = self.lanes.saved(&self.record, self.place) {
