@@ -1,7 +1,7 @@
 //! The daemon and `status`, as somebody meets them who installs them and forgets them.
 
 use std::fs;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -92,6 +92,9 @@ fn f10_a_daemon_pushes_at_its_start_and_at_its_end_and_nothing_is_left_of_it() {
     assert!(document["daemon"]["ended"].is_string());
     assert_eq!(document["storage"]["snapshots"], 2);
     assert_eq!(fs::read_dir(desk.tmp()).unwrap().count(), 0, "nothing in TMPDIR");
+    fs::rename(desk.beside("repository"), desk.beside("elsewhere")).unwrap();
+    let ran = desk.ends(10, &["status"]);
+    assert!(ran.text().contains("1 snapshot; as of "), "what the daemon saw: {}", ran.text());
 }
 
 #[test]
@@ -204,6 +207,47 @@ fn commands_hear_of_each_push_and_see_no_secret() {
     assert!(!after.contains(PASSPHRASE));
 }
 
+/// With a heap for each thread, a daemon that pushed for weeks grew and grew.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn a_daemon_has_one_heap_and_commands_have_what_the_user_chose() {
+    let mut desk = machine("[daemon.hooks]\nbefore = \"env > $HOME/before\"\n");
+    let config = desk.home().join(".config/agent-backup/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let pass = format!(
+        "password_command = \"env > $HOME/asked; cat {}\"\n",
+        desk.beside("pass").display()
+    );
+    let (repo, rest) = text.split_once("password_file").unwrap();
+    let rest = rest.split_once('\n').unwrap().1;
+    private_file(&config, &format!("{repo}{pass}{rest}"));
+    for (chosen, starts) in [(None, 1), (Some("3"), 0)] {
+        // so that the passphrase is asked for
+        fs::remove_dir_all(desk.home().join(".local/state")).unwrap();
+        if let Some(number) = chosen {
+            desk.set("MALLOC_ARENA_MAX", number);
+        }
+        let log = desk.beside("log");
+        let mut command = desk.command(["-vv", "daemon"]);
+        command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
+        let daemon = command.spawn().unwrap();
+        let document = until(&desk, "a push", |document| {
+            pushed(document) && document["daemon"]["process"].is_u64()
+        });
+        assert_eq!(document["daemon"]["process"], daemon.id(), "the process is the same");
+        stop(daemon).ended(0);
+        let log = fs::read_to_string(&log).unwrap();
+        assert_eq!(log.matches("started again, with one heap").count(), starts, "{log}");
+        for seen in ["before", "asked"] {
+            let seen = fs::read_to_string(desk.home().join(seen)).unwrap();
+            let heaps: Vec<&str> = seen.lines().filter(|line| line.contains("ARENA")).collect();
+            let meant = chosen.map(|number| format!("MALLOC_ARENA_MAX={number}"));
+            assert_eq!(heaps, Vec::from_iter(meant.as_deref()));
+            assert!(!seen.contains("ONE_HEAP"), "{seen}");
+        }
+    }
+}
+
 #[test]
 fn a_change_is_pushed_when_it_is_quiet_again() {
     let desk = machine("[daemon]\npush = \"none\"\npush_on_change = true\nquiet = \"1s\"\n");
@@ -265,7 +309,9 @@ fn f8_status_without_a_storage_tells_what_this_machine_knows() {
     let daemon = desk.start(&["daemon"]);
     let failing = |document: &Value| job(document, "push")["failing"]["code"] == 10;
     let document = until(&desk, "a failure", failing);
-    assert!(job(&document, "push")["failing"]["again"].is_string(), "{document}");
+    let push = job(&document, "push");
+    assert!(push["failing"]["again"].is_string(), "{document}");
+    assert_eq!(push["next"], push["failing"]["again"], "a moment before that does not count");
     fs::rename(desk.beside("elsewhere"), desk.beside("repository")).unwrap();
     stop(daemon).ended(0);
     let document = desk.json(&["status"]);

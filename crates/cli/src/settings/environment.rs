@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use uzers::os::unix::UserExt as _;
 
@@ -21,6 +25,13 @@ pub(crate) const SECRET_VARIABLES: [&str; 6] = [
     "B2_APPLICATION_KEY",
     "B2_ENCRYPTION_KEY",
 ];
+
+/// How many heaps glibc makes for threads.
+const HEAPS_MAX: &str = "MALLOC_ARENA_MAX";
+/// Set where this program itself set [`HEAPS_MAX`]: neither is there for anybody else.
+const HEAPS_ARE_OURS: &str = "AGENT_BACKUP_ONE_HEAP";
+/// This process was [started again](Environment::start_again).
+static ONE_HEAP: AtomicBool = AtomicBool::new(false);
 
 /// The environment, the user and the machine.
 // no Debug: it holds secrets
@@ -41,10 +52,14 @@ pub(crate) struct Environment {
 impl Environment {
     /// Looks around.
     pub(crate) fn take(tool: &Tool) -> Self {
-        let vars = std::env::vars_os()
+        let mut vars: BTreeMap<String, OsString> = std::env::vars_os()
             .filter(|(_, value)| !value.is_empty())
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
+        if vars.remove(HEAPS_ARE_OURS).is_some() {
+            vars.remove(HEAPS_MAX);
+            ONE_HEAP.store(true, Ordering::Relaxed);
+        }
         let user = uzers::get_user_by_uid(uzers::get_current_uid());
         Self {
             vars,
@@ -56,6 +71,33 @@ impl Environment {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             tool: *tool,
         }
+    }
+
+    /// This process was [started again](Self::start_again).
+    pub(crate) fn has_one_heap() -> bool {
+        ONE_HEAP.load(Ordering::Relaxed)
+    }
+
+    /// Somebody chose how many heaps a process has.
+    pub(crate) fn heaps_are_set(&self) -> bool {
+        self.vars.contains_key(HEAPS_MAX)
+    }
+
+    /// Starts this program in its own place, with the same arguments and one heap; returns only if that
+    /// is not possible.
+    pub(crate) fn start_again(&self) -> io::Error {
+        let program = match std::env::current_exe() {
+            // called as the argument of the system's loader, which would take the arguments for its own
+            Ok(program) if program.to_string_lossy().contains(".so") => {
+                return io::ErrorKind::Unsupported.into();
+            }
+            Ok(program) => program,
+            Err(error) => return error,
+        };
+        let mut args = std::env::args_os();
+        let name = args.next().unwrap_or_else(|| self.tool.name.into());
+        let mut command = Command::new(program);
+        command.arg0(name).args(args).env(HEAPS_MAX, "1").env(HEAPS_ARE_OURS, "1").exec()
     }
 
     /// A variable that is text.
@@ -101,6 +143,16 @@ impl Environment {
             None if path == "~" => self.home(),
             None => Ok(PathBuf::from(path)),
         }
+    }
+}
+
+/// Takes out of a command's environment what is for this process alone.
+pub(super) fn hide_our_own(command: &mut Command) {
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
+    if Environment::has_one_heap() {
+        command.env_remove(HEAPS_MAX).env_remove(HEAPS_ARE_OURS);
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use repo::keys::{RecoveryCode, SecretInput};
 use zeroize::Zeroizing;
 
-use super::environment::{Environment, SECRET_VARIABLES};
+use super::environment::{Environment, hide_our_own};
 use super::error::{Error, Result};
 use crate::ui::sanitize;
 
@@ -124,9 +124,7 @@ fn from_keyring(_: &str) -> std::result::Result<Zeroizing<String>, String> {
 fn shell(command: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(command).stdout(Stdio::piped());
-    for name in SECRET_VARIABLES {
-        shell.env_remove(name);
-    }
+    hide_our_own(&mut shell);
     shell
 }
 

@@ -1,5 +1,6 @@
 //! `daemon`: the engine's daemon with this machine's settings, its lines on standard error.
 
+mod heap;
 mod work;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &args::Daemon, context: &Context<'_>) -> Result<Exit> {
     if args.dry_run {
         return dry_run(&daemon, &address, context);
     }
+    heap::have_one(context.env);
     let place = Place::take(&settings.state_dir, &address)?;
     let options = options(&daemon, address, context);
     let silent = screen.json() || screen.quiet();
