@@ -81,12 +81,36 @@ fn damage_has_code_4_names_the_file_and_heals_from_the_live_one() {
 }
 
 #[test]
+fn a_repair_ends_what_status_tells_of_damage() {
+    let (desk, repo, _source) = stored();
+    desk.ok(&["status"]);
+    spoil(&repo);
+    desk.ends(4, &["verify", "--read-data"]);
+    desk.ends(4, &["status"]);
+    desk.ok(&["repair", "--from-source"]);
+    desk.ok(&["status"]);
+    fs::remove_dir_all(repo.join("index")).unwrap();
+    desk.ends(4, &["verify", "--level", "metadata", "--no-cache"]);
+    desk.ends(4, &["status"]);
+    desk.ok(&["repair", "index"]);
+    desk.ok(&["status"]);
+    // an index is no data: what is damaged stays told
+    let (desk, repo, _source) = stored();
+    spoil(&repo);
+    desk.ends(4, &["verify", "--read-data"]);
+    fs::remove_dir_all(repo.join("index")).unwrap();
+    assert!(desk.ends(4, &["repair", "index"]).text().contains("cannot be restored"));
+    desk.ends(4, &["status"]);
+}
+
+#[test]
 fn an_index_that_is_gone_is_made_anew() {
     let (desk, repo, source) = stored();
     fs::remove_dir_all(repo.join("index")).unwrap();
     desk.ends(4, &["verify", "--level", "metadata", "--no-cache"]);
     let document = desk.json(&["repair", "index"]);
     assert!(document["index"]["rebuilt"].as_u64().unwrap() >= 1, "{document}");
+    assert_eq!(document["after"]["damaged"], false, "{document}");
     desk.ok(&["verify", "--level", "all"]);
     let to = desk.pull("latest", "out");
     assert_equal(&Tree::read(&source).unwrap(), &Tree::read(&to.join("src")).unwrap());

@@ -44,6 +44,27 @@ fn a_push_warns_of_secrets_in_what_is_new_and_only_in_that() {
     assert!(!run.err.contains("secret"), "{run:?}");
 }
 
+/// Every push reads the list: also the one that a restore makes first.
+#[test]
+fn what_is_on_the_list_is_not_told_by_the_push_before_a_restore() {
+    let desk = Desk::new();
+    let file = desk.home().join(".claude/projects/p/s.jsonl");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "{}\n").unwrap();
+    desk.ok(&["push"]);
+    let first = desk.snapshots().remove(0);
+    let config = desk.home().join(".config/agent-backup");
+    fs::create_dir_all(&config).unwrap();
+    for (list, told) in [("", true), ("rule:github-pat\n", false)] {
+        let end = if told { "UqRo" } else { "TmXe" };
+        fs::write(config.join("secrets-ignore"), list).unwrap();
+        fs::write(&file, line(&token(end))).unwrap();
+        let run = desk.ok(&["pull", &first, "--yes", "--while-running"]);
+        assert!(run.err.contains("what is there now is in snapshot"), "{run:?}");
+        assert_eq!(run.err.contains("what looks like 1 secret"), told, "{run:?}");
+    }
+}
+
 #[test]
 fn scan_shows_every_place_and_no_value() {
     let desk = Desk::new();

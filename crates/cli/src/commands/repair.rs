@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use engine::Session;
 use engine::push::{PushRoot, Pushed};
 use engine::repair::{self, Accepted, Healed, IndexReport, Repaired, Sources};
-use engine::verify::{Level, Report, Touched};
+use engine::verify::{self, Level, Report, Touched};
 use serde::Serialize;
 
 use crate::args::{Part, Repair};
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Repair, context: &Context<'_>) -> Result<Exit> {
     };
     let looks_elsewhere = args.from_source || args.from.is_some() || args.undelete;
     if !looks_elsewhere && (index.is_some() || !args.accept_loss) {
-        return only_index(index.as_ref(), context);
+        return only_index(index.as_ref(), session, context);
     }
     let other = match &args.from {
         Some(address) => Some(open_other(address, context)?),
@@ -167,17 +167,33 @@ impl IndexRecord {
 #[derive(Serialize)]
 struct IndexDocument {
     index: Option<IndexRecord>,
+    after: ReportRecord,
 }
 
-fn only_index(index: Option<&IndexReport>, context: &Context<'_>) -> Result<Exit> {
-    let screen = context.screen;
+/// The look at the end is what `status` goes by.
+fn only_index(
+    index: Option<&IndexReport>,
+    session: &Session,
+    context: &Context<'_>,
+) -> Result<Exit> {
+    let Context { settings, screen, signals, .. } = context;
+    let meter = Meter::new(screen);
+    let progress = |read, of| meter.bytes(read, of);
+    let look = options(Level::Metadata, settings);
+    let after = verify::verify(session, &look, &progress, signals.graceful());
+    meter.finish();
+    let after = after.context("the index is made anew; the look at the end stopped")?;
     let left = index.is_some_and(|index| !index.unreadable.is_empty() || !index.kept.is_empty());
     if screen.json() {
-        screen.document(&IndexDocument { index: index.map(IndexRecord::new) })?;
-    } else if let Some(index) = index {
-        tell_index(index, context)?;
+        let (index, after) = (index.map(IndexRecord::new), ReportRecord::new(&after));
+        screen.document(&IndexDocument { index, after })?;
+    } else {
+        if let Some(index) = index {
+            tell_index(index, context)?;
+        }
+        tell_touched(&after.touched, screen)?;
     }
-    Ok(if left { Exit::Damage } else { Exit::Done })
+    Ok(if left || after.is_damaged() { Exit::Damage } else { Exit::Done })
 }
 
 fn tell_index(index: &IndexReport, context: &Context<'_>) -> Result<()> {
