@@ -101,6 +101,13 @@ fn a_tool_for_one_agent_backs_up_and_restores() {
         agents.text()
     );
 
+    // what another program would say of another agent is not its business either
+    let adapters = quill.desk.home().join(".config/quill-backup/agents");
+    fs::create_dir_all(&adapters).unwrap();
+    fs::write(adapters.join("claude.toml"), "version = 1\nid = 3\n").unwrap();
+    let looked = quill.ok(&["-v", "doctor"]);
+    assert!(!looked.text().to_lowercase().contains("claude"), "{}", looked.text());
+
     // the latest one, and the one before it
     drop(db);
     fs::remove_dir_all(quill.desk.home().join(".quill")).unwrap();

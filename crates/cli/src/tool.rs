@@ -41,6 +41,11 @@ impl Tool {
         self
     }
 
+    /// It is for one agent, and reads no adapter files.
+    pub(crate) fn is_for_one(&self) -> bool {
+        self.adapter.is_some()
+    }
+
     /// The agents that are known: the tool's own, or those that agent-backup brings and those in `user_dir`.
     pub(crate) fn adapters(&self, user_dir: &Path) -> Result<Vec<Adapter>, AdapterError> {
         match self.adapter {

@@ -246,7 +246,7 @@ impl Case<'_> {
 
     /// Adapters, those of the user's that are right; each file that is not.
     fn adapters(&self) -> (Vec<Adapter>, Vec<Finding>) {
-        let dir = &self.settings.adapters_dir;
+        let dir = Some(&self.settings.adapters_dir).filter(|_| !self.env.tool.is_for_one());
         let mut found = Vec::new();
         let off = |path: &Path, what: String| {
             let finding = Finding::fault("adapter", what);
@@ -255,7 +255,8 @@ impl Case<'_> {
                 None => finding.hint("correct it, or move it away"),
             }
         };
-        let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
+        let mut files: Vec<PathBuf> = dir
+            .and_then(|dir| std::fs::read_dir(dir).ok())
             .into_iter()
             .flatten()
             .flatten()
@@ -272,19 +273,19 @@ impl Case<'_> {
                 found.push(off(&path, format!("{error}; no push works until that is right")));
             }
         }
-        match adapters::load(Some(dir)) {
+        match self.settings.adapters() {
             Ok(known) => (known, found),
             Err(error) => {
                 // two files with one id: each parses
                 if found.is_empty() {
                     found.push(match &error {
-                        adapters::AdapterError::Invalid { origin, .. } => {
+                        adapters::AdapterError::Invalid { origin, .. } if dir.is_some() => {
                             off(Path::new(origin), error.to_string())
                         }
                         _ => Finding::fault("adapter", error.to_string()),
                     });
                 }
-                (adapters::builtin(), found)
+                (dir.map(|_| adapters::builtin()).unwrap_or_default(), found)
             }
         }
     }
