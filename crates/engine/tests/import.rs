@@ -68,7 +68,7 @@ fn import(session: &Session, bucket: &CoreBucket) -> (Vec<Done>, Ears) {
 #[track_caller]
 fn imported(done: &Done) -> &Snapshot {
     match &done.fate {
-        Fate::Imported(snapshot) => snapshot,
+        Fate::New(snapshot) => snapshot,
         other => panic!("{}: {other:?}", done.name),
     }
 }

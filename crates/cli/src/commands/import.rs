@@ -140,7 +140,7 @@ fn tell(one: &Done, context: &Context<'_>) -> Result<()> {
     let screen = context.screen;
     let name = sanitize::text(&one.name);
     match &one.fate {
-        Fate::Imported(snapshot) => {
+        Fate::New(snapshot) => {
             let id = short_id(&snapshot.id);
             let files = match snapshot.stats.problems {
                 0 => String::new(),
@@ -172,7 +172,7 @@ fn report(done: &[Done], told: &[Told], source: &Source, context: &Context<'_>) 
     };
     let (refused, damaged) = (out(true).count() as u64, out(false).count() as u64);
     let made = done.iter().filter_map(|one| match &one.fate {
-        Fate::Imported(snapshot) => Some(snapshot),
+        Fate::New(snapshot) => Some(snapshot),
         _ => None,
     });
     let lost: u64 = made.clone().map(|snapshot| snapshot.stats.problems).sum();
@@ -221,7 +221,7 @@ fn report(done: &[Done], told: &[Told], source: &Source, context: &Context<'_>) 
 
 fn record(one: &Done) -> Record {
     let (result, snapshot, id, why) = match &one.fate {
-        Fate::Imported(snapshot) => {
+        Fate::New(snapshot) => {
             ("imported", Some(snapshot.as_ref().into()), Some(snapshot.id.hex()), None)
         }
         Fate::There { id, .. } => ("there", None, Some(id.hex()), None),

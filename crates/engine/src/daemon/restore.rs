@@ -5,17 +5,16 @@
 //! whichever machine made it. Nothing that is there is ever replaced. A restore that was interrupted is
 //! remembered, and taken up at the next start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use bytes::Bytes;
-use repo::{BlockId, Entry, Extent, Kind, OpId, RootRecord, Snapshot};
+use repo::{Kind, OpId, RootRecord, Snapshot};
 
 use crate::error::{Error, Result};
 use crate::journal;
-use crate::pull::{self, Content, Location, Overwrite, Placement, SnapshotContent, Visit};
+use crate::pull::{self, Overwrite, Part, Placement, SnapshotContent};
 use crate::scan::{self, ScanRoot};
 use crate::session::Session;
 use crate::state::{State, write_whole};
@@ -134,14 +133,14 @@ pub fn bring_back(
     monitor: &dyn pull::Monitor,
     cancel: &AtomicBool,
 ) -> std::result::Result<pull::Report, Trouble> {
-    let labels: BTreeSet<Vec<u8>> = chosen.places.iter().map(|(label, _)| label.clone()).collect();
+    let labels: Vec<Vec<u8>> = chosen.places.iter().map(|(label, _)| label.clone()).collect();
     let options = pull::Options {
-        labels: labels.iter().cloned().collect(),
+        labels: labels.clone(),
         overwrite: Overwrite::Never,
         workers,
         ..pull::Options::new(Placement::Each(chosen.places.clone()))
     };
-    let content = Part { content: SnapshotContent::open(session, &chosen.snapshot)?, labels };
+    let content = Part::new(SnapshotContent::open(session, &chosen.snapshot)?, labels);
     Ok(pull::pull(&content, &options, monitor, cancel)?)
 }
 
@@ -154,44 +153,4 @@ pub enum Trouble {
     /// The restore stopped.
     #[error(transparent)]
     Pull(#[from] pull::Error),
-}
-
-/// A snapshot of which only some roots are wanted.
-struct Part<'s> {
-    content: SnapshotContent<'s>,
-    labels: BTreeSet<Vec<u8>>,
-}
-
-impl Content for Part<'_> {
-    fn entries(&self, visit: &mut Visit<'_>) -> repo::Result<()> {
-        self.content.entries(&mut |path, entry| {
-            let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-            let wanted = ends.chain([path.len()]).any(|end| self.labels.contains(&path[..end]));
-            if wanted { visit(path, entry) } else { Ok(()) }
-        })
-    }
-
-    fn extents(&self, entry: &Entry) -> repo::Result<Vec<Extent>> {
-        self.content.extents(entry)
-    }
-
-    fn location(&self, block: &BlockId) -> Option<Location> {
-        self.content.location(block)
-    }
-
-    fn read_run(&self, blocks: &[BlockId]) -> repo::Result<Vec<Bytes>> {
-        self.content.read_run(blocks)
-    }
-
-    fn matches(&self, block: &BlockId, plain: &[u8]) -> bool {
-        self.content.matches(block, plain)
-    }
-
-    fn holds(&self, block: &BlockId, offset: u32, plain: &[u8]) -> bool {
-        self.content.holds(block, offset, plain)
-    }
-
-    fn mark_key(&self) -> [u8; 32] {
-        self.content.mark_key()
-    }
 }

@@ -54,11 +54,11 @@ pub struct Options {
     pub tags: Vec<String>,
 }
 
-/// What will be done with a snapshot.
+/// What will be done with a snapshot, or what became of it.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum Step<N> {
     /// It is new here.
-    New(Head),
+    New(N),
     /// It was imported before.
     There {
         /// What it is here.
@@ -75,34 +75,16 @@ pub enum Step {
     },
 }
 
+/// What became of a snapshot; a new one is this here now.
+pub type Fate = Step<Box<Snapshot>>;
+
 /// A snapshot of the old bucket, and what will be done with it.
 #[derive(Debug, Clone)]
 pub struct Planned {
     /// Where it is.
     pub listed: Listed,
     /// What will be done.
-    pub step: Step,
-}
-
-/// What became of a snapshot.
-#[derive(Debug, Clone)]
-pub enum Fate {
-    /// It is a snapshot here now.
-    Imported(Box<Snapshot>),
-    /// It was one before.
-    There {
-        /// Its id.
-        id: OpId,
-        /// Files that could not be had then.
-        lost: u64,
-    },
-    /// It stayed out.
-    Out {
-        /// Why, with its name.
-        why: String,
-        /// It may be forged; otherwise it is damaged.
-        refused: bool,
-    },
+    pub step: Step<Head>,
 }
 
 /// A snapshot of the old bucket, and what became of it.
@@ -132,13 +114,13 @@ pub fn plan(session: &Session, found: Vec<Found>) -> Result<Vec<Planned>> {
     Ok(found.into_iter().map(|one| Planned { step: step(&one), listed: one.listed }).collect())
 }
 
-fn out(error: &::import::Error) -> Step {
+fn out<N>(error: &::import::Error) -> Step<N> {
     let refused = matches!(error, ::import::Error::Unsafe { .. });
     Step::Out { why: error.to_string(), refused }
 }
 
 /// What was imported before, by the hash of its manifest.
-fn imported(session: &Session) -> Result<HashMap<[u8; 32], Step>> {
+fn imported<N>(session: &Session) -> Result<HashMap<[u8; 32], Step<N>>> {
     let step = |s: &Snapshot| {
         let record = s.imported.as_ref().filter(|record| record.from == NAME)?;
         Some((record.manifest, Step::There { id: s.id, lost: s.stats.problems }))
@@ -161,11 +143,11 @@ pub fn apply(
     let _lock = session.state.lock()?;
     // another run may have been faster
     let there = imported(session)?;
-    let new = |step: &Step| match step {
+    let new = |one: &Planned| match &one.step {
         Step::New(head) if !there.contains_key(&head.sha256) => Some(*head),
         _ => None,
     };
-    let heads: Vec<Head> = plan.iter().filter_map(|one| new(&one.step)).collect();
+    let heads: Vec<Head> = plan.iter().filter_map(new).collect();
     let mut progress = Progress { scanned: true, ..Progress::default() };
     progress.files_found = heads.iter().map(|head| head.files).sum();
     progress.bytes_found = heads.iter().map(|head| head.bytes).sum();
@@ -182,24 +164,19 @@ pub fn apply(
     let mut done = Vec::new();
     for one in plan {
         importer.counter += 1;
-        let fate = match (&one.step, new(&one.step)) {
-            (_, Some(head)) => importer.snapshot(&one.listed, &head)?,
-            (Step::New(head), None) => fate(&there[&head.sha256]),
-            (step, None) => fate(step),
+        let fate = match &one.step {
+            Step::New(head) => match there.get(&head.sha256) {
+                Some(fate) => fate.clone(),
+                None => importer.snapshot(&one.listed, head)?,
+            },
+            Step::There { id, lost } => Step::There { id: *id, lost: *lost },
+            Step::Out { why, refused } => Step::Out { why: why.clone(), refused: *refused },
         };
         let one = Done { name: one.listed.name.clone(), fate };
         told(&one);
         done.push(one);
     }
     Ok(done)
-}
-
-fn fate(step: &Step) -> Fate {
-    match step {
-        Step::There { id, lost } => Fate::There { id: *id, lost: *lost },
-        Step::Out { why, refused } => Fate::Out { why: why.clone(), refused: *refused },
-        Step::New(_) => unreachable!("what is new was imported"),
-    }
 }
 
 struct Importer<'a> {
@@ -248,7 +225,7 @@ impl Importer<'_> {
     fn snapshot(&mut self, listed: &Listed, head: &Head) -> Result<Fate> {
         let manifest = match self.source.manifest(listed, head) {
             Ok(manifest) => manifest,
-            Err(error) if error.is_of_one() => return Ok(fate(&out(&error))),
+            Err(error) if error.is_of_one() => return Ok(out(&error)),
             Err(error) => return Err(error.into()),
         };
         let session = self.session;
@@ -276,7 +253,7 @@ impl Importer<'_> {
                     if let Some(cache) = &session.cache {
                         cache.put_object(&Snapshot::object_name(&id), &bytes);
                     }
-                    return Ok(Fate::Imported(Box::new(record)));
+                    return Ok(Fate::New(Box::new(record)));
                 }
                 Commit::InDoubt => {
                     session.repo.forget(&id)?;
