@@ -10,67 +10,34 @@ verifies. Every run of any of them may be ended by kill -9. Nobody is helped: th
 At the end every snapshot that a push acknowledged and nobody forgot is restored and compared with what
 the tree was, `verify --read-data` runs, and so do two more collections. Exit code 0: nothing was lost.
 """
-import argparse, hashlib, json, os, random, shutil, signal, subprocess, sys, tempfile, threading, time
+import json, os, random, shutil, subprocess, threading, time
+
+from soak_ground import Ground, digest, run
 
 BUSY, SAFE = 11, 17  # another one runs here; stopped for safety because another client ended it
 
 
-def digest(top):
-    out = []
-    for d, dirs, files in os.walk(top):
-        dirs.sort()
-        for f in sorted(files):
-            path = os.path.join(d, f)
-            out.append((os.path.relpath(path, top), hashlib.sha256(open(path, "rb").read()).hexdigest()))
-    return out
-
-
-class Soak:
+class Soak(Ground):
     def __init__(self, args):
-        self.args, self.random = args, random.Random(args.seed)
-        self.top = tempfile.mkdtemp(prefix="soak-")
-        self.end = 0
+        super().__init__(args)
+        self.until = 0
         self.lock = threading.Lock()
-        self.acknowledged, self.forgotten, self.counts, self.wrong = {}, set(), {}, []
-
-    def serve(self):
-        # bodies stay in its memory: in files, each version would take a descriptor
-        self.server = subprocess.Popen([self.args.server], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-        said = {}
-        for _ in range(3):
-            said.update(word.split("=", 1) for word in self.server.stdout.readline().split()[1:])
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "AGENT_BACKUP_REPO": "s3:%s/%s/soak" % (said["S3_TEST_ENDPOINT"], said["S3_TEST_BUCKET"]),
-            "AGENT_BACKUP_REGION": said["S3_TEST_REGION"],
-            "AGENT_BACKUP_KEY_ID": said["S3_TEST_KEY_ID"],
-            "AGENT_BACKUP_SECRET_KEY": said["S3_TEST_SECRET"],
-        }
+        self.acknowledged, self.forgotten, self.counts = {}, set(), {}
 
     def home(self, name):
-        home = os.path.join(self.top, name)
+        home = self.path(name)
         os.makedirs(home, exist_ok=True)
         return {**self.env, "HOME": home}
 
     def run(self, name, *words, kill=0.0):
         """Runs the program; killed with this chance. Its exit code (None: killed) and document."""
-        env = self.home(name)
-        with open(os.path.join(self.top, name + ".err"), "ab") as err:
-            process = subprocess.Popen([self.args.binary, "--json", *words], env=env, stdout=subprocess.PIPE, stderr=err)
-            if self.random.random() < kill:
-                timer = threading.Timer(self.random.expovariate(4), process.send_signal, [signal.SIGKILL])
-                timer.start()
-            out, _ = process.communicate()
-        code = process.returncode
+        kill_after = self.random.expovariate(4) if self.random.random() < kill else None
+        with open(self.path(name + ".err"), "ab") as err:
+            code, document = self.call(self.home(name), *words, err=err, kill_after=kill_after)
         with self.lock:
             key = (name.rstrip("0123456789"), words[0], "killed" if code == -9 else code)
             self.counts[key] = self.counts.get(key, 0) + 1
-        if code == -9:
-            return None, None
-        try:
-            return code, json.loads(out)
-        except ValueError:
-            return code, {"error": {"message": out.decode(errors="replace")}}
+        return (None, None) if code == -9 else (code, document)
 
     def expect(self, name, code, document, *good):
         if code is not None and code not in good:
@@ -93,9 +60,9 @@ class Soak:
 
     def pusher(self, n):
         name, rng = "pusher%d" % n, random.Random(self.args.seed * 100 + n)
-        tree = os.path.join(self.top, "tree%d" % n)
+        tree = self.path("tree%d" % n)
         os.makedirs(tree, exist_ok=True)
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.until:
             self.change(tree, rng)
             was = digest(tree)
             # --always: the answer names a snapshot of this very tree
@@ -107,7 +74,7 @@ class Soak:
 
     def collector(self, n):
         name = "collector%d" % n
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.until:
             code, document = self.run(name, "gc", "--fence", "0s", "--more-than-half", kill=0.3)
             self.expect(name, code, document, 0, SAFE)
             if code == SAFE and "ended this collection" not in document["error"]["message"]:
@@ -115,7 +82,7 @@ class Soak:
             time.sleep(self.random.random())
 
     def forgetter(self):
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.until:
             time.sleep(self.random.random() * 2)
             with self.lock:
                 there = [one for one in self.acknowledged if one not in self.forgotten]
@@ -127,7 +94,7 @@ class Soak:
                 self.expect("forgetter", code, document, 0, 1)
 
     def verifier(self):
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.until:
             level = self.random.choice(["metadata", "sample", "all"])
             code, document = self.run("verifier", "verify", "--level", level, kill=0.2)
             self.expect("verifier", code, document, 0)
@@ -142,7 +109,7 @@ class Soak:
         for name in names:
             env = {**self.home(name), "AGENT_BACKUP_PASSWORD": "soak"}
             subprocess.run([self.args.binary, "key", "enroll"], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.end = time.monotonic() + self.args.seconds
+        self.until = time.monotonic() + self.args.seconds
         work = [(self.pusher, n) for n in range(4)] + [(self.collector, 0), (self.collector, 1), (self.forgetter,), (self.verifier,)]
         threads = [threading.Thread(target=what, args=rest) for what, *rest in work]
         for thread in threads:
@@ -158,7 +125,7 @@ class Soak:
         kept = {one: was for one, was in self.acknowledged.items() if one not in self.forgotten}
         lost = 0
         for one, was in kept.items():
-            out = os.path.join(self.top, "out")
+            out = self.path("out")
             code, document = self.run("pusher0", "pull", one, "--yes", "--to", out)
             if code != 0 or was not in (digest(out), digest(os.path.join(out, "tree"))):
                 lost += 1
@@ -174,26 +141,5 @@ class Soak:
         return not self.wrong
 
 
-def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--seconds", type=float, default=600)
-    args.add_argument("--seed", type=int, default=1)
-    args.add_argument("--binary", default="target/release/agent-backup")
-    args.add_argument("--server", default="target/release/examples/b2-server")
-    args = args.parse_args()
-    args.binary, args.server = os.path.abspath(args.binary), os.path.abspath(args.server)
-    soak = Soak(args)
-    good = False
-    try:
-        good = soak.go()
-    finally:
-        soak.server.kill()
-        if good:
-            shutil.rmtree(soak.top, ignore_errors=True)
-        else:
-            print("left for a look: " + soak.top)
-    sys.exit(0 if good else 1)
-
-
 if __name__ == "__main__":
-    main()
+    run(Soak, __doc__, 600)
