@@ -40,8 +40,8 @@ pub struct Copied {
     pub bytes_stored: u64,
 }
 
-/// Copies snapshots, oldest first. One that the target has (the same push of the same machine) is
-/// passed over.
+/// Copies snapshots, oldest first. One that the target has (the same push of the same machine, with no
+/// less in it) is passed over.
 pub fn copy(
     from: &Session,
     to: &Session,
@@ -55,7 +55,9 @@ pub fn copy(
         return Err(repo::Error::Refused { reason }.into());
     }
     let _lock = to.state.lock()?;
-    let there: HashMap<_, OpId> = to.snapshots()?.iter().map(|s| (push_of(s), s.id)).collect();
+    let mut there = to.snapshots()?;
+    there.sort_by_key(entries); // of several the one that has most
+    let there: HashMap<_, Snapshot> = there.into_iter().map(|s| (push_of(&s), s)).collect();
     let mut copier = Copier {
         reader: Reader::open(&from.repo, from.cache.as_ref())?,
         chunk_lens: from.repo.chunk_lengths(from.cache.as_ref())?,
@@ -67,8 +69,9 @@ pub fn copy(
     snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
     let mut done: Vec<Copied> = Vec::new();
     for snapshot in &snapshots {
-        let copied = if let Some(id) = there.get(&push_of(snapshot)) {
-            Copied { from: snapshot.id, to: *id, was_there: true, bytes_stored: 0 }
+        let known = there.get(&push_of(snapshot)).filter(|s| entries(s) >= entries(snapshot));
+        let copied = if let Some(known) = known {
+            Copied { from: snapshot.id, to: known.id, was_there: true, bytes_stored: 0 }
         } else {
             let known = |id: &OpId| done.iter().find(|one| one.from == *id).map(|one| one.to);
             let previous = snapshot.previous.as_ref().and_then(known);
@@ -83,6 +86,11 @@ pub fn copy(
 /// What tells one push from every other, in whatever repository its snapshot is.
 fn push_of(snapshot: &Snapshot) -> ([u8; 16], u64, i64, i64) {
     (snapshot.machine.0, snapshot.counter, snapshot.started_nanos, snapshot.finished_nanos)
+}
+
+/// What a snapshot that took its place may have less of.
+fn entries(snapshot: &Snapshot) -> u64 {
+    snapshot.stats.entries.saturating_add(snapshot.stats.gone_entries)
 }
 
 struct Copier<'a> {
@@ -168,10 +176,14 @@ impl Copier<'_> {
     /// Data blocks that a map names and that are there. A base names blocks that its patches replaced;
     /// those may be gone.
     fn content(&self, map: &Map) -> Result<Vec<BlockId>> {
-        let mut out = Vec::new();
+        let (mut out, mut absent) = (Vec::new(), HashSet::new());
         let mut add = |kind, coded: &[u8], owner: &str| -> Result<()> {
-            let named = blocks_named(kind, coded).ok_or_else(|| no_map(owner))?;
-            out.extend(named.into_iter().filter(|id| self.reader.location(id).is_some()));
+            for id in blocks_named(kind, coded).ok_or_else(|| no_map(owner))? {
+                match self.reader.location(&id) {
+                    Some(_) => out.push(id),
+                    None => drop(absent.insert(id)),
+                }
+            }
             Ok(())
         };
         if map.base.is_none() {
@@ -179,6 +191,11 @@ impl Copier<'_> {
         }
         for (kind, id) in parts(map) {
             add(kind, &self.reader.read(&id)?, &format!("block {id}"))?;
+        }
+        if !absent.is_empty()
+            && let Some(lost) = self.reader.extents(map)?.iter().find(|e| absent.contains(&e.block))
+        {
+            return Err(repo::Error::Missing { object: format!("block {}", lost.block) }.into());
         }
         Ok(out)
     }

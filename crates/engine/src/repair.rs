@@ -22,6 +22,7 @@ use repo::verify::Report;
 use repo::{BlockId, Commit, OpId, PackId, Repository};
 
 use crate::error::{Error, Result};
+use crate::gone::is_damage;
 use crate::monitor::Monitor;
 use crate::push::{self, PushOptions, PushRoot, Pushed};
 use crate::session::Session;
@@ -195,9 +196,12 @@ fn heal(
 /// Gives up what nobody has. What may only look damaged is not given up yet.
 fn accept(session: &Session, done: &mut Repaired) -> Result<()> {
     for id in closed_snapshots(&done.after) {
-        if session.snapshot(&id).is_err() {
-            repair::bury(&session.repo, &id)?;
-            done.buried.push(id);
+        match session.snapshot(&id) {
+            Err(error) if is_damage(&error) => {
+                repair::bury(&session.repo, &id)?;
+                done.buried.push(id);
+            }
+            other => drop(other?),
         }
     }
     let after = &done.after;
@@ -227,6 +231,9 @@ fn accept(session: &Session, done: &mut Repaired) -> Result<()> {
             })?;
             attempts += 1;
             if matches!(commit, Commit::Acknowledged(_)) {
+                if let Some(new) = &accepted.new {
+                    crate::gone::take_place(session, &old.id, new)?;
+                }
                 done.accepted.push(accepted);
                 break;
             }

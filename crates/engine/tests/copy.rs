@@ -144,3 +144,67 @@ fn a_repository_is_not_copied_into_itself() {
     let (from, to) = (bench.open().unwrap(), bench.open().unwrap());
     assert!(copy_all(&from, &to).is_err());
 }
+
+/// Two pushes; what only the first one stored lies in its pack alone, and the second needs it too.
+fn pushes_that_share(bench: &Bench) -> testkit::Tree {
+    let source = bench.source();
+    std::fs::write(source.join("first"), support::text::Writer::new(1).lines(9_000)).unwrap();
+    push(bench);
+    std::fs::write(source.join("second"), support::text::Writer::new(2).lines(9_000)).unwrap();
+    push(bench);
+    bench.tree()
+}
+
+#[test]
+fn a_snapshot_that_lost_content_is_not_copied_as_if_it_were_whole() {
+    let (bench, _) = bench_in_memory();
+    std::fs::write(bench.source().join("first"), support::text::Writer::new(1).lines(9_000))
+        .unwrap();
+    push(&bench);
+    for prefix in ["packs/", "index/"] {
+        let first = bench.store.list(prefix).unwrap();
+        if prefix == "packs/" {
+            std::fs::write(bench.source().join("second"), b"more").unwrap();
+            push(&bench);
+            assert_eq!(bench.store.list(prefix).unwrap().len(), 2);
+        }
+        let oldest = first.iter().min_by_key(|item| item.modified).unwrap();
+        bench.store.delete(&oldest.name).unwrap();
+    }
+    std::fs::remove_dir_all(bench.dirs().cache).unwrap();
+    let from = bench.open().unwrap();
+    let newest = from.snapshots().unwrap().pop().unwrap();
+    let other = Bench::new(Arc::new(MemoryStore::new()));
+    let to = other.init();
+    let done = copy(&from, &to, &[newest], &mut |_| {}, &AtomicBool::new(false));
+    assert!(matches!(done, Err(engine::Error::Repo(repo::Error::Missing { .. }))), "{done:?}");
+    assert!(to.snapshots().unwrap().is_empty());
+}
+
+#[test]
+fn a_copy_that_lost_files_since_is_made_once_more() {
+    let (bench, _) = bench_in_memory();
+    let other = Bench::new(Arc::new(MemoryStore::new()));
+    let to = other.init();
+    let none = other.store.list("packs/").unwrap();
+    let tree = pushes_that_share(&bench);
+    let from = bench.open().unwrap();
+    let snapshots = from.snapshots().unwrap();
+    let stop = AtomicBool::new(false);
+    copy(&from, &to, &snapshots[..1], &mut |_| {}, &stop).unwrap();
+    let first = other.store.list("packs/").unwrap();
+    copy(&from, &to, &snapshots[1..], &mut |_| {}, &stop).unwrap();
+    for item in first.iter().filter(|item| none.iter().all(|known| known.name != item.name)) {
+        other.store.delete(&item.name).unwrap();
+    }
+    let sources = engine::repair::Sources { accept_loss: true, ..Default::default() };
+    let look = engine::verify::Options::new(engine::verify::Level::All);
+    engine::repair::repair(&to, &sources, &look, &Silent, &stop).unwrap();
+    let left = to.snapshots().unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].stats.entries + 1, snapshots[1].stats.entries);
+    let copied = copy_all(&from, &to).unwrap();
+    assert!(copied.iter().all(|one| !one.was_there), "{copied:?}");
+    assert_eq!(other.restore(other.store.clone(), &copied[1].to), tree);
+    assert!(copy_all(&from, &to).unwrap().iter().all(|one| one.was_there));
+}

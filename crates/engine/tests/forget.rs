@@ -444,3 +444,18 @@ fn a_rotation_that_crashes_at_any_call_locks_nobody_out_and_is_done_again() {
         }
     }
 }
+
+#[test]
+fn snapshots_that_a_repair_wrote_again_are_as_old_as_they_are() {
+    let world = World::new();
+    let ids = world.days(30);
+    world.wait(30 * DAY);
+    world.push(99, &PushOptions::default());
+    for id in &ids {
+        let name = Snapshot::object_name(id);
+        let bytes = world.store.get(&name).unwrap();
+        world.store.put(&name, vec![bytes]).unwrap();
+    }
+    let plan = plan(&world.open(), &keep(Policy { daily: 31, ..Policy::default() })).unwrap();
+    assert_eq!((plan.keep_count(), plan.groups[0].times_set_right), (31, 0));
+}

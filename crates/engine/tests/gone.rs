@@ -276,6 +276,55 @@ fn a_root_that_is_missing_as_a_whole_is_gone_and_comes_back_with_its_disk() {
 }
 
 #[test]
+fn a_root_that_could_not_be_looked_at_and_then_is_missing_is_gone() {
+    let mut world = World::with(&["a", "b", "c", "d"]);
+    let other = world.bench.dir.path().join("other");
+    fs::create_dir_all(&other).unwrap();
+    let codex = agent_root("codex", "codex/home", &other, Agent::default());
+    let push = |world: &World, content: &str| {
+        fs::write(other.join("x"), content).unwrap();
+        world.push_roots(std::slice::from_ref(&codex));
+    };
+    world.options.gone.missing = Some(Arc::new(Known));
+    fs::rename(world.bench.source(), world.bench.dir.path().join("away")).unwrap();
+    // a link to a disk that is not there
+    std::os::unix::fs::symlink("/nowhere/at/all", world.bench.source()).unwrap();
+    push(&world, "1");
+    assert_eq!(world.gone(), ["sessions/a?", "sessions/b?", "sessions/c?", "sessions/d?"]);
+    push(&world, "2");
+    fs::remove_file(world.bench.source()).unwrap();
+    push(&world, "3");
+    assert_eq!(world.gone(), ["sessions/a", "sessions/b", "sessions/c", "sessions/d"]);
+    assert_eq!(world.pull_gone().len(), 4);
+}
+
+#[test]
+fn a_file_whose_name_a_directory_takes_is_gone_and_so_is_one_that_moved_to_where_nobody_keeps_it() {
+    let world = World::with(&["a", "b", "c", "d", "e", "f"]);
+    world.remove("sessions/a");
+    world.write("sessions/a/part", b"a directory now");
+    world.push();
+    assert_eq!(world.gone(), ["sessions/a"]);
+    assert_eq!(world.pull_gone()["claude-code/home/sessions/a"], text(0));
+    // and back
+    fs::remove_dir_all(world.path("sessions/a")).unwrap();
+    world.write("sessions/a", &text(0));
+    world.push();
+    assert_eq!(world.gone(), ["sessions/a/part"]);
+    // a directory's name is not that of a database
+    world.write("sessions/work/x", b"1");
+    world.write("sessions/work-journal", b"no journal of any database");
+    world.push();
+    world.push_after("sessions/work-journal");
+    assert_eq!(world.gone(), ["sessions/a/part", "sessions/work-journal"]);
+    fs::create_dir(world.path("trash")).unwrap();
+    fs::rename(world.path("sessions/b"), world.path("trash/b")).unwrap();
+    world.push();
+    world.push_after("trash/b");
+    assert!(world.gone().contains(&"sessions/b".to_owned()), "{:?}", world.gone());
+}
+
+#[test]
 fn two_machines_keep_each_its_own() {
     let world = World::with(&["a", "b", "c"]);
     let elsewhere = tempfile::tempdir().unwrap();

@@ -5,16 +5,20 @@ mod gone_support;
 mod support;
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use engine::copy::copy;
 use engine::forget::{self, Policy, Request};
-use engine::push::Pushed;
-use engine::{gone, view};
+use engine::push::{Pushed, push};
+use engine::{Session, gone, view};
 use gone_support::*;
 use jiff::tz::TimeZone;
 use repo::{OpId, Snapshot};
-use store::Store as _;
+use store::{MemoryStore, Store as _};
+use support::{Bench, Ears};
+use testkit::{Fault, FaultStore, Verb};
 
 #[test]
 fn lost_state_a_lost_cache_and_a_forgotten_snapshot_lose_nothing_that_is_kept() {
@@ -280,7 +284,7 @@ fn a_safety_snapshot_of_a_part_hides_nothing_that_vanished_since() {
 fn a_newest_snapshot_that_does_not_read_is_told_and_an_older_one_says_what_vanished() {
     let world = World::with(&["a", "b", "c", "d"]);
     let before = names(&world, "packs/");
-    world.push_after("sessions/a");
+    let newest = world.push_after("sessions/a");
     for pack in names(&world, "packs/").iter().filter(|pack| !before.contains(pack)) {
         world.store.delete(pack).unwrap();
     }
@@ -293,4 +297,161 @@ fn a_newest_snapshot_that_does_not_read_is_told_and_an_older_one_says_what_vanis
     );
     assert_eq!(world.gone(), ["sessions/a", "sessions/b"]);
     assert_eq!(world.pull_gone().len(), 2);
+    // what it keeps may be had again, and no policy takes it until somebody looked
+    assert!(world.open().repo().is_pinned(&newest.id).unwrap());
+}
+
+/// The store of a world, which dies once this many snapshots were committed.
+fn dying(world: &World, snapshots: usize) -> Arc<FaultStore> {
+    let mut left = snapshots;
+    Arc::new(FaultStore::new(Arc::clone(&world.bench.store), move |call| {
+        let commits = call.verb == Verb::Put && call.name.starts_with("snap/");
+        left -= usize::from(commits);
+        (commits && left == 0).then_some(Fault::CrashAfter)
+    }))
+}
+
+#[test]
+fn a_copy_that_died_after_its_commit_is_not_what_this_machine_did_last() {
+    let world = World::with(&["a", "b", "c", "d", "e"]);
+    let last = world.push_after("sessions/a");
+    let other = World::with(&["x", "y", "z"]);
+    let (from, to) = (other.open(), world.bench.open_on(dying(&world, 1)).unwrap());
+    let snapshots = from.snapshots().unwrap();
+    assert!(copy(&from, &to, &snapshots, &mut |_| {}, &AtomicBool::new(false)).is_err());
+    drop(to);
+    world.remove("sessions/b");
+    let (snapshot, problems) = world.push_heard();
+    assert_eq!(world.open().snapshots().unwrap().len(), 4, "the copy is there");
+    assert_eq!(gone_in(&world.open(), &snapshot), ["sessions/a", "sessions/b"]);
+    assert!(problems.is_empty(), "nothing of another machine is gone here: {problems:?}");
+    assert_eq!((snapshot.previous, snapshot.counter), (Some(last.id), last.counter + 1));
+}
+
+#[test]
+fn forgetting_what_is_gone_that_died_at_an_old_snapshot_takes_no_step_back() {
+    let world = World::with(&["a", "b", "c", "d", "e"]);
+    world.push_after("sessions/a");
+    world.write("sessions/short-lived", &text(40));
+    world.push();
+    world.push_after("sessions/short-lived");
+    let session = world.bench.open_on(dying(&world, 1)).unwrap();
+    let request =
+        forget::gone::Request { paths: vec!["a".into()], ..forget::gone::Request::default() };
+    let plan = forget::gone::plan(&session, &request).unwrap();
+    assert_eq!(plan.snapshots.len(), 3);
+    let done = forget::gone::apply(&session, &plan, &mut |_| {}, &AtomicBool::new(false));
+    assert!(done.is_err());
+    drop(session);
+    world.write("sessions/b", b"goes on");
+    world.push();
+    assert_eq!(world.gone(), ["sessions/a", "sessions/short-lived"]);
+}
+
+#[test]
+fn a_pattern_that_is_empty_is_not_all_there_is() {
+    let world = World::with(&["a", "b", "c", "d", "e"]);
+    world.push_after("sessions/a");
+    for path in ["", "/"] {
+        let request =
+            forget::gone::Request { paths: vec![path.into()], ..forget::gone::Request::default() };
+        assert!(forget::gone::plan(&world.open(), &request).is_err(), "{path:?}");
+    }
+}
+
+/// What a machine that lost its cache compares with is its own newest snapshot, whatever else there is.
+fn misses_what_was_short_lived(world: &mut World) -> Snapshot {
+    world.options.gone.missing = Some(Arc::new(Known));
+    world.write("sessions/short-lived", &text(40));
+    world.push();
+    world.forget_cache();
+    let snapshot = world.push_after("sessions/short-lived");
+    assert!(gone_in(&world.open(), &snapshot).contains(&"sessions/short-lived".to_owned()));
+    snapshot
+}
+
+#[test]
+fn a_machine_that_lost_its_state_counts_on() {
+    let mut world = World::with(&["a", "b", "c", "d", "e"]);
+    world.push_after("sessions/a");
+    let last = world.push_after("sessions/b");
+    let repos = world.bench.dirs().state.join("repos");
+    let dir = fs::read_dir(repos).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(dir.join("state.json")).unwrap();
+    let snapshot = misses_what_was_short_lived(&mut world);
+    assert_eq!(snapshot.counter, last.counter + 2);
+}
+
+#[test]
+fn copies_of_what_a_machine_pushed_elsewhere_do_not_count_as_its_newest() {
+    let mut world = World::with(&["a", "b", "c", "d", "e"]);
+    let elsewhere = Bench::new(Arc::new(MemoryStore::new()));
+    let options = engine::InitOptions {
+        passphrase: None,
+        label: "here".into(),
+        kdf: repo::keys::Kdf::for_tests(),
+        keys_of: None,
+    };
+    let clock = world.bench.clock.clone();
+    let from = Session::init(
+        elsewhere.store.clone(),
+        &options,
+        &world.bench.dirs(),
+        support::machine(),
+        clock,
+    );
+    let from = from.unwrap().0;
+    for n in 0..5 {
+        world.write("settings", &[n]);
+        let cancel = AtomicBool::new(false);
+        push(&from, &[world.root()], &world.options, &Ears::default(), &cancel).unwrap();
+    }
+    let snapshots = from.snapshots().unwrap();
+    copy(&from, &world.open(), &snapshots, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+    misses_what_was_short_lived(&mut world);
+}
+
+#[test]
+fn a_pin_of_the_user_outlives_the_alarm_that_pinned_the_same_snapshot() {
+    let world = World::with(&["a", "b", "c"]);
+    let before = world.push_after("sessions/a");
+    world.remove("sessions/b");
+    world.remove("sessions/c");
+    world.push();
+    let session = world.open();
+    assert_eq!(session.repo().pinned().unwrap().len(), 2);
+    assert!(gone::pin(&session, &before.id).unwrap(), "it is news");
+    assert!(!gone::pin(&session, &before.id).unwrap());
+    gone::acknowledge(&session, &AtomicBool::new(false)).unwrap();
+    let left: Vec<OpId> = session.repo().pinned().unwrap().into_iter().collect();
+    assert_eq!(left, [before.id]);
+}
+
+#[test]
+fn a_policy_of_tags_alone_leaves_the_snapshot_that_keeps_what_is_gone() {
+    let mut world = World::new();
+    world.options.tags = vec!["release".into()];
+    world.write("sessions/a", &text(1));
+    world.write("sessions/b", &text(2));
+    world.write("sessions/c", &text(3));
+    world.push();
+    world.options.tags.clear();
+    world.write("sessions/short-lived", &text(4));
+    world.push();
+    world.push_after("sessions/short-lived");
+    let session = world.open();
+    let policy = Policy { tags: vec!["release".into()], ..Policy::default() };
+    let mut request = Request { policy, ..Request::default() };
+    let plan = forget::plan(&session, &request, &TimeZone::UTC).unwrap();
+    assert_eq!(plan.forget().len(), 1);
+    forget::apply(&session, &plan, &AtomicBool::new(false)).unwrap();
+    world.collect();
+    assert_eq!(world.pull_gone()["claude-code/home/sessions/short-lived"], text(4));
+    // it is not what a policy keeps, and goes with the rest where somebody says so
+    request.policy.tags = vec!["none".into()];
+    let kept = forget::plan(&session, &request, &TimeZone::UTC);
+    assert!(matches!(kept, Err(engine::Error::KeepsNothing { .. })), "{kept:?}");
+    request.remove_all = true;
+    let plan = forget::plan(&session, &request, &TimeZone::UTC).unwrap();
+    assert_eq!(plan.keep_count(), 0);
 }

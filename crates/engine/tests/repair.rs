@@ -349,6 +349,10 @@ fn a_loss_that_is_accepted_leaves_a_repository_that_is_whole() {
         let session = specimen.session(store.clone(), &client).unwrap();
         let sources = Sources { accept_loss: true, ..Sources::default() };
         let look_at = options(Level::All);
+        for taken in &specimen.taken {
+            // one whose object is not there cannot be pinned
+            let _ = session.repo().pin(&taken.snapshot.id);
+        }
         let done = repair(&session, &sources, &look_at, &Silent, &never()).unwrap();
         assert!(!done.after.is_damaged(), "{told}: {:?}", done.after.findings);
         for accepted in &done.accepted {
@@ -357,6 +361,10 @@ fn a_loss_that_is_accepted_leaves_a_repository_that_is_whole() {
             // a policy takes it for as old as the one in whose place it is
             let new = accepted.new.map(|new| session.snapshot(&new).unwrap().instead_of);
             assert!(new.is_none_or(|of| of == Some(accepted.old)), "{told}");
+            // and what was pinned still is
+            let pinned = session.repo().pinned().unwrap();
+            assert!(accepted.new.is_none_or(|new| pinned.contains(&new)), "{told}");
+            assert!(!pinned.contains(&accepted.old), "{told}");
         }
     });
 }

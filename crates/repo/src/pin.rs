@@ -30,7 +30,7 @@ pub(crate) fn object_name(id: &OpId, random: [u8; RANDOM_BYTES]) -> String {
 }
 
 /// The snapshot that a pin of this name holds.
-fn snapshot_of(name: &str) -> Option<OpId> {
+pub(crate) fn snapshot_of(name: &str) -> Option<OpId> {
     let (id, random) = name.strip_prefix("pin/")?.split_once('-')?;
     let random = HEXLOWER.decode(random.as_bytes()).ok()?;
     if random.len() == RANDOM_BYTES { OpId::from_hex(id) } else { None }

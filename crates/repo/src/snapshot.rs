@@ -201,6 +201,21 @@ impl Snapshot {
         self.has_reason(SAFETY)
     }
 
+    /// It is the push itself: no copy, no import, nothing that was brought back or took another's place.
+    /// Only such a one says something of when it was written, and what its machine did last.
+    pub fn is_original(&self) -> bool {
+        self.origin.is_none()
+            && self.instead_of.is_none()
+            && self.imported.is_none()
+            && !self.has_reason(crate::undelete::REASON)
+    }
+
+    /// By this a machine's snapshots sort as it made them: it counts them, as its clock may have been wrong.
+    /// What it pushed to another repository is counted there, and sorts before its own when it is copied.
+    pub fn order(&self) -> impl Ord + use<> {
+        (self.origin.is_none(), self.counter, self.finished_nanos, self.id)
+    }
+
     /// Is this one of the words of its reason?
     pub fn has_reason(&self, word: &str) -> bool {
         self.reason.as_deref().is_some_and(|reason| reason.split(' ').any(|one| one == word))

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Pin, context: &Context<'_>) -> Result<Exit> {
             screen.line(format_args!("snapshot {short} {what}"))?;
             document.unpinned.push(id.hex());
         } else {
-            let new = repo.pin(&id).context("cannot pin the snapshot")?;
+            let new = gone::pin(session, &id).context("cannot pin the snapshot")?;
             let what = if new { "is pinned" } else { "was pinned already" };
             screen.line(format_args!("snapshot {short} {what}"))?;
             document.pinned.push(id.hex());

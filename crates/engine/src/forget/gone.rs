@@ -67,6 +67,9 @@ pub struct Report {
 
 /// Looks what a request means; writes nothing.
 pub fn plan(session: &Session, request: &Request) -> Result<Plan> {
+    if request.paths.iter().any(|path| path.trim_matches('/').is_empty()) {
+        return Err(Error::NotFound("not a pattern: it is empty; '**' is all of it".to_owned()));
+    }
     let pinned = session.repo.pinned()?;
     let reader = repo::Reader::open(&session.repo, session.cache.as_ref())?;
     let mut plan = Plan::default();

@@ -3,14 +3,15 @@
 //!
 //! In: a policy ([`policy`]) for groups of snapshots, or snapshots by name. Out: for every group what
 //! stays, with each reason, and what goes. Never taken by a policy: pinned snapshots, safety
-//! snapshots, and for each database that is damaged now the last snapshot in which it is not
-//! (`protect.rs`).
+//! snapshots, for each database that is damaged now the last snapshot in which it is not, and the newest
+//! snapshot of a machine that keeps what is gone (`protect.rs`).
 
 pub mod gone;
 pub mod policy;
 mod protect;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -142,9 +143,10 @@ type Key = (Option<MachineId>, Option<Vec<String>>, Option<Vec<String>>);
 /// Applies a policy; writes nothing. [`Error::KeepsNothing`] if nothing of some group would stay.
 pub fn plan(session: &Session, request: &Request, zone: &TimeZone) -> Result<Plan> {
     let snapshots = session.snapshots()?;
-    let times = Times::look(session)?;
+    let times = Times::look(session, &snapshots)?;
     let pinned = session.repo.pinned()?;
     let healthy = protect::healthy(session, &snapshots)?;
+    let archives = protect::archives(&snapshots);
     let mut groups = BTreeMap::<Key, Vec<(Timestamp, bool, Snapshot)>>::new();
     for snapshot in snapshots.into_iter().filter(|s| request.scope.has(s)) {
         // one that is not listed any more was forgotten meanwhile
@@ -176,13 +178,18 @@ pub fn plan(session: &Session, request: &Request, zone: &TimeZone) -> Result<Pla
             }
             let databases = healthy.get(&snapshot.id).into_iter().flatten();
             reasons.extend(databases.cloned().map(Reason::Healthy));
+            if archives.contains(&snapshot.id) && !request.remove_all {
+                reasons.push(Reason::Archive);
+            }
             if reasons.is_empty() {
                 group.forget.push(snapshot);
             } else {
                 group.keep.push(Kept { snapshot, reasons });
             }
         }
-        let empty = group.keep.iter().all(|kept| kept.snapshot.is_safety());
+        let by_itself =
+            |kept: &Kept| kept.snapshot.is_safety() || kept.reasons == [Reason::Archive];
+        let empty = group.keep.iter().all(by_itself);
         if let Some(newest) = group.forget.first().filter(|_| empty && !request.remove_all) {
             return Err(Error::KeepsNothing { newest: newest.id, count: group.forget.len() });
         }
@@ -241,16 +248,31 @@ fn key(snapshot: &Snapshot, by: GroupBy) -> Key {
 /// When snapshots were made, as far as the store does not contradict.
 struct Times {
     listed: HashMap<OpId, SystemTime>,
+    /// Pushes whose objects are no younger than those of what their machine pushed after them: others
+    /// were written again, by a repair.
+    first: HashSet<OpId>,
     /// The store's times are those at which things were written, not copied here.
     original: bool,
 }
 
 impl Times {
-    fn look(session: &Session) -> Result<Self> {
+    fn look(session: &Session, snapshots: &[Snapshot]) -> Result<Self> {
         let store = session.repo.store();
         let listed = store.list("snap/")?;
         let id = |item: &store::Item| OpId::from_hex(item.name.strip_prefix("snap/")?);
-        let listed = listed.iter().filter_map(|item| Some((id(item)?, item.modified))).collect();
+        let listed: HashMap<OpId, SystemTime> =
+            listed.iter().filter_map(|item| Some((id(item)?, item.modified))).collect();
+        let mut pushes: Vec<&Snapshot> = snapshots.iter().filter(|s| s.is_original()).collect();
+        pushes.sort_by_key(|s| Reverse((s.machine, s.counter)));
+        let (mut first, mut after) = (HashSet::new(), None);
+        for push in pushes {
+            let Some(at) = listed.get(&push.id).copied() else { continue };
+            let known = after.filter(|(machine, _)| *machine == push.machine);
+            if known.is_none_or(|(_, next)| at <= next) {
+                first.insert(push.id);
+                after = Some((push.machine, at));
+            }
+        }
         // `config` is written once: if it is much younger than it says, somebody copied the objects
         let created = Duration::from_secs(session.repo.config().created_secs);
         let created = SystemTime::UNIX_EPOCH.checked_add(created);
@@ -258,7 +280,7 @@ impl Times {
             let age = created.map(|created| item.modified.duration_since(created));
             age.is_some_and(|age| age.unwrap_or_default() <= EARLY_MAX)
         });
-        Ok(Self { listed, original })
+        Ok(Self { listed, first, original })
     }
 
     /// The time that counts, and whether it is another one than the snapshot says.
@@ -266,13 +288,9 @@ impl Times {
         let modified = *self.listed.get(&snapshot.id)?;
         let own = nanos(snapshot.finished_nanos);
         let latest = modified.checked_add(LATE_MAX).and_then(|at| Timestamp::try_from(at).ok());
-        // what an undelete, a copy or an import wrote is as old as it says
-        let is_new = self.original
-            && snapshot.origin.is_none()
-            && snapshot.instead_of.is_none()
-            && snapshot.imported.is_none()
-            && !snapshot.has_reason(repo::undelete::REASON);
-        let earliest = modified.checked_sub(EARLY_MAX).filter(|_| is_new);
+        // what is no push but a copy or the like, or was written again, is as old as it says
+        let is_first = self.original && self.first.contains(&snapshot.id);
+        let earliest = modified.checked_sub(EARLY_MAX).filter(|_| is_first);
         let earliest = earliest.and_then(|at| Timestamp::try_from(at).ok());
         let mut time = own;
         time = earliest.map_or(time, |earliest| time.max(earliest));

@@ -74,6 +74,8 @@ pub enum Reason {
     Pinned,
     /// It was made before something was replaced or removed.
     Safety,
+    /// The newest of its machine, and it keeps what is gone from its source.
+    Archive,
     /// The last one in which this database is not damaged.
     Healthy(Vec<u8>),
 }
@@ -228,6 +230,7 @@ impl fmt::Display for Reason {
             Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Pinned => f.write_str("pinned"),
             Self::Safety => f.write_str("safety"),
+            Self::Archive => f.write_str("keeps what is gone"),
             Self::Healthy(path) => write!(f, "last healthy {}", path.escape_ascii()),
         }
     }

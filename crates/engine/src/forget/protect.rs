@@ -1,11 +1,14 @@
-//! What no policy takes: the last good copy of a database that is damaged now.
+//! What no policy takes: the last good copy of a database that is damaged now, and what a machine keeps
+//! of files that are gone.
 //!
 //! A damaged database is backed up like any other, day after day, until somebody notices. Retention
 //! would meanwhile forget the last snapshot that holds it whole. So for each database that is flagged
 //! damaged in the newest snapshot of a machine and its roots, the newest older snapshot of that machine
 //! that holds it and in which it is not flagged stays.
+//!
+//! What is gone is in the newest snapshot of its machine, and maybe in no other: that one stays.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use repo::{MachineId, OpId, Reader, Snapshot, flag};
 
@@ -21,9 +24,8 @@ pub(super) fn healthy(
     if snapshots.iter().all(|s| s.damaged.is_empty()) {
         return Ok(out);
     }
-    // a machine counts its snapshots: its clock may have been wrong
     let mut snapshots: Vec<&Snapshot> = snapshots.iter().collect();
-    snapshots.sort_by_key(|s| (s.counter, s.finished_nanos, s.id));
+    snapshots.sort_by_key(|s| s.order());
     let reader = Reader::open(&session.repo, session.cache.as_ref())?;
     for (newest, path) in damaged_now(&snapshots) {
         let older = snapshots[..newest].iter().rev();
@@ -40,6 +42,18 @@ pub(super) fn healthy(
         }
     }
     Ok(out)
+}
+
+/// For each machine its newest snapshot, if that keeps something that is gone.
+pub(super) fn archives(snapshots: &[Snapshot]) -> HashSet<OpId> {
+    let mut newest = BTreeMap::<MachineId, &Snapshot>::new();
+    for s in snapshots.iter().filter(|s| !s.is_safety()) {
+        let known = newest.entry(s.machine).or_insert(s);
+        if known.order() < s.order() {
+            *known = s;
+        }
+    }
+    newest.into_values().filter(|s| s.stats.gone_entries > 0).map(|s| s.id).collect()
 }
 
 /// Databases that are damaged in the newest snapshot of their machine and roots, with its place.

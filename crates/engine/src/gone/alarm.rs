@@ -143,7 +143,7 @@ fn unpinned(path: &[u8], id: &OpId, error: &repo::Error) -> Problem {
 fn to_pin(session: &Session, agent: &str) -> Result<Vec<OpId>> {
     let mut snapshots = session.snapshots()?;
     snapshots.retain(|s| s.machine == session.machine_id && s.agents().contains(&agent));
-    snapshots.sort_by_key(|s| std::cmp::Reverse((s.counter, s.finished_nanos, s.id)));
+    snapshots.sort_by_key(|s| std::cmp::Reverse(s.order()));
     Ok(snapshots.iter().take(PINNED_MAX).map(|s| s.id).collect())
 }
 
@@ -159,6 +159,38 @@ pub(crate) fn alarms_in(dir: &Path) -> Vec<Alarm> {
     let state = std::fs::read(dir.join("state.json")).ok();
     let state: Option<State> = state.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     state.map(|state| state.alarms).unwrap_or_default()
+}
+
+/// Pins a snapshot for good. False if that was done before: a pin of an alarm is made one that stays when
+/// the alarm goes.
+pub fn pin(session: &Session, id: &OpId) -> Result<bool> {
+    let is_new = session.repo.pin(id)?;
+    Ok(let_go(session, id, None)? || is_new)
+}
+
+/// A snapshot took another's place, with its pins: so it did in the alarms.
+pub(crate) fn take_place(session: &Session, old: &OpId, new: &OpId) -> Result<()> {
+    let_go(session, old, Some(new)).map(drop)
+}
+
+/// No alarm of this machine has this snapshot any more, but the other one. False if none had it.
+fn let_go(session: &Session, id: &OpId, other: Option<&OpId>) -> Result<bool> {
+    let hex = id.hex();
+    let has = |state: &State| state.alarms.iter().any(|alarm| alarm.pinned.contains(&hex));
+    if !has(&session.state.load()?) {
+        return Ok(false);
+    }
+    let _lock = session.state.lock()?;
+    let mut state: State = session.state.load()?;
+    for alarm in &mut state.alarms {
+        let before = alarm.pinned.len();
+        alarm.pinned.retain(|one| *one != hex);
+        if alarm.pinned.len() < before {
+            alarm.pinned.extend(other.map(OpId::hex));
+        }
+    }
+    session.state.save(&state)?;
+    Ok(true)
 }
 
 /// What was done.

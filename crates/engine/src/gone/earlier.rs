@@ -16,6 +16,7 @@ use super::kept::{Kept, tidy};
 use super::memo::{LabelMemo, Memo};
 use crate::error::Result;
 use crate::monitor::Problem;
+use crate::pull::strip_path;
 use crate::session::Session;
 
 /// Who is told of what does not read.
@@ -27,6 +28,8 @@ pub(crate) struct Earlier<'a> {
     memo: Memo,
     /// The newest one.
     newest: Option<Snapshot>,
+    /// Snapshots whose part of what is kept is not carried on as a whole, because one does not read.
+    pub(crate) unread: Vec<OpId>,
     /// All of this machine, newest first; listed when they are needed.
     all: OnceCell<Vec<Snapshot>>,
     reader: OnceCell<Reader<'a>>,
@@ -37,8 +40,10 @@ impl<'a> Earlier<'a> {
     pub(crate) fn new(session: &'a Session, previous: Option<OpId>) -> Result<Self> {
         let (all, reader) = (OnceCell::new(), OnceCell::new());
         let memo = Memo::load(session);
-        let mut earlier = Self { session, memo, newest: None, all, reader };
-        let known = previous.and_then(|id| session.snapshot(&id).ok()).filter(counts);
+        let (newest, unread) = (None, Vec::new());
+        let mut earlier = Self { session, memo, newest, unread, all, reader };
+        let known = previous.and_then(|id| session.snapshot(&id).ok());
+        let known = known.filter(|s| counts(s) && s.machine == session.machine_id);
         earlier.newest = match known {
             Some(known) => Some(known),
             None => earlier.all()?.first().cloned(),
@@ -66,8 +71,7 @@ impl<'a> Earlier<'a> {
             }
         }
         all.retain(|s| s.machine == self.session.machine_id && counts(s));
-        // a machine counts its snapshots: its clock may have been wrong
-        all.sort_by_key(|s| std::cmp::Reverse((s.counter, s.finished_nanos, s.id)));
+        all.sort_by_key(|s| std::cmp::Reverse(s.order()));
         Ok(self.all.get_or_init(|| all))
     }
 
@@ -79,21 +83,21 @@ impl<'a> Earlier<'a> {
         Ok(self.reader.get().expect("it was just set"))
     }
 
-    /// Snapshots that have a label as a root, newest first.
-    pub(crate) fn holders(&self, label: &str) -> Result<Vec<Snapshot>> {
+    /// The newest snapshot that has a label as a root.
+    pub(crate) fn holder(&self, label: &str) -> Result<Option<Snapshot>> {
         let has = |s: &&Snapshot| s.roots.iter().any(|root| root.label == label);
         match &self.newest {
-            Some(newest) if has(&newest) && self.all.get().is_none() => Ok(vec![newest.clone()]),
-            _ => Ok(self.all()?.iter().filter(has).cloned().collect()),
+            Some(newest) if has(&newest) => Ok(Some(newest.clone())),
+            _ => Ok(self.all()?.iter().find(has).cloned()),
         }
     }
 
-    /// The holders that come after this one, which does not read.
-    pub(crate) fn older_holders(&self, label: &str, than: &OpId) -> Result<Vec<Snapshot>> {
-        self.all()?;
-        let holders = self.holders(label)?;
-        let at = holders.iter().position(|s| s.id == *than).map_or(0, |at| at + 1);
-        Ok(holders[at.min(holders.len())..].to_vec())
+    /// The holder that comes after this one, which does not read.
+    pub(crate) fn older_holder(&self, label: &str, than: &OpId) -> Result<Option<Snapshot>> {
+        let has = |s: &&Snapshot| s.roots.iter().any(|root| root.label == label);
+        let mut holders = self.all()?.iter().filter(has).skip_while(|s| s.id != *than);
+        holders.next();
+        Ok(holders.next().cloned())
     }
 
     /// What is remembered of a label, if it is of this snapshot.
@@ -107,14 +111,24 @@ impl<'a> Earlier<'a> {
     }
 
     /// Roots of agents that this machine had and that are not among these labels: each as its newest
-    /// snapshot has it. Of one from which nothing can have vanished since, the memo says so.
-    pub(crate) fn roots_but(&self, labels: &BTreeSet<&str>) -> Result<Vec<RootRecord>> {
+    /// snapshot has it. Of one from which nothing can have vanished since, the memo says so; but what of
+    /// it could not be looked at is looked for again.
+    pub(crate) fn roots_but(
+        &self,
+        labels: &BTreeSet<&str>,
+        kept: &[Kept],
+    ) -> Result<Vec<RootRecord>> {
         let Some(newest) = &self.newest else { return Ok(Vec::new()) };
         let is_other = |label: &str| !labels.contains(label);
+        let is_unseen = |one: &Kept| {
+            let below = |label: &&str| strip_path(&one.path, label.as_bytes()).is_some();
+            one.since == Since::Unseen && !labels.iter().any(below)
+        };
         let is_live = |(label, memo): (&String, &LabelMemo)| {
             is_other(label.as_str()) && !memo.live.is_empty()
         };
-        if self.memo.snapshot == Some(newest.id) && !self.memos().any(is_live) {
+        let is_all_known = self.memo.snapshot == Some(newest.id);
+        if is_all_known && !self.memos().any(is_live) && !kept.iter().any(is_unseen) {
             return Ok(Vec::new());
         }
         let mut roots = BTreeMap::<String, RootRecord>::new();
@@ -139,9 +153,14 @@ impl<'a> Earlier<'a> {
         }
         let older: Vec<Snapshot> =
             self.all()?.iter().filter(|s| s.id != newest.id).cloned().collect();
+        // what vanished between the two is here and there, and nowhere from now on
+        self.unread.push(newest.id);
         for snapshot in older {
             match read(self.reader()?, &snapshot) {
-                Ok(kept) => return Ok(kept),
+                Ok(kept) => {
+                    self.unread.push(snapshot.id);
+                    return Ok(kept);
+                }
                 Err(error) if is_damage(&error) => {}
                 Err(error) => return Err(error),
             }

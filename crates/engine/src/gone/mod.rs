@@ -21,9 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use alarm::{Acknowledged, Alarm, acknowledge, alarms};
-pub(crate) use alarm::{alarms_in, raise};
-pub(crate) use earlier::read as read_kept;
+pub use alarm::{Acknowledged, Alarm, acknowledge, alarms, pin};
+pub(crate) use alarm::{alarms_in, raise, take_place};
+pub(crate) use earlier::{is_damage, read as read_kept};
 pub(crate) use kept::{Kept, tidy};
 pub(crate) use memo::Memo;
 pub use since::Since;

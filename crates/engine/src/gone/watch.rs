@@ -2,7 +2,7 @@
 //!
 //! In: entries of the new tree in path order, and what earlier snapshots say.
 //! Out: [`Settled`]: what is kept from now on. A file is *gone* if an earlier snapshot has it, the new
-//! tree has nothing of its name, and looking for it at the source finds nothing. One that is there and
+//! tree has no file of its name, and looking for it at the source finds nothing. One that is there and
 //! was left out by a rule is not gone: somebody wanted it out. One whose place cannot be looked at may
 //! be gone, so it is kept as unseen until somebody can look. One whose content turned up under another
 //! name of the same root was moved.
@@ -127,6 +127,8 @@ pub(crate) struct Settled {
     pub(crate) alarms: Vec<Vanished>,
     /// Snapshots that have what is lost otherwise.
     pub(crate) pins: Vec<OpId>,
+    /// The count of the newest snapshot of this machine.
+    pub(crate) counter: u64,
     /// What to remember of covered labels: their paths.
     live: Vec<(String, Vec<PathHash>)>,
     /// What to remember of the others.
@@ -159,8 +161,12 @@ pub(crate) struct Watch<'a> {
     by_path: HashMap<Vec<u8>, Vec<usize>>,
     /// Kept entries that are at the source again.
     back: HashSet<usize>,
+    /// Files and links of the new tree.
     present: HashSet<PathHash>,
-    /// Files that were read, by root and content: where a moved one turns up.
+    /// Everything else in it: no file of such a name is there any more.
+    others: HashSet<PathHash>,
+    /// Files that were read and are kept when they vanish, by root and content: where a moved one turns
+    /// up. One that moved to where nobody keeps it may go from there unseen.
     appeared: HashMap<(usize, [u8; 32]), Vec<Vec<u8>>>,
     nodes: HashSet<BlockId>,
 }
@@ -199,7 +205,7 @@ impl<'a> Watch<'a> {
         }
         if let Some(rules) = &options.missing {
             let covered = pushed.iter().map(|root| root.scan.label.as_str()).collect();
-            for record in earlier.roots_but(&covered)? {
+            for record in earlier.roots_but(&covered, &kept)? {
                 let agent = record.agent.as_deref().unwrap_or_default();
                 if let Some(filter) = rules.filter(agent, &record.label) {
                     roots.push(Root::new(record, filter));
@@ -224,6 +230,7 @@ impl<'a> Watch<'a> {
             by_path,
             back: HashSet::new(),
             present: HashSet::new(),
+            others: HashSet::new(),
             appeared: HashMap::new(),
             nodes: HashSet::new(),
         })
@@ -242,11 +249,14 @@ impl<'a> Watch<'a> {
             self.at = at;
         }
         let hash = path_hash(path);
-        self.present.insert(hash);
+        let is_file = matches!(entry.kind, Kind::File | Kind::Symlink);
+        let known = if is_file { &mut self.present } else { &mut self.others };
+        known.insert(hash);
         let root = &mut self.roots[self.at];
-        if root.keeps(path, entry) {
-            root.live.push(hash);
+        if !root.keeps(path, entry) {
+            return;
         }
+        root.live.push(hash);
         if read && entry.size > 0 && root.base_is_possible(&self.earlier) {
             let files = self.appeared.entry((self.at, entry.hash)).or_default();
             files.push(path.to_vec());
@@ -279,7 +289,8 @@ impl<'a> Watch<'a> {
         while taken.contains(&Since::At(now)) {
             now += 1;
         }
-        let mut settled = Settled::default();
+        let mut settled = Settled { pins: self.earlier.unread.clone(), ..Settled::default() };
+        settled.counter = self.earlier.newest().map_or(0, |newest| newest.counter);
         let mut kept = self.kept_still(now);
         for mut one in fresh {
             if one.since != Since::Unseen {
@@ -314,10 +325,7 @@ impl<'a> Watch<'a> {
     fn bases(&mut self) -> Result<Vec<(Snapshot, Vec<usize>)>> {
         let mut bases: Vec<(Snapshot, Vec<usize>)> = Vec::new();
         for at in 0..self.roots.len() {
-            let Some(base) = self.earlier.holders(&self.roots[at].record.label)?.into_iter().next()
-            else {
-                continue;
-            };
+            let Some(base) = self.earlier.holder(&self.roots[at].record.label)? else { continue };
             let root = &mut self.roots[at];
             root.base = Some(base.clone());
             if let Some(memo) = self.earlier.memo(&root.record.label, &base.id) {
@@ -341,8 +349,8 @@ impl<'a> Watch<'a> {
                 Err(error) if is_damage(&error) => {
                     (self.tell)(unread(&base, "what vanished since", &error));
                     let label = self.roots[roots[0]].record.label.clone();
-                    let older = self.earlier.older_holders(&label, &base.id)?;
-                    let Some(next) = older.into_iter().next() else { return Ok(Vec::new()) };
+                    let older = self.earlier.older_holder(&label, &base.id)?;
+                    let Some(next) = older else { return Ok(Vec::new()) };
                     base = next;
                 }
                 other => return other,
@@ -372,8 +380,9 @@ impl<'a> Watch<'a> {
                 let Some(at) = root else { return Ok(()) };
                 let keeps = self.roots[*at].keeps(&path, &entry);
                 counts[*at] += u64::from(keeps && !skip);
-                let is_wanted = keeps || entry.kind == Kind::Dir;
-                if is_wanted && !self.present.contains(&path_hash(&path)) {
+                let is_dir = entry.kind == Kind::Dir;
+                let there = if is_dir { &self.others } else { &self.present };
+                if (keeps || is_dir) && !there.contains(&path_hash(&path)) {
                     missing.push((*at, path, entry));
                 }
                 Ok(())
@@ -383,6 +392,14 @@ impl<'a> Watch<'a> {
             root.count_before = root.count_before.max(count);
         }
         self.judge(base, missing)
+    }
+
+    /// What became of a file. One whose name something else has by now is gone, though its name is there.
+    fn fate(&self, root: &Root, path: &[u8]) -> Fate {
+        match root.fate(path, self.ignore_file) {
+            Fate::Unseen if self.others.contains(&path_hash(path)) => Fate::Gone,
+            fate => fate,
+        }
     }
 
     /// Makes kept entries of what is missing.
@@ -404,9 +421,10 @@ impl<'a> Watch<'a> {
                 database.is_some_and(|database| self.present.contains(&path_hash(database)))
             });
             let was_compressed = COMPRESSED.iter().any(|suffix| {
-                self.present.contains(&path_hash(&[path.as_slice(), suffix].concat()))
+                let name = [path.as_slice(), suffix].concat();
+                self.present.contains(&path_hash(&name)) && root.keeps(&name, &entry)
             });
-            let fate = root.fate(&path, self.ignore_file);
+            let fate = self.fate(root, &path);
             if path.len() + SINCE_BYTES > PATH_BYTES_MAX && fate != Fate::LeftOut {
                 let what = "it vanished, and its path is too long for it to be kept".to_owned();
                 (self.tell)(Problem { path, what, notice: false });
@@ -472,7 +490,7 @@ impl<'a> Watch<'a> {
                 } else if self.present.contains(&path_hash(&one.path)) {
                     continue;
                 } else {
-                    match root.fate(&one.path, self.ignore_file) {
+                    match self.fate(root, &one.path) {
                         Fate::Gone => one.since = Since::At(now),
                         Fate::Unseen => {}
                         Fate::LeftOut => continue,

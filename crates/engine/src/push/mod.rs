@@ -322,8 +322,9 @@ pub(crate) fn finish_unfinished(session: &Session, state: &mut State) -> Result<
         // it, though: it was not acknowledged, and another client that saw the operation end may be
         // about to declare it dead. So the next push makes one of its own
         let (snapshot, hash) = session.repo.snapshot(session.cache.as_ref(), &old)?;
-        // one that an undelete brought back is an old one, maybe of another machine
-        if !snapshot.has_reason(repo::undelete::REASON) {
+        // what was copied, imported, brought back or took another's place is an old one, maybe of another
+        // machine
+        if snapshot.machine == session.machine_id && snapshot.is_original() {
             state.counter = state.counter.max(snapshot.counter);
             state.previous =
                 Some(Previous { id: old.hex(), hash: data_encoding::HEXLOWER.encode(&hash) });
@@ -408,7 +409,7 @@ fn record(
         user: session.machine.user.clone(),
         started_nanos,
         finished_nanos: session.clock.now_nanos(),
-        counter: state.counter.saturating_add(1),
+        counter: state.counter.max(run.gone.counter).saturating_add(1),
         previous: state.previous.as_ref().and_then(|p| OpId::from_hex(&p.id)),
         previous_hash: state.previous.as_ref().and_then(hash),
         roots: roots

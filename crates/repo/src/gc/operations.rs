@@ -20,6 +20,7 @@ pub(crate) struct Operations {
     pub(crate) finished: BTreeSet<OpId>,
     pub(crate) dead: HashSet<OpId>,
     pub(crate) forgotten: BTreeMap<OpId, SystemTime>,
+    pub(crate) pinned: BTreeSet<OpId>,
 }
 
 impl Operations {
@@ -32,6 +33,8 @@ impl Operations {
             finished: repo.ids_under("end/")?.into_iter().collect(),
             dead: set("dead/")?,
             forgotten: times(repo, "forgot/")?,
+            // after the records: a pin that holds against one was there before it
+            pinned: repo.pinned()?,
         })
     }
 
@@ -49,11 +52,17 @@ impl Operations {
         self.announced.keys().filter(|id| !self.has_ended(id))
     }
 
-    /// Snapshots that count. One with a forget record does not, also if it is there: whoever forgot
+    /// It has a forget record that counts. While there is a pin none does: whoever wrote it saw the
+    /// pin and left the snapshot.
+    pub(crate) fn is_forgotten(&self, id: &OpId) -> bool {
+        self.forgotten.contains_key(id) && !self.pinned.contains(id)
+    }
+
+    /// Snapshots that count. A forgotten one does not, also if it is there: whoever forgot
     /// it stopped before the delete, or a repeated request wrote it again, perhaps after its packs
     /// were swept.
     pub(crate) fn valid_snapshots(&self) -> Vec<OpId> {
-        let counts = |id: &&OpId| !self.dead.contains(id) && !self.forgotten.contains_key(id);
+        let counts = |id: &&OpId| !self.dead.contains(id) && !self.is_forgotten(id);
         let mut ids: Vec<OpId> = self.snapshots.iter().filter(counts).copied().collect();
         ids.sort_unstable();
         ids

@@ -3,7 +3,7 @@
 //! ```text
 //! G1  LIST everything                      packs: candidates; also: names of unknown form
 //!     LIST gc/                             snapshots that others saw, for the next step
-//! G2  LIST op/, snap/, end/, dead/, forgot/   which owners have ended
+//! G2  LIST op/, snap/, end/, dead/, forgot/, pin/   which owners have ended
 //! G3  walk the trees of those snapshots    what lives
 //! G4  LIST gc/                             what is condemned already
 //! ```

@@ -266,7 +266,8 @@ impl Collector<'_, '_> {
         let finished = operations.finished.iter().filter(|id| !there.contains(id));
         let finished: Vec<String> = finished.map(name("end")).collect();
         delete_all(self.repo, threads, &finished)?;
-        let forgotten = operations.forgotten.keys().filter(|id| operations.snapshots.contains(id));
+        let goes = |id: &&OpId| operations.snapshots.contains(id) && operations.is_forgotten(id);
+        let forgotten = operations.forgotten.keys().filter(goes);
         let forgotten: Vec<String> = forgotten.map(name("snap")).collect();
         delete_all(self.repo, threads, &forgotten)?;
         let mut old: Vec<String> = Vec::new();

@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::id::{BlockId, MachineId, OpId};
 use crate::operation::{Commit, OpKind, Operation, put_mark};
 use crate::repository::Repository;
-use crate::snapshot::Snapshot;
-use crate::tree::path_order;
+use crate::snapshot::{PushStats, Snapshot};
+use crate::tree::{TreeRoot, gone, path_order};
 use crate::verify::needs::Walk;
 use crate::verify::touch::Looker;
 use crate::without::rebuild;
@@ -48,11 +48,12 @@ pub fn accept(
     let op = Operation::announce(repo, fresh, OpKind::Push, machine, now_secs())?;
     let mut accepted =
         Accepted { old: old.id, new: Some(fresh), lost: Vec::new(), pieces: Vec::new() };
-    let tree = match build(repo, cache, &op, old, lost, &mut accepted, now_secs) {
-        Ok(Some(tree)) => tree,
-        Ok(None) => {
+    let (root, gone) = match build(repo, cache, &op, old, lost, &mut accepted, now_secs) {
+        Ok((root, gone)) if root.entries > 0 => (root, gone),
+        Ok(_) => {
             op.finish_without_snapshot()?;
             repo.forget(&old.id)?;
+            repo.unpin(&old.id)?;
             accepted.new = None;
             return Ok((Commit::Acknowledged([0; 32]), accepted));
         }
@@ -63,15 +64,35 @@ pub fn accept(
     };
     let reason = Some(old.reason_with(REASON));
     let instead_of = Some(old.instead_of.unwrap_or(old.id));
-    let snapshot = Snapshot { id: fresh, tree, reason, instead_of, ..old.clone() };
+    let stats = PushStats {
+        entries: root.entries - gone.entries,
+        bytes: root.bytes.saturating_sub(gone.bytes),
+        gone_entries: gone.entries,
+        gone_bytes: gone.bytes,
+        ..old.stats
+    };
+    let tree = root.id;
+    let snapshot = Snapshot { id: fresh, tree, reason, instead_of, stats, ..old.clone() };
     let (commit, _) = op.commit(&snapshot)?;
     if matches!(commit, Commit::Acknowledged(_)) {
+        // a pin is for what a snapshot holds, and the new one has what is left of it
+        if repo.is_pinned(&old.id)? {
+            repo.pin(&fresh)?;
+        }
         repo.forget(&old.id)?;
+        repo.unpin(&old.id)?;
     }
     Ok((commit, accepted))
 }
 
-/// Builds the tree without what is lost; `None` if nothing is left.
+/// Entries of a tree that are gone from their source.
+#[derive(Debug, Default)]
+struct Gone {
+    entries: u64,
+    bytes: u64,
+}
+
+/// Builds the tree without what is lost.
 fn build(
     repo: &Repository,
     cache: Option<&Cache>,
@@ -80,7 +101,8 @@ fn build(
     lost: &BTreeMap<BlockId, String>,
     accepted: &mut Accepted,
     now_secs: &dyn Fn() -> i64,
-) -> Result<Option<BlockId>> {
+) -> Result<(TreeRoot, Gone)> {
+    let mut left = Gone::default();
     let root = rebuild(repo, cache, op, now_secs, &mut |reader, push| {
         let mut looker = Looker::new(reader, lost);
         let (mut dropped, mut walk) = (HashSet::new(), Walk::default());
@@ -92,6 +114,10 @@ fn build(
             let rises = last.as_deref().is_none_or(|l| path_order(l, path).is_lt());
             if blocks.is_empty() && what.is_none() && !follows && rises {
                 last = Some(path.to_vec());
+                if gone::holds(path) {
+                    left.entries += 1;
+                    left.bytes = left.bytes.saturating_add(entry.size);
+                }
                 return push(path, entry);
             }
             dropped.insert(path.to_vec());
@@ -101,7 +127,7 @@ fn build(
         accepted.pieces = walk.unreadable;
         Ok(())
     })?;
-    Ok((root.entries > 0).then_some(root.id))
+    Ok((root, left))
 }
 
 /// Marks a snapshot that does not open as none, for ever: nothing can be had of it, and collectors stop

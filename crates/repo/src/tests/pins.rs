@@ -6,6 +6,7 @@ use store::{MemoryStore, Store};
 use testkit::{Failure, Fault, FaultStore, Verb};
 
 use super::{MACHINE, OP, fresh, open, push, restore};
+use crate::verify::{Level, VerifyOptions, verify};
 use crate::{Commit, Error, Forgot, OpId, Repository};
 
 const OTHER: OpId = OpId([0x41; 16]);
@@ -99,8 +100,21 @@ fn a_pin_that_was_acknowledged_holds_also_against_a_forget_that_runs() {
             assert!(number > 6, "{number}");
             break;
         };
-        let there = open(Arc::new(store.clone())).unwrap().snapshot_ids().unwrap().contains(&OP);
-        assert_eq!(pin.is_ok(), there, "before call {number}: {pin:?}");
+        let repo = open(Arc::new(store.clone())).unwrap();
+        let there = || repo.snapshot_ids().unwrap().contains(&OP);
+        assert_eq!(pin.is_ok(), there(), "before call {number}: {pin:?}");
+        super::gc::collect(&repo, 0x60);
+        assert_eq!(pin.is_ok(), there(), "before call {number}, collected");
+        if pin.is_ok() {
+            restore(&repo, None, &OP).unwrap();
+            let run = VerifyOptions::new(Level::Structure);
+            let report = verify(&repo, None, &OpId([8; 16]), &run).unwrap();
+            assert_eq!(report.snapshots, 2, "before call {number}");
+            // without the pin the forget counts that was asked for
+            repo.unpin(&OP).unwrap();
+            super::gc::collect(&repo, 0x61);
+            assert!(!there() || !repo.is_forgotten(&OP).unwrap());
+        }
     }
 }
 

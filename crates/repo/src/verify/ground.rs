@@ -14,6 +14,7 @@ use crate::gc::operations::Operations;
 use crate::id::{BlockId, OpId, PackId};
 use crate::index::{self, Index, Location};
 use crate::keys::Slot;
+use crate::pin;
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 use crate::verify::coverage;
@@ -80,7 +81,11 @@ impl Ground {
             ("end", Some(id)) => operations.finished.insert(id),
             ("dead", Some(id)) => operations.dead.insert(id),
             ("forgot", Some(id)) => operations.forgotten.insert(id, item.modified).is_none(),
-            ("kill", Some(_)) | ("pin" | "tag", _) => true,
+            ("pin", _) => {
+                operations.pinned.extend(pin::snapshot_of(&item.name));
+                true
+            }
+            ("kill", Some(_)) | ("tag", _) => true,
             ("gc", _) => match lists::quarantined(&item.name) {
                 Some(pack) => self.quarantined.insert(pack),
                 None => lists::is_name(&item.name),
