@@ -101,6 +101,13 @@ pub(crate) fn take_out(
     result
 }
 
+/// The same for what has no marks: only what the live database has is counted.
+pub(crate) fn look_at(live: &Path, secrets: Secrets<'_>, path: &[u8]) -> Result<Back, Failed> {
+    let mut known = Live::new(secrets);
+    learn(&mut known, live, path)?;
+    Ok(Back { lost: known.lost(), ..Back::default() })
+}
+
 fn take_out_of(
     to: &Connection,
     live: Option<&Path>,

@@ -21,7 +21,7 @@ use super::inspect::hash_file;
 use super::plan::Item;
 use super::source::Content;
 use super::target::{Facts, Found, Temp};
-use crate::capture::marks::take_out;
+use crate::capture::marks::{look_at, take_out};
 use crate::capture::regain;
 use crate::marks::{Back, Live, Secrets, give_back, give_back_bytes, is_source};
 
@@ -85,7 +85,13 @@ pub(super) fn keep_live_rows(
     let name = place.rel.split().map(|(_, name)| name.to_vec()).ok_or(Failed::Over)?;
     let live = if live { Some(temp.beside(&name)?) } else { None };
     let key = run.content.mark_key();
-    match take_out(&temp.path()?, live.as_deref(), secrets(run, item, &key), &item.path) {
+    let secrets = secrets(run, item, &key);
+    let looked = match &live {
+        // it may be damaged, and is restored as it was stored
+        Some(live) if entry.marks.is_none() => look_at(live, secrets, &item.path),
+        live => take_out(&temp.path()?, live.as_deref(), secrets, &item.path),
+    };
+    match looked {
         Ok(back) => tell(run, item, &back)?,
         Err(regain::Failed::Live(error)) => stays(run, item, &error)?,
         Err(regain::Failed::Image(error)) => {
