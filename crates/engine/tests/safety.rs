@@ -45,6 +45,10 @@ impl Case {
             database = "logins.db"
             table = "t"
             delete = true
+            [[roots.fields]]
+            file = "**/keys.json"
+            format = "json"
+            redact = ["key"]
         "#;
         let adapter = Adapter::parse(text, "quill.toml").unwrap();
         let (bench, memory) = bench_in_memory();
@@ -111,6 +115,17 @@ impl Case {
         let saved = self.save(&session, &mut plan, options.overwrite)?;
         let report = pull::apply(&content, &plan, options, &(), &cancel).unwrap();
         Ok((saved.pushed, report))
+    }
+
+    /// The same, while somebody does something between what is saved and what is replaced.
+    fn pull_while(&self, id: &OpId, options: &pull::Options, act: impl FnOnce()) -> Report {
+        let session = self.bench.open().unwrap();
+        let content = SnapshotContent::open(&session, &session.snapshot(id).unwrap()).unwrap();
+        let cancel = AtomicBool::new(false);
+        let mut plan = Plan::make(&content, options, &cancel).unwrap();
+        self.save(&session, &mut plan, options.overwrite).unwrap();
+        act();
+        pull::apply(&content, &plan, options, &(), &cancel).unwrap()
     }
 
     fn save(
@@ -430,4 +445,118 @@ fn a_plan_says_beforehand_whether_something_has_to_be_saved() {
     assert!(!made.replaces() && made.changes(b"quill/home"));
     assert!(made.items.iter().any(|item| item.action == Action::Create));
     assert!(Path::new(&case.bench.source()).exists());
+}
+
+#[test]
+fn what_changed_after_it_was_saved_is_neither_replaced_nor_removed() {
+    let case = Case::new();
+    let db = case.path("logs.db");
+    let sql = "PRAGMA journal_mode = WAL; CREATE TABLE u(v); INSERT INTO u VALUES('one')";
+    rusqlite::Connection::open(&db).unwrap().execute_batch(sql).unwrap();
+    for name in ["a.md", "b.md", "gone.md"] {
+        case.write(name, "one");
+    }
+    let first = case.push();
+    let live = rusqlite::Connection::open(&db).unwrap();
+    live.execute_batch("PRAGMA wal_autocheckpoint = 0; UPDATE u SET v='two'").unwrap();
+    for name in ["a.md", "b.md", "more/c.md", "other/d.md"] {
+        case.write(name, "two");
+    }
+    fs::remove_file(case.path("gone.md")).unwrap();
+    let options = || pull::Options { delete: true, even_if_open: true, ..case.options() };
+    let change = || {
+        case.write("a.md", "TWO"); // as long as it was
+        case.write("more/deep/new.md", "new");
+        case.write("gone.md", "back");
+        live.execute_batch("INSERT INTO u VALUES('three')").unwrap();
+    };
+    let report = case.pull_while(&id(&first), &options(), change);
+    let named: Vec<_> = report.problems.iter().map(|one| one.path.as_slice()).collect();
+    let expected = ["a.md", "gone.md", "logs.db", "more"].map(|name| format!("quill/home/{name}"));
+    let mut sorted: Vec<_> = named.iter().map(|path| String::from_utf8_lossy(path)).collect();
+    sorted.sort();
+    assert_eq!(sorted, expected, "{report:?}");
+    let told = |one: &pull::Problem| one.reason.contains("after the safety snapshot");
+    assert_eq!(report.problems.iter().filter(|one| told(one)).count(), 3, "{report:?}");
+    assert_eq!((case.read("a.md"), case.read("gone.md")), ("TWO".into(), "back".into()));
+    assert_eq!(
+        (case.read("more/c.md"), case.read("more/deep/new.md")),
+        ("two".into(), "new".into())
+    );
+    let rows = "SELECT group_concat(v) FROM u";
+    let row = |db: &rusqlite::Connection| db.query_row(rows, [], |row| row.get::<_, String>(0));
+    drop(live);
+    assert_eq!(row(&rusqlite::Connection::open(&db).unwrap()).unwrap(), "two,three");
+    // the others
+    assert_eq!(case.read("b.md"), "one");
+    assert!(!case.path("other").exists());
+
+    // pull again, and it is saved
+    let (saved, report) = case.pull(&id(&first), &options());
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(row(&rusqlite::Connection::open(&db).unwrap()).unwrap(), "one");
+    let held = case.held(&saved.unwrap());
+    assert_eq!(held, ["a.md", "b.md", "gone.md", "logs.db", "more/c.md", "more/deep/new.md"]);
+    // one who lets all go is not held up
+    case.write("a.md", "three");
+    let always = pull::Options { overwrite: Overwrite::Always, ..case.options() };
+    let report = case.pull_while(&id(&first), &always, || case.write("a.md", "four"));
+    assert!(report.is_complete() && case.read("a.md") == "one", "{report:?}");
+}
+
+#[test]
+fn what_has_values_that_stay_at_home_is_not_removed() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let first = case.push();
+    let db = case.path("logins.db");
+    let sql = "CREATE TABLE t(v); INSERT INTO t VALUES('login')";
+    rusqlite::Connection::open(&db).unwrap().execute_batch(sql).unwrap();
+    case.write("keys.json", "{\"key\": \"CANARY\"}");
+    case.write("dir/keys.json", "{\"key\": \"CANARY\"}");
+    case.write("dir/other.json", "{\"n\": 1}");
+    let options = pull::Options { delete: true, ..case.options() };
+    let (_, report) = case.pull(&id(&first), &options);
+    let kept = |name: &str| case.path(name).exists();
+    assert_eq!(report.problems.len(), 3, "{report:?}");
+    let told =
+        |one: &pull::Problem| one.reason.contains("values that are left out of every backup");
+    assert!(report.problems.iter().all(told), "{report:?}");
+    assert!(kept("logins.db") && kept("keys.json") && kept("dir/keys.json"));
+    // without such values they go
+    rusqlite::Connection::open(&db).unwrap().execute_batch("DELETE FROM t").unwrap();
+    case.write("keys.json", "{\"key\": \"\"}");
+    fs::remove_dir_all(case.path("dir")).unwrap();
+    let (_, report) = case.pull(&id(&first), &options);
+    assert!(report.is_complete() && report.deleted == 2, "{report:?}");
+}
+
+#[test]
+fn a_file_that_is_named_like_a_log_is_saved_for_itself() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    let first = case.push();
+    // all of it is left out by the rules
+    case.write("cache/notes", "plain");
+    case.write("cache/notes-journal", "of the notes, and no log of SQLite");
+    let options = pull::Options { delete: true, ..case.options() };
+    let (saved, report) = case.pull(&id(&first), &options);
+    assert!(report.is_complete() && !case.path("cache").exists(), "{report:?}");
+    let saved = saved.unwrap();
+    assert_eq!(case.held(&saved), ["a.md", "cache/notes", "cache/notes-journal"]);
+}
+
+#[test]
+fn a_new_machine_never_starts_from_a_safety_snapshot() {
+    let case = Case::new();
+    case.write("a.md", "one");
+    case.write("b.md", "one");
+    let first = case.push();
+    case.write("a.md", "two");
+    case.pull(&id(&first), &case.options());
+    let session = case.bench.open().unwrap();
+    let locate = |_: &repo::RootRecord| Some(Ok(PathBuf::from("/nowhere")));
+    let chosen = engine::daemon::restore::choose(&session, &locate).unwrap();
+    let chosen: Vec<OpId> = chosen.iter().map(|one| one.snapshot.id).collect();
+    assert_eq!(chosen, [id(&first)]);
 }

@@ -1,8 +1,9 @@
 //! Redaction of named fields in configuration files: bytes, a format and rules in, bytes out.
 //!
 //! [`redact`] puts [`MARKER`] in the place of every value that a [`Path`] names. [`restore`] puts the
-//! values that a live file has back in the places of markers. Nothing else in the file changes by one
-//! byte: comments, order, spacing, quotes, line ends and a byte order mark stay.
+//! values that a live file has back in the places of markers; [`lost`] tells which of them have no place.
+//! Nothing else in the file changes by one byte: comments, order, spacing, quotes, line ends and a byte
+//! order mark stay.
 //!
 //! [`rewrite`] changes strings and keys that are named, by a function of the caller's, with the same care.
 //!
@@ -47,7 +48,7 @@ pub use edit::{Redacted, redact};
 pub use error::Error;
 pub use format::Format;
 pub use path::{Path, PathError};
-pub use restore::{Restored, restore};
+pub use restore::{Restored, lost, restore};
 pub use rewrite::{Part, Rewritten, Rule, rewrite};
 
 /// What stands in the place of a value that was left out.

@@ -12,9 +12,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::choose::choose;
 use crate::edit::{Edit, apply};
 use crate::error::Error;
 use crate::format::Format;
+use crate::path::Path;
 use crate::read::{decode, read};
 use crate::tree::{Id, Swap, Tag, Tree, Value, agree};
 
@@ -78,6 +80,32 @@ pub fn restore(format: Format, stored: &[u8], live: Option<&[u8]>) -> Result<Res
         missing: missing.into_iter().map(|id| tree.path(id)).collect(),
         live_error,
     })
+}
+
+/// Places of values in `live` that `paths` name and that `new` has at no place that they name: what is lost
+/// if `new` takes the place of `live`. Written as in [`crate::Redacted`]. If `new` cannot be read, it is all.
+///
+/// Errors if nobody can tell which values `live` has.
+pub fn lost(format: Format, new: &[u8], live: &[u8], paths: &[Path]) -> Result<Vec<String>, Error> {
+    let named = |bytes| -> Result<(Tree, Vec<Id>), Error> {
+        let (_, text) = decode(format, bytes)?;
+        let tree = read(format, text)?;
+        let named = choose(&tree, text, paths)?;
+        Ok((tree, named))
+    };
+    let (live, values) = named(live)?;
+    let new = if values.is_empty() { None } else { named(new).ok() };
+    let is_there = |id: &Id| {
+        let same = |tree: &Tree, other: Id| match (live.value(*id), tree.value(other)) {
+            // written with quotes or without, it is one value
+            (Value::Text(one) | Value::Bare(one), Value::Text(other) | Value::Bare(other)) => {
+                one == other
+            }
+            _ => alike(&live, *id, tree, other),
+        };
+        new.as_ref().is_some_and(|(tree, named)| named.iter().any(|other| same(tree, *other)))
+    };
+    Ok(values.iter().filter(|id| !is_there(id)).map(|id| live.path(*id)).collect())
 }
 
 /// A file and what was read from it.

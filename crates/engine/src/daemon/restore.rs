@@ -2,8 +2,8 @@
 //!
 //! Only on a machine that never pushed to the repository and has no file of what a push would cover; so
 //! what somebody deleted on purpose does not come back by itself. Of every agent the newest snapshot counts,
-//! whichever machine made it. Nothing that is there is ever replaced. A restore that was interrupted is
-//! remembered, and taken up at the next start.
+//! whichever machine made it, but none that a restore made for safety: that may hold a part. Nothing that is
+//! there is ever replaced. A restore that was interrupted is remembered, and taken up at the next start.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -65,12 +65,19 @@ pub fn was_begun(state: &Path, address: &str) -> Option<bool> {
 /// Content of the largest snapshot that a rehearsal restores: the newest of some agent.
 pub fn largest_bytes(session: &Session) -> Result<u64> {
     let mut newest: BTreeMap<Option<String>, u64> = BTreeMap::new();
-    for snapshot in session.snapshots()? {
+    for snapshot in candidates(session)? {
         for root in snapshot.roots {
             newest.insert(root.agent, snapshot.stats.bytes);
         }
     }
     Ok(newest.into_values().max().unwrap_or_default())
+}
+
+/// What may be chosen, oldest first.
+fn candidates(session: &Session) -> Result<Vec<Snapshot>> {
+    let mut snapshots = session.snapshots()?;
+    snapshots.retain(|snapshot| !snapshot.is_safety());
+    Ok(snapshots)
 }
 
 /// Remembers that a restore is under way.
@@ -93,7 +100,7 @@ pub fn choose(
     session: &Session,
     locate: &dyn Fn(&RootRecord) -> Option<std::result::Result<PathBuf, String>>,
 ) -> Result<Vec<Chosen>> {
-    let snapshots = session.snapshots()?;
+    let snapshots = candidates(session)?;
     // an agent's roots belong together; a directory that was named stands alone
     let owner = |root: &RootRecord| match &root.agent {
         Some(agent) => (Some(agent.clone()), String::new()),

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::apply::Run;
 use super::error::Error;
 use super::plan::{Action, Item};
+use super::safety::unchanged;
 use super::swap::{self, Step};
 use super::target::{Dir, Found, Over, Temp, facts_at, remove_tree};
 use super::{Event, holders};
@@ -133,6 +134,7 @@ pub(super) fn give_name(run: &Run<'_>, item: &Item, temp: Temp) -> io::Result<()
     let Some((_, place)) = item.target() else { return Ok(()) };
     let name = place.rel.split().map(|(_, name)| name.to_vec()).ok_or(Errno::ISDIR)?;
     let dir = Dir::clone(temp.dir());
+    unchanged(run, item)?;
     if item.action == Action::Replace {
         make_way(run, item, &dir, &name)?;
     }
@@ -140,7 +142,8 @@ pub(super) fn give_name(run: &Run<'_>, item: &Item, temp: Temp) -> io::Result<()
     if item.has_flag(run.items, flag::SQLITE) {
         nobody_has(run, item, &dir, &name)?;
         swap::swap(temp, &name, over, &mut |step| match step {
-            Step::Copied => nobody_has(run, item, &dir, &name), // it took its time
+            // it took its time
+            Step::Copied => nobody_has(run, item, &dir, &name).and_then(|()| unchanged(run, item)),
             _ => Ok(()),
         })?;
     } else {

@@ -2,8 +2,12 @@
 //!
 //! In: a file as it is stored, with markers in the place of such values, and what is at its place now.
 //! Out: the file with the values that are there. Where there is none the marker stays, and the report
-//! names the field: a person has to fill it in. Invariant: a live file whose values cannot be read is
-//! not replaced, unless it is told to go ([`Overwrite::Always`]): nobody else has them.
+//! names the field: a person has to fill it in. Invariant: a live file whose values cannot be read, or of
+//! which one has no place in the new file, is not replaced, unless it is told to go
+//! ([`Overwrite::Always`]): nobody else has them.
+//!
+//! It is the rules that say which values these are, and not the entry: a file that had no token when it
+//! was stored may have one now.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,14 +17,18 @@ use redact::Format;
 use repo::{Entry, TextFormat};
 
 use super::apply::Run;
+use super::error::show;
 use super::file::Failed;
 use super::inspect::hash_file;
 use super::moves::plan::MovePlan;
-use super::plan::{Item, Place};
+use super::plan::{Action, Item, Place};
 use super::source::Content;
 use super::target::Found;
 use super::{Overwrite, marks, moves};
-use crate::push::fields::format_of;
+use crate::push::fields::{format_in, format_of, parsed};
+
+/// Places that a message names.
+const PLACES_SHOWN_MAX: usize = 5;
 
 /// Puts the live values into a whole and verified file.
 pub(super) fn keep_live(
@@ -64,6 +72,49 @@ pub(super) fn keep_live(
     let hash = *blake3::hash(&restored.bytes).as_bytes();
     run.set_written(index, Written { size: restored.bytes.len() as u64, hash });
     Ok(())
+}
+
+/// Makes sure that the new file has every value of the live one that is left out of backups.
+pub(super) fn lose_none(run: &Run<'_>, index: usize, file: &File) -> Result<(), Failed> {
+    let item = &run.items[index];
+    let (_, place) = item.target().ok_or(Failed::Over)?;
+    let rules = run.options.filters.fields(&item.path).filter(|_| item.action != Action::Create);
+    let Some(rules) = rules else { return Ok(()) };
+    let Some(live) = live(run, place)? else { return Ok(()) };
+    let format = format_of(format_in(&rules));
+    let lost = match (read_live(&live, format)?, parsed(&rules.redact)) {
+        (Some(live), Ok(paths)) => {
+            // one that is too long is none of this format, and has none of the values
+            let mut new = Vec::new();
+            if file.metadata()?.len() <= format.bytes_max() as u64 {
+                new.resize(file.metadata()?.len() as usize, 0);
+                file.read_exact_at(&mut new, 0)?;
+            }
+            redact::lost(format, &new, &live, &paths).map_err(|error| error.to_string())
+        }
+        (None, _) => Err(format!("it is too long to be read as {format}")),
+        (_, Err(why)) => Err(why),
+    };
+    let why = match lost {
+        Ok(lost) if lost.is_empty() => return Ok(()),
+        Ok(lost) => format!("in what is stored there is no place for {}", shown(&lost)),
+        Err(why) => why,
+    };
+    if run.options.overwrite == Overwrite::Always {
+        run.notice(item, format!("it replaced values that are in no backup: {why}"));
+        return Ok(());
+    }
+    let what = "what is there has values that nobody else has";
+    Err(Failed::Content(format!("{what}: {why}; move it away; --overwrite always replaces it")))
+}
+
+/// Places of values, for a person.
+fn shown(places: &[String]) -> String {
+    let shown: Vec<String> =
+        places.iter().take(PLACES_SHOWN_MAX).map(|place| show(place.as_bytes())).collect();
+    let more = places.len() - shown.len();
+    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+    shown.join(", ") + &rest
 }
 
 /// The file that is there; none if nothing is, or something that is no file and has no values.

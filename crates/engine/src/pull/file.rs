@@ -276,6 +276,7 @@ impl<'r> Writing<'r> {
         if let Some(format) = self.entry.redacted {
             fields::keep_live(run, self.index, &self.file, format)?;
         }
+        fields::lose_none(run, self.index, &self.file)?;
         if self.entry.flags & flag::SQLITE != 0 {
             self.there = None; // to close it takes the locks away that SQLite has on it
             rows::keep_live(run, self.index, &self.temp, &self.file)?;

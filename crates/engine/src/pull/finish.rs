@@ -13,6 +13,7 @@ use super::apply::Run;
 use super::commit::give_name;
 use super::file::Failed;
 use super::plan::{Action, Base, Item, Place};
+use super::safety::unchanged;
 use super::target::{self, Dir, Facts, Found, Target, Temp, remove_tree};
 use super::{Overwrite, fields};
 
@@ -56,6 +57,7 @@ fn make_dir(run: &Run<'_>, item: &Item, place: &Place) -> io::Result<bool> {
     if let Some((parent, _)) = place.rel.split() {
         target.make_dirs(&parent)?;
         let replace = run.options.overwrite == Overwrite::Always;
+        unchanged(run, item)?;
         if target.make_dir(&place.rel, replace)? {
             run.touched(&target.dir(&parent)?);
             return Ok(true);
@@ -234,6 +236,7 @@ pub(super) fn delete(run: &Run<'_>) {
         let target = &run.targets[place.base];
         target.forget(&place.rel);
         let removed = target.place(&place.rel).and_then(|(dir, name)| {
+            unchanged(run, item)?;
             run.touched(&dir);
             remove_tree(dir.as_fd(), name, &run.guard)
         });

@@ -18,6 +18,7 @@ use super::error::{Error, Result, show};
 use super::inspect;
 use super::moves::plan::MovePlan;
 use super::moves::{Bound, Rename};
+use super::safety::There;
 use super::select::{Select, strip_path};
 use super::source::Content;
 use super::target::{Guard, Rel, Target, is_temp_name, split_last};
@@ -134,6 +135,8 @@ pub struct Item {
     pub(super) settle: bool,
     /// Not asked for, but something below it is.
     pub(super) implied: bool,
+    /// What it replaces or removes, as it was when it was saved; none if nothing was saved.
+    pub(super) saved: Option<Vec<There>>,
 }
 
 impl Item {
@@ -151,6 +154,7 @@ impl Item {
             bound: None,
             settle: false,
             implied: false,
+            saved: None,
         }
     }
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use adapters::{RowAction, RowRule};
+use adapters::{FieldRules, RowAction, RowRule};
 use repo::{Entry, flag};
 
 use super::Overwrite;
@@ -49,14 +49,27 @@ impl FromIterator<(Vec<u8>, Arc<dyn Filter>)> for Filters {
 }
 
 impl Filters {
-    /// The row rules for a path, label first; the innermost root counts.
-    fn rows(&self, path: &[u8]) -> Vec<Arc<RowRule>> {
-        let fits = |(label, filter): &'_ (Vec<u8>, Arc<dyn Filter>)| {
-            let rest = strip_path(path, label)?;
-            Some((rest.len(), filter.row_rules(rest)))
-        };
-        let found = self.0.iter().filter_map(fits).min_by_key(|(len, _)| *len);
-        found.map(|(_, rules)| rules).unwrap_or_default()
+    /// The row rules for a path, label first.
+    pub(super) fn rows(&self, path: &[u8]) -> Vec<Arc<RowRule>> {
+        self.root_of(path).map(|(filter, rest)| filter.row_rules(rest)).unwrap_or_default()
+    }
+
+    /// The field rules for a path, label first.
+    pub(super) fn fields(&self, path: &[u8]) -> Option<FieldRules> {
+        self.root_of(path).and_then(|(filter, rest)| filter.field_rules(rest))
+    }
+
+    /// The innermost root that a path lies in, and the path there.
+    fn root_of<'p>(&self, path: &'p [u8]) -> Option<(&dyn Filter, &'p [u8])> {
+        let mut best: Option<(&dyn Filter, &[u8])> = None;
+        for (label, filter) in &self.0 {
+            if let Some(rest) = strip_path(path, label)
+                && best.is_none_or(|(_, known)| rest.len() < known.len())
+            {
+                best = Some((filter.as_ref(), rest));
+            }
+        }
+        best
     }
 }
 

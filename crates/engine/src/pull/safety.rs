@@ -10,20 +10,27 @@
 //! A root in its own place is saved whole, as a push would; of any other only what the restored snapshot
 //! has too. What the rules leave out and the restore would replace is saved as well, but for secrets.
 //!
-//! Invariant: what is not in that snapshot, for whatever reason, is not replaced: its item is refused,
-//! unless everything is told to go ([`Overwrite::Always`]).
+//! Invariants, unless everything is told to go ([`Overwrite::Always`]):
+//!
+//! - What is not in that snapshot, for whatever reason, is not replaced: its item is refused. So is one
+//!   that would take away values or rows that are left out of every backup; where a file takes the place
+//!   of a file, `fields` and `rows` see to these.
+//! - What is not as it was when that snapshot was begun is not replaced either ([`unchanged`]).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use adapters::{Decision, FieldRules, RowRule, Rules};
-use repo::{Kind, Reader, SAFETY};
+use repo::{Kind, Reader, SAFETY, flag};
 
 use super::Overwrite;
+use super::apply::Run;
 use super::plan::{Action, Item, Keep, Plan};
 use super::select::strip_path;
 use super::target::SQLITE_SIDES;
@@ -88,12 +95,11 @@ pub fn save(
     };
     let problems = ears.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut unsaved = Vec::new();
-    for (index, path) in doomed.lost(&held, plan) {
-        let without = match held.get(path) {
-            Some(_) => "it has secrets that are left out of backups",
-            None => "it is left out of backups",
+    for (index, path) in doomed.lost(plan, &held) {
+        let why = match held.get(path) {
+            Some(_) => "it has values that are left out of every backup",
+            None => problems.get(path).map_or("it is left out of backups", String::as_str),
         };
-        let why = problems.get(path).map_or(without, String::as_str);
         let what = format!("what is there is not in the safety snapshot: {why}");
         if overwrite == Overwrite::Always {
             unsaved.push(Problem { path: path.to_vec(), what, notice: true });
@@ -101,7 +107,27 @@ pub fn save(
             plan.refuse(index, format!("{what}; move it away; --overwrite always replaces it"));
         }
     }
+    for lot in doomed.lots {
+        plan.items[lot.index].saved = Some(lot.all);
+    }
     Ok(Saved { pushed, unsaved })
+}
+
+/// An error if what an item replaces or removes is not what was saved.
+pub(super) fn unchanged(run: &Run<'_>, item: &Item) -> io::Result<()> {
+    let Some(saved) = item.saved.as_ref().filter(|_| run.options.overwrite != Overwrite::Always)
+    else {
+        return Ok(());
+    };
+    let Some(first) = saved.first() else { return Ok(()) };
+    let now = what_goes(item, &first.at);
+    let known: HashMap<&[u8], &There> =
+        saved.iter().map(|one| (one.path.as_slice(), one)).collect();
+    // what vanished is not replaced
+    if now.iter().all(|one| known.get(one.path.as_slice()) == Some(&one)) {
+        return Ok(());
+    }
+    Err(io::Error::other("it changed after the safety snapshot was begun; pull again"))
 }
 
 impl Plan {
@@ -123,11 +149,72 @@ impl Plan {
 }
 
 /// Something that is there.
-struct There {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct There {
     /// Its path as stored, label first.
     path: Vec<u8>,
     /// Where it is.
     at: PathBuf,
+    is_dir: bool,
+    /// How it looked: device, inode, size, time of change of the content; of a directory only the first
+    /// two, as its names are looked at one by one.
+    look: (u64, u64, u64, (i64, i64)),
+}
+
+/// What goes with an item that is replaced or removed, and is at a place.
+fn what_goes(item: &Item, at: &Path) -> Vec<There> {
+    let mut all = Vec::new();
+    gather(item.here(), at, &mut all);
+    if item.entry.as_ref().is_some_and(|entry| entry.flags & flag::SQLITE != 0) {
+        gather_logs(item.here(), at, &mut all);
+    }
+    all
+}
+
+/// What is at a path, with all below it. Sockets and devices are nothing that can be saved.
+fn gather(path: &[u8], at: &Path, all: &mut Vec<There>) {
+    let Ok(meta) = std::fs::symlink_metadata(at) else { return };
+    let kind = meta.file_type();
+    if kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
+        return;
+    }
+    let is_dir = kind.is_dir();
+    let content =
+        if is_dir { (0, (0, 0)) } else { (meta.len(), (meta.mtime(), meta.mtime_nsec())) };
+    let look = (meta.dev(), meta.ino(), content.0, content.1);
+    all.push(There { path: path.to_vec(), at: at.to_owned(), is_dir, look });
+    if !is_dir {
+        return;
+    }
+    for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+        let path = [path, b"/", entry.file_name().as_encoded_bytes()].concat();
+        gather(&path, &entry.path(), all);
+    }
+}
+
+/// What goes with a database: its log and its journal, if there is something in them.
+fn gather_logs(path: &[u8], at: &Path, all: &mut Vec<There>) {
+    for side in [&b"-wal"[..], b"-journal"] {
+        let at = os_path(&[at.as_os_str().as_encoded_bytes(), side].concat()).to_owned();
+        if std::fs::symlink_metadata(&at).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+            gather(&[path, side].concat(), &at, all);
+        }
+    }
+}
+
+/// How a path is in a snapshot.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// The flags of its entry.
+    flags: u32,
+    /// Without values of fields.
+    without_fields: bool,
+}
+
+impl Held {
+    fn has(self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
 }
 
 /// An item that replaces or removes something, and all that goes with it.
@@ -149,16 +236,14 @@ struct Doomed {
 
 impl Doomed {
     fn of(plan: &Plan) -> Self {
-        let (lots, dirs) = (Vec::new(), BTreeSet::new());
-        let mut doomed = Self { lots, dirs, bytes_max: 0, touched: Vec::new() };
+        let (lots, touched) = (Vec::new(), Vec::new());
+        let mut doomed = Self { lots, dirs: BTreeSet::new(), bytes_max: 0, touched };
         for (index, item) in plan.items.iter().enumerate() {
             let Some(place) = &item.place else { continue };
             match item.action {
                 Action::Replace | Action::Patch | Action::Delete => {
                     let at = plan.bases[place.base].path.join(os_path(place.rel.bytes()));
-                    let mut all = Vec::new();
-                    doomed.gather(item.here(), &at, &mut all);
-                    doomed.lots.push(Lot { index, all });
+                    doomed.lots.push(Lot { index, all: what_goes(item, &at) });
                     doomed.touched.push(index);
                 }
                 // the times of directories change whenever something in them does
@@ -169,29 +254,14 @@ impl Doomed {
                 _ => {}
             }
         }
+        for there in doomed.lots.iter().flat_map(|lot| &lot.all) {
+            if there.is_dir {
+                doomed.dirs.insert(there.path.clone());
+            } else {
+                doomed.bytes_max = doomed.bytes_max.max(there.look.2);
+            }
+        }
         doomed
-    }
-
-    /// What is at a path, with all below it. Sockets and devices are nothing that can be saved.
-    fn gather(&mut self, path: &[u8], at: &Path, all: &mut Vec<There>) {
-        use std::os::unix::fs::FileTypeExt as _;
-        let Ok(meta) = std::fs::symlink_metadata(at) else { return };
-        let kind = meta.file_type();
-        if kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
-            return;
-        }
-        all.push(There { path: path.to_vec(), at: at.to_owned() });
-        if kind.is_file() {
-            self.bytes_max = self.bytes_max.max(meta.len());
-        }
-        if !kind.is_dir() {
-            return;
-        }
-        self.dirs.insert(path.to_vec());
-        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
-            let path = [path, b"/", entry.file_name().as_encoded_bytes()].concat();
-            self.gather(&path, &entry.path(), all);
-        }
     }
 
     /// The roots that a push saves: those in which something changes.
@@ -225,16 +295,17 @@ impl Doomed {
         out
     }
 
-    /// What of it is in a snapshot, and whether without its secrets.
-    fn held(&self, session: &Session, pushed: &Pushed) -> Result<HashMap<Vec<u8>, bool>> {
+    /// What of it is in a snapshot.
+    fn held(&self, session: &Session, pushed: &Pushed) -> Result<HashMap<Vec<u8>, Held>> {
         let all = self.lots.iter().flat_map(|lot| &lot.all);
-        let wanted: HashSet<&[u8]> =
+        let wanted: BTreeSet<&[u8]> =
             all.flat_map(|there| [there.path.as_slice(), main(&there.path)]).collect();
         let mut held = HashMap::new();
         let reader = Reader::open(&session.repo, session.cache.as_ref())?;
         reader.walk(&pushed.snapshot().tree, &mut |path, entry| {
             if wanted.contains(path.as_slice()) {
-                held.insert(path, entry.marks.is_some());
+                let without_fields = entry.redacted.is_some() || entry.marks.is_some();
+                held.insert(path, Held { flags: entry.flags, without_fields });
             }
             Ok(())
         })?;
@@ -242,14 +313,33 @@ impl Doomed {
     }
 
     /// Items with something that is not held and still there, and what. A side file is in the image of
-    /// its database. What takes the place of a file keeps its secrets, or does not take it.
-    fn lost<'d>(&'d self, held: &HashMap<Vec<u8>, bool>, plan: &Plan) -> Vec<(usize, &'d [u8])> {
+    /// its database.
+    fn lost<'d>(&'d self, plan: &Plan, held: &HashMap<Vec<u8>, Held>) -> Vec<(usize, &'d [u8])> {
         let lost = |lot: &'d Lot| {
             let item = &plan.items[lot.index];
+            // a file that takes the place of a file gets its values, or is refused later
+            let file = item.entry.as_ref().filter(|e| e.kind == Kind::File && item.link.is_none());
+            let keeps_rows = file.is_some_and(|entry| entry.flags & flag::SQLITE != 0);
             let is_lost = |there: &&There| {
-                let follows = item.action != Action::Delete && there.path == item.here();
-                let saved = |path: &[u8]| held.get(path).is_some_and(|marked| !marked || follows);
-                let saved = saved(&there.path) || saved(main(&there.path));
+                let main = main(&there.path);
+                let (own, beside) = (held.get(&there.path), held.get(main));
+                let replaced = there.path == item.here();
+                let saved = match (own, beside.filter(|_| main != there.path)) {
+                    (Some(held), _) => {
+                        (!held.has(flag::SQLITE_EDITED) || (replaced && keeps_rows))
+                            && (!held.without_fields || (replaced && file.is_some()))
+                    }
+                    // an image has the log in it, and no log needs its shared memory
+                    (None, Some(held)) => {
+                        let shared = there.path.ends_with(b"-shm");
+                        held.has(if shared {
+                            flag::SQLITE | flag::SQLITE_RAW
+                        } else {
+                            flag::SQLITE
+                        })
+                    }
+                    (None, None) => false,
+                };
                 !saved && there.at.symlink_metadata().is_ok()
             };
             Some((lot.index, lot.all.iter().find(is_lost)?.path.as_slice()))
@@ -282,9 +372,12 @@ struct Saving {
 }
 
 impl Saving {
+    /// A side file goes with its database, unless that is an image: then a push leaves it out.
     fn names(&self, rel: &[u8]) -> bool {
         let ends = rel.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        self.names.contains(rel) || ends.into_iter().any(|end| self.dirs.contains(&rel[..end]))
+        self.names.contains(rel)
+            || self.names.contains(main(rel))
+            || ends.into_iter().any(|end| self.dirs.contains(&rel[..end]))
     }
 
     fn leads_to_one(&self, rel: &[u8]) -> bool {
@@ -303,7 +396,7 @@ impl Filter for Saving {
         let taken = matches!(by_rules, Verdict::Include | Verdict::Sqlite);
         match self.names(rel) {
             true if taken => by_rules,
-            true if main(rel) == rel => Verdict::Include,
+            true => Verdict::Include,
             _ if self.whole && taken => by_rules,
             _ if is_dir && (self.leads_to_one(rel) || self.whole && by_rules == Verdict::Walk) => {
                 Verdict::Walk

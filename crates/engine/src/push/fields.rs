@@ -25,12 +25,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn of(rules: &FieldRules) -> Self {
-        let format = match rules.format {
-            FieldFormat::Json => TextFormat::Json,
-            FieldFormat::Toml => TextFormat::Toml,
-            FieldFormat::Yaml => TextFormat::Yaml,
-            FieldFormat::Env => TextFormat::Env,
-        };
+        let format = format_in(rules);
         let mut hasher = blake3::Hasher::new();
         hasher.update(EDITION).update(&rules.fingerprint());
         let fingerprint = *hasher.finalize().as_bytes();
@@ -56,14 +51,27 @@ impl Fields {
     /// A file without the values, and how it is written if there are markers in it; or why that is not
     /// possible.
     pub(crate) fn redact(&self, bytes: &[u8]) -> Result<(Vec<u8>, Option<TextFormat>), String> {
-        let paths =
-            self.paths.iter().map(|path| path.parse().map_err(|e| format!("'{path}': {e}")));
-        let paths = paths.collect::<Result<Vec<redact::Path>, String>>()?;
+        let paths = parsed(&self.paths)?;
         let redacted =
             redact::redact(format_of(self.format), bytes, &paths).map_err(|e| e.to_string())?;
         let marked = blank(&redacted.bytes);
         Ok((redacted.bytes, marked.then_some(self.format)))
     }
+}
+
+/// How the files of a rule are written.
+pub(crate) fn format_in(rules: &FieldRules) -> TextFormat {
+    match rules.format {
+        FieldFormat::Json => TextFormat::Json,
+        FieldFormat::Toml => TextFormat::Toml,
+        FieldFormat::Yaml => TextFormat::Yaml,
+        FieldFormat::Env => TextFormat::Env,
+    }
+}
+
+/// Paths as the crate that does it reads them.
+pub(crate) fn parsed(paths: &[String]) -> Result<Vec<redact::Path>, String> {
+    paths.iter().map(|path| path.parse().map_err(|e| format!("'{path}': {e}"))).collect()
 }
 
 /// How the crate that does it calls a format.

@@ -2,6 +2,8 @@
 
 use redact::{Error, Format, MARKER, restore};
 
+use crate::paths;
+
 /// Restores with `@` for the marker in `stored` and in what comes out; kept and missing by place.
 fn back(format: Format, stored: &str, live: &str) -> (String, Vec<String>, Vec<String>) {
     let marker = format!("\"{MARKER}\"");
@@ -195,4 +197,26 @@ fn without_a_live_file_that_can_be_read_all_is_missing() {
 fn a_byte_order_mark_is_the_stored_one() {
     gives(Format::Json, "\u{feff}{\"a\": @}", "{\"a\": 1}", "\u{feff}{\"a\": 1}");
     gives(Format::Env, "A=@", "\u{feff}A=1", "A=1");
+}
+
+#[test]
+fn a_live_value_that_is_nowhere_in_the_new_file_is_named() {
+    let lost = |format, new: &str, live: &str| {
+        redact::lost(format, new.as_bytes(), live.as_bytes(), &paths(&["k", "s.*.t"]))
+    };
+    let live = r#"{"k": "A", "s": {"x.y": {"t": "B"}, "z": {"t": ""}}, "other": "C"}"#;
+    for (new, named) in [
+        (live, &[][..]),
+        (r#"{"k": "A", "s": [{"t": "B"}]}"#, &[]),
+        (r#"{"k": "A", "other": "B"}"#, &[r"s.x\.y.t"]),
+        (r#"{"k": "[left out by agent-backup]"}"#, &["k", r"s.x\.y.t"]),
+        ("no json", &["k", r"s.x\.y.t"]),
+        ("", &["k", r"s.x\.y.t"]),
+    ] {
+        assert_eq!(lost(Format::Json, new, live).unwrap(), named, "{new}");
+    }
+    // written in another way it is the same value
+    assert!(lost(Format::Yaml, "k: \"A\"\n", "k: A\n").unwrap().is_empty());
+    assert!(lost(Format::Json, "{}", "{").is_err(), "nobody knows what it has");
+    assert!(lost(Format::Json, "{", "{}").unwrap().is_empty());
 }

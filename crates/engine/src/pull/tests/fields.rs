@@ -1,5 +1,8 @@
 //! Text files with values that never left their machine: the live ones stay, whatever goes wrong.
 
+use std::sync::Arc;
+
+use adapters::Adapter;
 use repo::TextFormat;
 
 use super::*;
@@ -72,4 +75,88 @@ fn another_name_of_such_a_file_has_the_values_too() {
         restore(&m, &Options { verify: true, ..g.options() });
         assert_eq!((g.read("r/a.json").as_slice(), g.read("r/b.json").as_slice()), (BOTH, BOTH));
     }
+}
+
+/// Options under rules that leave `key` and the tokens of servers at home.
+fn ruled(g: &Ground, overwrite: Overwrite) -> Options {
+    let text = r#"
+        version = 1
+        id = "quill"
+        name = "Quill"
+        [[roots]]
+        label = "home"
+        all = "~/.quill"
+        [[roots.fields]]
+        file = "*.json"
+        format = "json"
+        redact = ["key", "servers.*.token"]
+    "#;
+    let rules = Adapter::parse(text, "quill.toml").unwrap().rules("quill/home").unwrap();
+    let rules: Arc<dyn crate::scan::Filter> = rules;
+    Options { filters: [(b"r".to_vec(), rules)].into_iter().collect(), ..g.with(overwrite) }
+}
+
+/// Of what is stored and what is there: what is lost, or what comes out.
+fn over(stored: &[u8], live: &[u8]) -> std::result::Result<String, String> {
+    let (mut m, g) = (Memory::default(), Ground::new());
+    m.dir("r");
+    let entry = m.file("r/a.json", stored);
+    let marked = stored.windows(9).any(|part| part == b"[left out");
+    entry.redacted = marked.then_some(TextFormat::Json);
+    fs::create_dir_all(g.path("r")).unwrap();
+    fs::write(g.path("r/a.json"), live).unwrap();
+    let report = run(&m, &ruled(&g, Overwrite::IfChanged)).unwrap();
+    g.check();
+    let now = String::from_utf8(g.read("r/a.json")).unwrap();
+    match report.problems.as_slice() {
+        [] => Ok(now),
+        [one] => {
+            assert_eq!(now.as_bytes(), live, "it stays as it is");
+            assert!(one.reason.contains("--overwrite always"), "{}", one.reason);
+            let report = restore(&m, &ruled(&g, Overwrite::Always));
+            assert_eq!((report.replaced, report.notices.len()), (1, 1), "{report:?}");
+            Err(one.reason.clone())
+        }
+        more => panic!("{more:?}"),
+    }
+}
+
+#[test]
+fn a_live_value_that_has_no_place_in_what_is_stored_is_not_replaced() {
+    let lost = [
+        // the file had no key when it was stored
+        (&br#"{"model": "new"}"#[..], &br#"{"model": "old", "key": "CANARY"}"#[..], "key"),
+        // nor this server
+        (
+            br#"{"key": "[left out by agent-backup]", "servers": {}}"#,
+            br#"{"key": "1", "servers": {"b": {"token": "CANARY"}}}"#,
+            "servers.b.token",
+        ),
+        // it was stored when there was no such rule
+        (br#"{"key": "stored"}"#, br#"{"key": "CANARY"}"#, "key"),
+        // what is stored is no JSON
+        (b"{\"key\": \"x\"", br#"{"key": "CANARY"}"#, "key"),
+    ];
+    for (stored, live, place) in lost {
+        let why = over(stored, live).unwrap_err();
+        assert!(
+            why.contains(&format!("no place for {place};")) && !why.contains("CANARY"),
+            "{why}"
+        );
+    }
+    let kept = [
+        (r#"{"model": "new"}"#, r#"{"model": "old", "key": ""}"#, r#"{"model": "new"}"#),
+        (r#"{"key": "same", "n": 1}"#, r#"{"key": "same"}"#, r#"{"key": "same", "n": 1}"#),
+        (
+            r#"{"servers": {"a": {"token": "[left out by agent-backup]"}}}"#,
+            r#"{"servers": {"a": {"token": "T", "more": 1}}}"#,
+            r#"{"servers": {"a": {"token": "T"}}}"#,
+        ),
+        (r#"{"n": 1}"#, r#"{"key": "[left out by agent-backup]", "n": 2}"#, r#"{"n": 1}"#),
+    ];
+    for (stored, live, out) in kept {
+        assert_eq!(over(stored.as_bytes(), live.as_bytes()).as_deref(), Ok(out), "{live}");
+    }
+    let why = over(br#"{"n": 1}"#, br#"{"key": "CANARY""#).unwrap_err();
+    assert!(why.contains("values that nobody else has"), "{why}");
 }
