@@ -33,7 +33,7 @@ const MESSAGES_MAX: usize = 5;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Checks the snapshot of the connection's transaction for at most `time`.
-pub(super) fn check(
+pub(crate) fn check(
     db: &Connection,
     time: Duration,
     unwanted: &(dyn Fn() -> bool + Sync),

@@ -73,7 +73,7 @@ pub(super) fn explain(error: &io::Error) -> String {
 }
 
 /// Stored bytes as text that cannot drive a terminal: one line, controls and bidi marks escaped.
-pub(super) fn show(path: &[u8]) -> String {
+pub(crate) fn show(path: &[u8]) -> String {
     let mut out = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {

@@ -17,7 +17,7 @@
 mod apply;
 mod check;
 mod commit;
-mod error;
+pub(crate) mod error;
 mod fetch;
 mod fields;
 mod file;
@@ -35,7 +35,7 @@ pub mod safety;
 pub(crate) mod select;
 mod snapshot;
 mod source;
-mod swap;
+pub(crate) mod swap;
 pub(crate) mod target;
 #[cfg(test)]
 mod tests;

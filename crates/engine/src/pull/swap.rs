@@ -43,7 +43,7 @@ use crate::capture::connection::harden;
 
 /// A step that is done; a test stops after each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The old database stands alone under a temporary name.
     Copied,
     /// The copy has the name of the old one.
@@ -59,10 +59,10 @@ pub(super) enum Step {
 }
 
 /// Called after each step; an error ends the swap there.
-pub(super) type After<'a> = &'a mut dyn FnMut(Step) -> io::Result<()>;
+pub(crate) type After<'a> = &'a mut dyn FnMut(Step) -> io::Result<()>;
 
 /// Puts `new` in the place of the database `name` in its directory.
-pub(super) fn swap(new: Temp, name: &[u8], over: Over, after: After<'_>) -> io::Result<()> {
+pub(crate) fn swap(new: Temp, name: &[u8], over: Over, after: After<'_>) -> io::Result<()> {
     let dir = Dir::clone(new.dir());
     if over == Over::Nothing && facts_at(dir.as_fd(), name)?.is_some() {
         return Err(Errno::EXIST.into()); // it appeared meanwhile, and its log is its own

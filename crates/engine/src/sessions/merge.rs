@@ -1,22 +1,24 @@
 //! Catalogues get their entries back: what is there stays, what is missing is added.
 //!
-//! In: a [`Restore`] and where its roots go. Out: for each catalogue how many entries were added, or why
-//! none. Lines are appended as their agent appends them; a document is written whole under another name
-//! and renamed, unless somebody changed it meanwhile; rows go in by one transaction. So after a failure, a
-//! kill too, a catalogue is what it was or has all. Where none is there, it is made with these sessions alone.
+//! In: a [`Restore`], where its roots go, and which of its sessions are not there. Out: for each catalogue how
+//! many entries were added, or why none. Lines are appended as their agent appends them; a document is written
+//! whole under another name and renamed; both unless somebody changed it meanwhile. Rows go in by one
+//! transaction, unless SQLite finds the database damaged. So after a failure, a kill too, a catalogue is what it
+//! was or has all. Where none is there, it is made with these sessions alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adapters::sessions::{Catalogue, CatalogueEntries, SessionRule, SessionSource, Values};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use sessions::catalogue::{self, Whose};
 
 use super::bytes::Work;
@@ -24,14 +26,19 @@ use super::digest::{CATALOGUE_BYTES_MAX, whole};
 use super::image::Image;
 use super::restore::{Listing, Restore};
 use crate::capture::connection::connect_own;
+use crate::capture::health::{self, Health};
 use crate::error::Result;
 use crate::pull::Placement;
+use crate::pull::error::show;
 use crate::pull::holders;
+use crate::pull::swap::swap;
 use crate::pull::target::{Dir, Facts, Found, Over, Rel, Target, Temp, path_of};
 use crate::session::Session;
 
 /// How long a live database may be locked by its agent.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long SQLite may look for damage in one before rows are added to it.
+const CHECK_TIME: Duration = Duration::from_secs(60);
 
 /// What happened to a catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +73,7 @@ type Failed = String;
 pub fn merge(
     session: &Session,
     restore: &Restore<'_>,
+    missing: &BTreeSet<String>,
     to: &Placement,
     options: MergeOptions,
     cancel: &AtomicBool,
@@ -73,6 +81,9 @@ pub fn merge(
     let work = Work::new(session, cancel);
     let mut out = Vec::new();
     for listing in &restore.listings {
+        let mut listing = listing.clone();
+        let wanted = listing.wanted.len();
+        listing.wanted.retain(|one| !missing.contains(&one.id));
         let mut merged = Merged {
             path: format!("{}/{}", listing.label, listing.rel),
             added: 0,
@@ -82,8 +93,12 @@ pub fn merge(
             problem: None,
         };
         work.reader()?; // a signal ends it between two catalogues
-        if let Err(why) = merge_one(&work, listing, to, options, &mut merged) {
+        if let Err(why) = merge_one(&work, &listing, to, options, cancel, &mut merged) {
             merged.problem = Some(why);
+        }
+        if listing.wanted.len() < wanted {
+            let what = "a session whose transcript was not restored is not added";
+            merged.problem.get_or_insert_with(|| what.to_owned());
         }
         let silent = merged.added == 0 && merged.other == 0 && merged.problem.is_none();
         if !silent || !merged.absent.is_empty() {
@@ -98,8 +113,12 @@ fn merge_one(
     listing: &Listing,
     to: &Placement,
     options: MergeOptions,
+    cancel: &AtomicBool,
     merged: &mut Merged,
 ) -> std::result::Result<(), Failed> {
+    if listing.wanted.is_empty() {
+        return Ok(());
+    }
     let base = base_of(to, &listing.label).ok_or("no place is given for its root")?;
     let rel = Rel::check(listing.rel.as_bytes()).map_err(str::to_owned)?;
     let target = Target::open(&base, !options.dry_run).map_err(told)?;
@@ -108,7 +127,8 @@ fn merge_one(
         matches!(entries, CatalogueEntries::Rows { .. } | CatalogueEntries::RowList { .. })
     });
     if is_database {
-        return merge_database(work, listing, target.as_ref(), &rel, options, merged);
+        let target = target.as_ref();
+        return merge_database(work, listing, target, &rel, options, cancel, merged);
     }
     // one file may be named by the catalogues of several rules
     for (catalogue, whose) in by_catalogue(listing, &|one| Ok(Values::new(&one.id, &one.rel)))? {
@@ -194,11 +214,12 @@ fn merge_file(
     if done.added == 0 {
         return Ok(());
     }
-    if done.append {
-        append(&dir, name, &done.bytes).map_err(told)?;
-    } else {
-        let mode = before.map_or(listing.entry.mode, |facts| facts.mode);
-        replace(&dir, name, &done.bytes, mode, before)?;
+    match before {
+        Some(before) if done.append => append(&dir, name, &done.bytes, &before)?,
+        before => {
+            let mode = before.map_or(listing.entry.mode, |facts| facts.mode);
+            replace(&dir, name, &done.bytes, mode, before)?;
+        }
     }
     merged.added += done.added as u64;
     merged.created |= live.is_none();
@@ -217,12 +238,39 @@ fn facts(dir: &Dir, name: &[u8]) -> std::result::Result<Option<Facts>, Failed> {
     crate::pull::target::facts_at(dir.as_fd(), name).map_err(told)
 }
 
-/// One write at the end, as agents do it.
-fn append(dir: &Dir, name: &[u8], bytes: &[u8]) -> std::io::Result<()> {
+/// What tells that a file is still the one that was read.
+fn look(facts: &Facts) -> ((u64, u64), u64, (i64, u32)) {
+    (facts.id, facts.size, facts.mtime)
+}
+
+const CHANGED: &str = "it changed meanwhile; pull again";
+
+/// One write at the end, as agents do it, if the file is still the one that was read.
+fn append(dir: &Dir, name: &[u8], bytes: &[u8], before: &Facts) -> std::result::Result<(), Failed> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = std::fs::File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
-    file.write_all(bytes)?;
-    file.sync_all()
+    let open = || -> std::io::Result<File> {
+        Ok(File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?))
+    };
+    let file = open().map_err(told)?;
+    if look(&Facts::of(&file).map_err(told)?) != look(before) {
+        return Err(CHANGED.to_owned());
+    }
+    whole_or_nothing(&file, before.size, &mut |mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    })
+    .map_err(told)
+}
+
+/// A disk that is full takes a part of the bytes: half a line would spoil the next one of the agent.
+fn whole_or_nothing(
+    file: &File,
+    len: u64,
+    write: &mut dyn FnMut(&File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let Err(error) = write(file) else { return Ok(()) };
+    file.set_len(len)?;
+    Err(error)
 }
 
 /// Writes a file whole and puts it in the place of the one that is there, unless that changed.
@@ -236,14 +284,21 @@ fn replace(
     let write = || -> std::io::Result<Temp> {
         let (temp, mut file) = Temp::file(dir)?;
         file.write_all(bytes)?;
+        if let Some(before) = &before {
+            // root may write to the files of others, and they stay theirs
+            let now = Facts::of(&file)?;
+            if (now.uid, now.gid) != (before.uid, before.gid) {
+                let (uid, gid) = (Uid::from_raw(before.uid), Gid::from_raw(before.gid));
+                rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+            }
+        }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
         file.sync_all()?;
         Ok(temp)
     };
     let temp = write().map_err(told)?;
-    let same = |facts: &Facts| (facts.id, facts.size, facts.mtime);
-    if facts(dir, name)?.as_ref().map(same) != before.as_ref().map(same) {
-        return Err("it changed meanwhile; pull again".to_owned());
+    if facts(dir, name)?.as_ref().map(look) != before.as_ref().map(look) {
+        return Err(CHANGED.to_owned());
     }
     let over = if before.is_some() { Over::Anything } else { Over::Nothing };
     temp.rename(name, over).map_err(told)?;
@@ -256,6 +311,7 @@ fn merge_database(
     target: Option<&Target>,
     rel: &Rel,
     options: MergeOptions,
+    cancel: &AtomicBool,
     merged: &mut Merged,
 ) -> std::result::Result<(), Failed> {
     let mut image = Image::new(work).map_err(told)?;
@@ -292,6 +348,11 @@ fn merge_database(
                 return Err(holder.reason());
             }
             let mut live = open_live(&dir, name).map_err(told)?;
+            let over = || cancel.load(Ordering::Relaxed);
+            if let Health::Damaged(messages) = health::check(&live, CHECK_TIME, &over) {
+                let messages = show(messages.join("; ").as_bytes());
+                return Err(format!("SQLite finds the one that is there damaged: {messages}"));
+            }
             let done = catalogue::merge_rows(&from, &mut live, &wanted)
                 .map_err(|e| format!("the one that is there stays as it is: {e}"))?;
             merged.added = done.added;
@@ -342,7 +403,8 @@ fn create_database(
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
         .map_err(|e| told(std::io::Error::from(e)))?;
     file.sync_all().map_err(told)?;
-    temp.rename(name, Over::Nothing).map_err(told)?;
+    // a log of an older one would be played into it
+    swap(temp, name, Over::Nothing, &mut |_| Ok(())).map_err(told)?;
     rustix::fs::fsync(dir).map_err(|e| told(std::io::Error::from(e)))
 }
 
@@ -364,4 +426,38 @@ fn open_live(dir: &Dir, name: &[u8]) -> rusqlite::Result<Connection> {
 
 fn told(error: impl std::fmt::Display) -> Failed {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_leaves_no_half_line_in_a_catalogue() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("history.jsonl");
+        std::fs::write(&path, "{\"id\":\"c\"}\n").unwrap();
+        let file = File::options().append(true).open(&path).unwrap();
+        let full = whole_or_nothing(&file, 11, &mut |mut file| {
+            file.write_all(b"{\"id\":")?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        });
+        assert!(full.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"id\":\"c\"}\n");
+    }
+
+    #[test]
+    fn a_catalogue_that_grew_after_it_was_read_is_read_again() {
+        let room = tempfile::tempdir().unwrap();
+        let target = Target::open(room.path(), false).unwrap().unwrap();
+        let rel = Rel::check(b"history.jsonl").unwrap();
+        std::fs::write(room.path().join("history.jsonl"), "1\n").unwrap();
+        let (dir, name) = place(&target, &rel).unwrap();
+        let before = facts(&dir, name).unwrap().unwrap();
+        append(&dir, name, b"2\n", &before).unwrap();
+        let failed = append(&dir, name, b"3\n", &before);
+        assert_eq!(failed, Err(CHANGED.to_owned()));
+        let text = std::fs::read_to_string(room.path().join("history.jsonl")).unwrap();
+        assert_eq!(text, "1\n2\n");
+    }
 }

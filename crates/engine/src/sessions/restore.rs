@@ -15,7 +15,7 @@ use repo::{BlockId, Entry, Extent, Kind, OpId, RootRecord, Snapshot};
 use super::bytes::Work;
 use super::{Found, Place};
 use crate::error::Result;
-use crate::pull::{Content, Location, SnapshotContent, Visit};
+use crate::pull::{Content, Location, Report, SnapshotContent, Visit};
 use crate::session::Session;
 
 /// Everything that belongs to some sessions.
@@ -24,10 +24,14 @@ pub struct Restore<'s> {
     /// Files, and the directories above them, by path with the label first.
     entries: BTreeMap<Vec<u8>, Entry>,
     files: Vec<String>,
+    transcripts: Transcripts,
     pub(super) listings: Vec<Listing>,
     roots: Vec<RootRecord>,
     snapshot: Snapshot,
 }
+
+/// The files that are sessions, by path with the label first: for each the ids of these.
+type Transcripts = BTreeMap<Vec<u8>, BTreeSet<String>>;
 
 impl std::fmt::Debug for Restore<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,10 +84,14 @@ impl<'f> Look<'f> {
         Ok(Self { found, place, companions, catalogues })
     }
 
+    fn is_transcript(&self, label: &str, rel: &str) -> bool {
+        let is_file = matches!(self.place.rule.source, SessionSource::File { .. });
+        is_file && label == self.place.label && rel == self.place.rel
+    }
+
     fn is_mine(&self, label: &str, rel: &str) -> bool {
-        let transcript =
-            matches!(self.place.rule.source, SessionSource::File { .. }) && rel == self.place.rel;
-        label == self.place.label && (transcript || self.companions.has(rel.as_bytes(), false))
+        let companion = || self.companions.has(rel.as_bytes(), false);
+        self.is_transcript(label, rel) || (label == self.place.label && companion())
     }
 }
 
@@ -134,7 +142,9 @@ pub fn restore<'s>(
 struct Gathered {
     files: BTreeMap<Vec<u8>, Entry>,
     dirs: BTreeMap<Vec<u8>, Entry>,
-    listings: BTreeMap<(String, String), Listing>,
+    transcripts: Transcripts,
+    /// By label, path and content: another snapshot may list other sessions.
+    listings: BTreeMap<(String, String, [u8; 32]), Listing>,
     roots: Vec<RootRecord>,
     /// Paths of this snapshot that have an entry at their own place.
     seen: HashSet<Vec<u8>>,
@@ -167,6 +177,9 @@ impl Gathered {
         if gone && self.seen.contains(own) {
             return;
         }
+        for look in looks.iter().filter(|look| look.is_transcript(label, rel)) {
+            self.transcripts.entry(own.to_vec()).or_default().insert(look.found.id.clone());
+        }
         if looks.iter().any(|look| look.is_mine(label, rel)) {
             if gone || !self.files.contains_key(own) {
                 self.files.insert(own.to_vec(), entry.clone());
@@ -186,28 +199,34 @@ impl Gathered {
                 if root != label || !matcher.has(rel.as_bytes(), false) {
                     continue;
                 }
-                let key = (label.to_owned(), rel.to_owned());
+                // what one snapshot says of a session, no other is asked for
+                let asked = |one: &Wanted| {
+                    one.id == look.found.id && one.number == number && one.rule == look.place.rule
+                };
+                let mut of_file =
+                    self.listings.values().filter(|l| l.label == label && l.rel == rel);
+                if of_file.any(|l| l.entry.hash != entry.hash && l.wanted.iter().any(asked)) {
+                    continue;
+                }
+                let key = (label.to_owned(), rel.to_owned(), entry.hash);
                 let listing = self.listings.entry(key).or_insert_with(|| Listing {
                     label: label.to_owned(),
                     rel: rel.to_owned(),
                     entry: entry.clone(),
                     wanted: Vec::new(),
                 });
-                // of an older snapshot the newer one may know the session no more
-                if listing.entry.hash == entry.hash {
-                    listing.wanted.push(Wanted {
-                        rule: Arc::clone(&look.place.rule),
-                        number,
-                        id: look.found.id.clone(),
-                        rel: look.place.rel.clone(),
-                    });
-                }
+                listing.wanted.push(Wanted {
+                    rule: Arc::clone(&look.place.rule),
+                    number,
+                    id: look.found.id.clone(),
+                    rel: look.place.rel.clone(),
+                });
             }
         }
     }
 
     fn finish(self, content: SnapshotContent<'_>, snapshot: Snapshot) -> Restore<'_> {
-        let Self { files, dirs, listings, roots, .. } = self;
+        let Self { files, dirs, transcripts, listings, roots, .. } = self;
         // a catalogue is merged, never put in the place of the one that is there
         let listed: HashSet<Vec<u8>> = listings
             .values()
@@ -233,7 +252,7 @@ impl Gathered {
                 || listings.iter().any(|one| one.label == root.label)
         };
         let roots = roots.into_iter().filter(used).collect();
-        Restore { content, entries, files: names, listings, roots, snapshot }
+        Restore { content, entries, files: names, transcripts, listings, roots, snapshot }
     }
 }
 
@@ -251,6 +270,13 @@ impl Restore<'_> {
     /// The newest snapshot that holds the first session.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// The sessions whose transcripts a pull did not restore: a catalogue that listed them would lead to
+    /// nothing.
+    pub fn missing(&self, report: &Report) -> BTreeSet<String> {
+        let ids = report.problems.iter().filter_map(|problem| self.transcripts.get(&problem.path));
+        ids.flatten().cloned().collect()
     }
 
     /// Labels of these roots.

@@ -1,7 +1,7 @@
 //! One session comes back: into an empty home, where its agent's own catalogue must list it, and into a
 //! live one, where nothing else may change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -28,8 +28,8 @@ fn restore(case: &Case, id: &str, to: &Placement) -> (Vec<String>, Vec<Merged>) 
         let report = pull::pull(&restore, &options, &(), &cancel).unwrap();
         assert!(report.problems.is_empty(), "{:?}", report.problems);
     }
-    let options = MergeOptions::default();
-    let merged = sessions::merge(&session, &restore, to, options, &cancel).unwrap();
+    let (options, none) = (MergeOptions::default(), BTreeSet::new());
+    let merged = sessions::merge(&session, &restore, &none, to, options, &cancel).unwrap();
     (restore.files().to_vec(), merged)
 }
 
@@ -348,4 +348,105 @@ fn a_database_that_its_agent_keeps_locked_is_left_alone_and_named() {
     let why = problems(&merged);
     assert!(why.len() == 1 && why[0].contains("locked"), "{why:?}");
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_log_that_an_older_database_left_is_not_played_into_the_one_that_is_made() {
+    let case = Case::of("goose");
+    case.push();
+    let path = case.path("goose/data", "sessions/sessions.db");
+    let log = path.with_extension("db-wal");
+    // a log of many pages, and its database deleted
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+         UPDATE sessions SET name = 'of the old log'; CREATE TABLE old AS SELECT randomblob(20000);",
+    )
+    .unwrap();
+    let bytes = fs::read(&log).unwrap();
+    assert!(bytes.len() > 20_000);
+    drop(live);
+    for end in ["db", "db-wal", "db-shm"] {
+        let _ = fs::remove_file(path.with_extension(end));
+    }
+    fs::write(&log, bytes).unwrap();
+    let (_, merged) = restore(&case, "20261031_1", &in_place(&case));
+    assert_eq!(problems(&merged), Vec::<&String>::new());
+    assert_eq!(rows(path, "SELECT name FROM sessions"), ["Fix the build"]);
+}
+
+#[test]
+fn nothing_is_added_to_a_database_that_is_damaged() {
+    let case = Case::of("goose");
+    case.push();
+    let path = case.path("goose/data", "sessions/sessions.db");
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch(
+        "PRAGMA journal_mode = DELETE; DELETE FROM messages WHERE session_id = '20261031_1';
+         CREATE TABLE other(v); CREATE INDEX other_v ON other(v); INSERT INTO other VALUES('x'), ('y');",
+    )
+    .unwrap();
+    let root: i64 = live
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'other_v'", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    let size: i64 = live.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    drop(live);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = usize::try_from((root - 1) * size).unwrap();
+    bytes[at + 3..at + 5].copy_from_slice(&[0, 1]); // the index has one cell less than its table
+    fs::write(&path, &bytes).unwrap();
+    let (_, merged) = restore(&case, "20261031_1", &in_place(&case));
+    let why = problems(&merged);
+    assert!(why.len() == 1 && why[0].contains("damaged"), "{merged:?}");
+    assert!(fs::read(&path).unwrap() == bytes, "it is as it was");
+}
+
+const FORK: &str = "7e1b3c52-3333-4444-8555-666677778888";
+
+#[test]
+fn a_fork_that_was_deleted_earlier_is_listed_too_by_the_snapshot_that_knew_it() {
+    let case = Case::of("claude-code");
+    let home = case.path("claude-code/home", "");
+    let history = home.join("history.jsonl");
+    let before = fs::read_to_string(&history).unwrap();
+    let line = format!("{{\"display\":\"of the fork\",\"sessionId\":\"{FORK}\"}}\n");
+    fs::write(&history, format!("{line}{before}")).unwrap();
+    case.push();
+    fs::remove_file(home.join(format!("projects/-home-a-work/{FORK}.jsonl"))).unwrap();
+    fs::write(&history, &before).unwrap();
+    case.push();
+    let (home, _) = into_empty(&case, CLAUDE);
+    let history = text(home.path(), "claude-code/home/history.jsonl");
+    assert!(history.contains(CLAUDE) && history.contains(&line), "{history}");
+    assert_eq!(history.lines().count(), 2, "{history}");
+}
+
+#[test]
+fn a_session_whose_transcript_is_not_restored_is_not_listed() {
+    let case = Case::of("claude-code");
+    case.push();
+    let all = case.sessions();
+    let cancel = AtomicBool::new(false);
+    let session = case.bench.open().unwrap();
+    let restore = sessions::restore(&session, &all.family(one(&all, CLAUDE)), &cancel).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let to = Placement::Under(home.path().to_owned());
+    // a directory stands in the transcript's place
+    let transcript = format!("claude-code/home/projects/-home-a-work/{CLAUDE}.jsonl");
+    fs::create_dir_all(home.path().join(&transcript)).unwrap();
+    let options = Options {
+        labels: restore.labels().into_iter().collect(),
+        paths: restore.files().to_vec(),
+        ..Options::new(to.clone())
+    };
+    let report = pull::pull(&restore, &options, &(), &cancel).unwrap();
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    let missing = restore.missing(&report);
+    assert_eq!(missing, BTreeSet::from([CLAUDE.to_owned()]));
+    let options = MergeOptions::default();
+    let merged = sessions::merge(&session, &restore, &missing, &to, options, &cancel).unwrap();
+    assert!(!merged.is_empty() && problems(&merged).len() == merged.len(), "{merged:?}");
+    assert!(!home.path().join("claude-code/home/history.jsonl").exists());
 }

@@ -185,13 +185,22 @@ fn insert(
     Ok(Merged { bytes, append: false, added: new.len(), other })
 }
 
+/// Of lines with one key the last counts for who reads them. So what is there last stays last: of a key
+/// that is there only those lines are added that came behind its last one.
 fn merge_lines(key: &Pick, live: &[u8], stored: &Stored) -> Merged {
     let ids: BTreeSet<String> = stored.entries.iter().map(|one| one.key.clone()).collect();
     let there = lines(key, live, &ids);
     let mut bytes = Vec::new();
     let mut added = 0;
-    for entry in &stored.entries {
+    let mut other = BTreeSet::new();
+    for (at, entry) in stored.entries.iter().enumerate() {
         if there.iter().any(|one| one.value == entry.value) {
+            continue;
+        }
+        let last = there.iter().rev().find(|one| one.key == entry.key);
+        let is_last = |one: &Entry| last.is_some_and(|last| last.value == one.value);
+        if last.is_some() && !stored.entries[..at].iter().any(is_last) {
+            other.insert(entry.key.clone());
             continue;
         }
         if bytes.is_empty() && !live.ends_with(b"\n") {
@@ -201,7 +210,7 @@ fn merge_lines(key: &Pick, live: &[u8], stored: &Stored) -> Merged {
         bytes.push(b'\n');
         added += 1;
     }
-    Merged { bytes, append: true, added, other: Vec::new() }
+    Merged { bytes, append: true, added, other: other.into_iter().collect() }
 }
 
 /// Which of the stored entries are missing, and the keys of those that are there with another value. An
@@ -297,6 +306,29 @@ mod tests {
         assert_eq!((text(&merged.bytes), merged.append), ("\n{\"id\":\"a\",\"n\":2}\n", true));
         let whole = [&live[..], &merged.bytes].concat();
         assert_eq!(merge(&lines, Some(&whole), &stored).unwrap().added, 0, "a second time");
+    }
+
+    #[test]
+    fn a_newer_line_of_a_session_stays_its_last_one() {
+        let lines = catalogue(CatalogueEntries::Lines { key: field("id") });
+        let snapshot = b"{\"id\":\"a\",\"title\":\"1\"}\n{\"id\":\"b\"}\n{\"id\":\"a\",\"title\":\"2\"}\n{\"id\":\"a\",\"title\":\"3\"}\n";
+        let stored = stored(&lines, snapshot, &whose(&["a"])).unwrap();
+        for (live, added) in [
+            // renamed since
+            (&b"{\"id\":\"a\",\"title\":\"4\"}\n"[..], ""),
+            // the agent keeps only the last
+            (b"{\"id\":\"a\",\"title\":\"3\"}\n", ""),
+            (
+                b"{\"id\":\"a\",\"title\":\"3\"}\n{\"id\":\"c\"}\n{\"id\":\"a\",\"title\":\"4\"}\n",
+                "",
+            ),
+            // an older state of the same list
+            (b"{\"id\":\"a\",\"title\":\"2\"}\n", "{\"id\":\"a\",\"title\":\"3\"}\n"),
+        ] {
+            let merged = merge(&lines, Some(live), &stored).unwrap();
+            assert_eq!(text(&merged.bytes), added, "{}", text(live));
+            assert_eq!(merged.other, ["a"], "what is left out is told: {}", text(live));
+        }
     }
 
     #[test]

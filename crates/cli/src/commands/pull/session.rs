@@ -1,6 +1,7 @@
 //! `pull --session`: one session with its forks, sub-agents and further files, and its entries in the
 //! catalogues of its agent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -95,7 +96,8 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     let merging = MergeOptions { dry_run: args.dry_run, even_if_open: args.even_if_open };
     if args.dry_run {
-        let merged = sessions::merge(session, &restore, &to, merging, graceful)?;
+        let none = BTreeSet::new();
+        let merged = sessions::merge(session, &restore, &none, &to, merging, graceful)?;
         let part = SessionPart { sessions: ids, catalogues: records(&merged) };
         tell(&merged, true, context)?;
         let saved = !args.no_safety_snapshot && plan.replaces();
@@ -124,7 +126,8 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let done = pull::apply(&restore, &plan, &options, &meter, &cancel);
     let told = [before.told, meter.finish()].concat();
     let mut done = done.context("the restore stopped")?;
-    let merged = sessions::merge(session, &restore, &to, merging, &cancel)?;
+    let missing = restore.missing(&done);
+    let merged = sessions::merge(session, &restore, &missing, &to, merging, &cancel)?;
     tell(&merged, false, context)?;
     for one in &merged {
         if let Some(why) = &one.problem {
