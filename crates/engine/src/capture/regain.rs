@@ -8,6 +8,7 @@
 //! | `delete` | rows that the rule names | they are put in, under their own row number where that is free; none takes the place of a row of the image. An image that has such rows was made without the rule: it keeps them, and that is told |
 //! | `redact` | the row, by its key ([`Table::key`]) | its value takes the place of the marker |
 //! | `redact` | no such row, or a marker too | the marker stays, and the column is listed |
+//! | `redact` | a value for which the image has no marker | it has no place, and that is told |
 //!
 //! Two connections and no ATTACH, so that each is guarded as elsewhere here: nothing that is written
 //! in either file runs. The live one is only read, in one transaction. An error of either side says
@@ -137,10 +138,16 @@ impl<'w> Work<'w> {
         let image = Table::look(self.to, &rule.table).map_err(image_failed)?;
         match (&rule.action, live, image) {
             (RowAction::Delete, Some(live), image) => self.put_in(rule, &live, image.as_ref()),
-            (RowAction::Delete, None, _) | (RowAction::Redact(_), _, None) => Ok(()),
-            (RowAction::Redact(columns), live, Some(image)) => {
+            (_, None, None) | (RowAction::Delete, None, _) => Ok(()),
+            (RowAction::Redact(columns), live, image) => {
                 let all: Vec<&str> = columns.iter().map(String::as_str).collect();
-                columns.iter().try_for_each(|column| self.fill(&all, column, live.as_ref(), &image))
+                columns.iter().try_for_each(|column| {
+                    if let Some(image) = &image {
+                        self.fill(&all, column, live.as_ref(), image)?;
+                    }
+                    let Some(live) = &live else { return Ok(()) };
+                    self.tell_lost(rule, &all, column, live, image.as_ref())
+                })
             }
         }
     }
@@ -327,6 +334,73 @@ impl<'w> Work<'w> {
             }
         }
         self.leave(image, here, left);
+        Ok(())
+    }
+
+    /// Lists the values of the live database that a push leaves out and the image has not.
+    fn tell_lost(
+        &mut self,
+        rule: &RowRule,
+        all: &[&str],
+        column: &str,
+        live: &Table<'_>,
+        image: Option<&Table<'_>>,
+    ) -> Result<()> {
+        let finds = rule.rows.as_ref().is_none_or(|rows| live.column(&rows.column).is_some());
+        let Some(there) = live.column(column).filter(|_| finds) else { return Ok(()) };
+        let here = image.and_then(|image| Some((image, image.column(column)?)));
+        let key = match here {
+            Some((image, _)) => image.key(live, all).map_err(image_failed)?.zip(here),
+            None => None,
+        };
+        let (condition, values) = condition(rule, 2);
+        let and = if condition.is_empty() { " WHERE " } else { " AND " };
+        let keys = key.iter().flat_map(|(key, _)| key).map(|(_, name)| name.as_str());
+        let names: Vec<String> =
+            std::iter::once(quoted(there)).chain(keys.map(str::to_owned)).collect();
+        let sql = format!(
+            "SELECT {} FROM main.{}{condition}{and}{there} IS NOT NULL AND {there} IS NOT ?1",
+            names.join(", "),
+            quoted(&live.name),
+            there = quoted(there),
+        );
+        let mut select = self.from.prepare(&sql).map_err(live_failed)?;
+        let mut is_there = match &key {
+            Some((key, (image, here))) => {
+                let test =
+                    |(at, (name, _)): (usize, &(String, String))| format!("{name}=?{}", at + 2);
+                let tests: Vec<String> = key.iter().enumerate().map(test).collect();
+                let sql = format!(
+                    "SELECT 1 FROM main.{} WHERE {} IS ?1 AND {}",
+                    quoted(&image.name),
+                    quoted(here),
+                    tests.join(" AND ")
+                );
+                Some(self.to.prepare(&sql).map_err(image_failed)?)
+            }
+            None => None,
+        };
+        let mut found = select
+            .query(params_from_iter(std::iter::once(MARKER).chain(values)))
+            .map_err(live_failed)?;
+        let mut lost = 0_u64;
+        while let Some(row) = found.next().map_err(live_failed)? {
+            let cells: rusqlite::Result<Vec<Value>> =
+                (0..names.len()).map(|at| row.get(at)).collect();
+            let cells = cells.map_err(live_failed)?;
+            let has = match &mut is_there {
+                Some(is_there) => {
+                    is_there.exists(params_from_iter(&cells)).map_err(image_failed)?
+                }
+                None => false,
+            };
+            lost += u64::from(!has);
+        }
+        if lost > 0 {
+            let values = if lost == 1 { "1 value".to_owned() } else { format!("{lost} values") };
+            let what = format!("{values} of '{}.{there}': it has no place there", live.name);
+            self.regained.lost.push(what);
+        }
         Ok(())
     }
 

@@ -129,7 +129,11 @@ fn a_value_comes_back_to_its_own_row_and_what_has_none_is_named() {
         ["account.access_token in 2 rows", "account.refresh_token"],
         "{regained:?}"
     );
-    assert!(regained.rows_count == 4 && regained.lost.is_empty(), "{regained:?}");
+    assert_eq!(regained.rows_count, 4, "{regained:?}");
+    // of the account that was added since
+    let lost = ["access_token", "refresh_token"];
+    let lost = lost.map(|column| format!("1 value of 'account.{column}': it has no place there"));
+    assert_eq!(regained.lost, lost);
 }
 
 #[test]
@@ -270,4 +274,23 @@ fn a_live_database_that_cannot_be_read_is_an_error_of_its_own_and_the_image_stay
     std::fs::write(&two.image, &whole[..1024]).unwrap();
     let failed = regain(&two.image, &two.case.db(), &two.rules);
     assert!(matches!(failed, Err(Failed::Image(_))), "{failed:?}");
+}
+
+#[test]
+fn a_live_value_that_has_no_place_in_the_image_is_told() {
+    let rules = ["gone", "narrow", "mine"].map(|table| rule(table, redact(&["token"])));
+    let two = Two::new(
+        "CREATE TABLE gone(k TEXT PRIMARY KEY, token TEXT); INSERT INTO gone VALUES('1', 'g');
+         CREATE TABLE narrow(k TEXT PRIMARY KEY, token TEXT); INSERT INTO narrow VALUES('1', 'n');
+         CREATE TABLE mine(k TEXT PRIMARY KEY, token TEXT);
+         INSERT INTO mine VALUES('1', 'live'), ('2', NULL), ('3', 'same')",
+        rules.to_vec(),
+    );
+    two.image("DROP TABLE gone; ALTER TABLE narrow DROP COLUMN token");
+    two.image("UPDATE mine SET token='stored' WHERE k='1'"); // it was made without the rule
+    let regained = two.regain();
+    let lost = ["gone", "narrow", "mine"];
+    let lost = lost.map(|table| format!("1 value of '{table}.token': it has no place there"));
+    assert_eq!((regained.rows_count, regained.lost), (1, lost.to_vec()));
+    assert_eq!(two.text("SELECT group_concat(token) FROM mine"), "stored,same");
 }
