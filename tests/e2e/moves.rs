@@ -111,3 +111,70 @@ fn maps_that_make_no_sense_are_refused_before_anything_happens() {
     assert_eq!(desk.run(&["pull", "--yes", "--rewrite-transcripts"]).code, 2);
     assert!(!desk.beside("elsewhere").join(".claude").exists());
 }
+
+#[test]
+fn a_second_move_over_what_changed_saves_it_first_and_one_can_go_back() {
+    let (desk, old, new) = moved();
+    let map = format!("{}={}", old.display(), new.display());
+    desk.ok(&["pull", "--yes", "--map", &map]);
+    let work = new.join(format!(".claude/projects/{}-work", encoded(&new)));
+    let files = [work.join("s1.jsonl"), new.join(".claude/history.jsonl")];
+    let first = files.each_ref().map(|path| fs::read(path).unwrap());
+    // the agent goes on in the new place
+    for path in &files {
+        let mut text = fs::read_to_string(path).unwrap();
+        text += "{\"sessionId\":\"later\"}\n";
+        fs::write(path, text).unwrap();
+    }
+    fs::write(work.join("mine.jsonl"), "{}\n").unwrap();
+    let mine = files.each_ref().map(|path| fs::read(path).unwrap());
+
+    let again = desk.json(&["pull", "--yes", "--map", &map]);
+    assert_eq!((&again["replaced"], &again["created"]), (&2.into(), &0.into()), "{again}");
+    assert_eq!(files.each_ref().map(|path| fs::read(path).unwrap()), first);
+    assert!(work.join("mine.jsonl").exists(), "what the snapshot does not have stays");
+
+    // what is saved has the new names and paths: it goes back without a map
+    let saved = again["safety_snapshot"].as_str().unwrap();
+    let held = desk.ok(&["ls", "-R", saved]);
+    let was = encoded(&old);
+    assert!(!held.text().contains(&format!("{was}-work/")), "{}", held.text());
+    let back = desk.json(&["pull", saved, "--yes"]);
+    assert_eq!((&back["replaced"], &back["proposed_maps"]), (&2.into(), &Value::Null), "{back}");
+    assert_eq!(files.each_ref().map(|path| fs::read(path).unwrap()), mine);
+}
+
+#[test]
+fn what_its_agent_deleted_at_the_old_home_comes_back_at_the_new_one() {
+    let (mut desk, old, new) = moved();
+    let map = format!("{}={}", old.display(), new.display());
+    let (was, is) = (encoded(&old), encoded(&new));
+    let stored = old.join(format!(".claude/projects/{was}-work/s1.jsonl"));
+    let bytes = fs::read(&stored).unwrap();
+    fs::remove_file(&stored).unwrap();
+    desk.set("HOME", old.to_str().unwrap());
+    desk.ok(&["push", "claude-code"]);
+    desk.set("HOME", new.to_str().unwrap());
+    let pull = ["pull", "--gone", "--yes", "--map", &map];
+
+    let told = desk.json(&[&pull[..], &["-n"]].concat());
+    let done = desk.json(&pull);
+    assert_eq!(told["renames"], done["renames"]);
+    assert_eq!(done["renames"][0]["name"], format!("{is}-work"), "{done}");
+    assert_eq!(done["renames"][0]["guess"], false, "the transcript tells its path: {done}");
+    let projects = new.join(".claude/projects");
+    assert_eq!(names(&projects), [format!("{is}-work")], "only what is gone");
+    let transcript = projects.join(format!("{is}-work/s1.jsonl"));
+    assert_eq!(fs::read(&transcript).unwrap(), bytes);
+    // a file of the same name that is there is newer
+    fs::write(&transcript, "newer").unwrap();
+    let done = desk.json(&pull);
+    assert_eq!((&done["replaced"], &done["safety_snapshot"]), (&0.into(), &Value::Null));
+    assert_eq!(fs::read(&transcript).unwrap(), b"newer");
+    // unless it is told to go, and then it is saved
+    let done = desk.json(&[&pull[..], &["--overwrite", "always"]].concat());
+    assert_eq!(fs::read(&transcript).unwrap(), bytes);
+    let saved = done["safety_snapshot"].as_str().unwrap();
+    let path = format!("{saved}:claude-code/home/projects/{is}-work/s1.jsonl");
+    assert_eq!(desk.ok(&["cat", &path]).out, b"newer");
+}

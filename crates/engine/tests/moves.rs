@@ -185,7 +185,7 @@ impl Case {
         let content = SnapshotContent::open(&session, self.pushed.snapshot()).unwrap();
         let (cancel, scratch) = (AtomicBool::new(false), tempfile::tempdir().unwrap());
         let mut plan = Plan::make(&content, options, &cancel).unwrap();
-        let told = plan.rehearse(&content, scratch.path(), &cancel).unwrap();
+        let told = plan.rehearse(&content, &options.filters, scratch.path(), &cancel).unwrap();
         assert_eq!(
             fs::read_dir(scratch.path()).unwrap().count(),
             0,
@@ -439,6 +439,19 @@ fn opencode_shows_its_sessions_in_the_new_directories() {
     );
     let project = case.read(".local/share/opencode/storage/project/p1.json");
     assert_eq!(project.trim_end(), r#"{"id": "p1", "worktree": "/home/b/work"}"#);
+    case.nothing_changes_again(&case.home());
+
+    // somebody logs in there: that stays, and then it is as it should be
+    let live = Connection::open(case.new.path().join(db)).unwrap();
+    live.execute_batch(
+        r#"UPDATE account SET access_token = 'NEW', refresh_token = 'NEW';
+           INSERT INTO credential VALUES ('crd_1', '{"key":"NEW"}')"#,
+    )
+    .unwrap();
+    drop(live);
+    let (_, report, _) = case.pull(&case.home());
+    assert_eq!((report.problems.len(), report.rows_kept), (0, 3), "{report:?}");
+    assert_eq!(case.rows(db, "SELECT access_token FROM account"), ["NEW"]);
     case.nothing_changes_again(&case.home());
 }
 

@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let running = if args.to.is_none() { live.running(&roots, Some(&plan)) } else { Vec::new() };
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     if args.dry_run {
-        let rewrites = rehearse(&mut plan, &content, &mapped, &cancel)?;
+        let rewrites = rehearse(&mut plan, &content, &options, &mapped, &cancel)?;
         let saved = !args.no_safety_snapshot && plan.replaces();
         let ahead = report::Ahead { running, saved, mapped: &mapped, rewrites, session: None };
         return report::dry_run(&plan, &snapshot, &ahead, context);
@@ -124,6 +124,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
 fn rehearse(
     plan: &mut Plan,
     content: &Part<'_>,
+    options: &Options,
     mapped: &Mapped,
     cancel: &AtomicBool,
 ) -> Result<Vec<Rewrite>> {
@@ -133,7 +134,8 @@ fn rehearse(
     let mut scratch = tempfile::Builder::new();
     let scratch = scratch.prefix("agent-backup-dry-run-").tempdir();
     let scratch = scratch.context("cannot make a scratch directory")?;
-    plan.rehearse(content, scratch.path(), cancel).context("cannot plan the restore")
+    let filters = &options.filters;
+    plan.rehearse(content, filters, scratch.path(), cancel).context("cannot plan the restore")
 }
 
 /// The roots that are wanted, and a glob for a path inside of one.

@@ -1,13 +1,15 @@
 //! What a move would rewrite: for a dry run.
 //!
 //! In: a plan. Out: for every bound file that would be written, what would change in it. Text is rewritten
-//! into nothing; a database is fetched into a scratch directory, one at a time, and rewritten there. So what
-//! is told is what a pull does. A database that comes out as the one that is there would be left: its
-//! item says so then.
+//! into nothing; a database is fetched into a scratch directory, one at a time, rewritten there, and gets the
+//! rows that only the live one has. So what is told is what a pull does. A database that comes out as the one
+//! that is there would be left: its item says so then.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
@@ -16,11 +18,14 @@ use repo::{BlockId, Entry};
 use super::apply::no_database;
 use super::text::{self, Trouble};
 use super::{Bound, Rewrite, Tally, database};
+use crate::capture::regain::regain;
+use crate::pull::Filters;
 use crate::pull::error::{Error, Result, show};
 use crate::pull::fetch::is_fatal;
 use crate::pull::inspect::{has_sides, hash_file};
 use crate::pull::plan::{Action, Item, Plan, go_on};
 use crate::pull::source::Content;
+use crate::pull::target::{Rel, Target, path_of};
 
 impl Plan {
     /// Says what a pull of this plan would rewrite. `scratch` is a directory of the caller's that has room
@@ -28,6 +33,7 @@ impl Plan {
     pub fn rehearse(
         &mut self,
         content: &dyn Content,
+        filters: &Filters,
         scratch: &Path,
         cancel: &AtomicBool,
     ) -> Result<Vec<Rewrite>> {
@@ -36,7 +42,7 @@ impl Plan {
             let item = &self.items[index];
             let (Some(bound), true) = (item.bound.clone(), item.writes_content()) else { continue };
             go_on(cancel)?;
-            let (rewrite, same) = self.one(content, item, &bound, scratch, cancel)?;
+            let (rewrite, same) = self.one(content, filters, item, &bound, scratch, cancel)?;
             told.extend(rewrite);
             if same {
                 let item = &mut self.items[index];
@@ -50,6 +56,7 @@ impl Plan {
     fn one(
         &self,
         content: &dyn Content,
+        filters: &Filters,
         item: &Item,
         bound: &Bound,
         scratch: &Path,
@@ -81,6 +88,12 @@ impl Plan {
                 let base = self.bases[place.base].target.as_ref();
                 let live = base.and_then(|target| target.open_file(&place.rel).ok());
                 if let (Some(live), Some(target)) = (live, base) {
+                    let rules = filters.rows(&item.path);
+                    if !rules.is_empty() {
+                        // what cannot be read, the restore will tell
+                        let there = beside(target, &place.rel).map_err(failed)?;
+                        let _ = regain(file.path(), &there, &rules);
+                    }
                     let hash = |file: &File| hash_file(file, cancel).map(io::Result::ok);
                     same = !has_sides(target, &place.rel) && hash(&live)? == hash(file.as_file())?;
                 }
@@ -95,6 +108,12 @@ impl Plan {
         let rewrite = (!tally.is_silent() && !same).then(|| tally.finish(&item.path));
         Ok((rewrite, same))
     }
+}
+
+/// A path to a file below a target, for SQLite; it leads through no link.
+fn beside(target: &Target, rel: &Rel) -> io::Result<PathBuf> {
+    let (dir, name) = target.place(rel)?;
+    Ok(path_of(&dir)?.join(OsStr::from_bytes(name)))
 }
 
 /// Fetches a file; the inner error is of its content, and says why there is none.
