@@ -85,11 +85,9 @@ pub(super) fn lose_none(run: &Run<'_>, index: usize, file: &File) -> Result<(), 
     let lost = match (read_live(&live, format)?, parsed(&rules.redact)) {
         (Some(live), Ok(paths)) => {
             // one that is too long is none of this format, and has none of the values
-            let mut new = Vec::new();
-            if file.metadata()?.len() <= format.bytes_max() as u64 {
-                new.resize(file.metadata()?.len() as usize, 0);
-                file.read_exact_at(&mut new, 0)?;
-            }
+            let len = usize::try_from(file.metadata()?.len()).ok();
+            let mut new = vec![0; len.filter(|len| *len <= format.bytes_max()).unwrap_or(0)];
+            file.read_exact_at(&mut new, 0)?;
             redact::lost(format, &new, &live, &paths).map_err(|error| error.to_string())
         }
         (None, _) => Err(format!("it is too long to be read as {format}")),

@@ -15,7 +15,7 @@
 //! - What is not in that snapshot, for whatever reason, is not replaced: its item is refused. So is one
 //!   that would take away values or rows that are left out of every backup; where a file takes the place
 //!   of a file, `fields` and `rows` see to these.
-//! - What is not as it was when that snapshot was begun is not replaced either ([`unchanged`]).
+//! - What is not as it was when that snapshot was begun is not replaced either (`unchanged`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
