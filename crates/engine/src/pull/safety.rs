@@ -207,7 +207,7 @@ fn gather_logs(path: &[u8], at: &Path, all: &mut Vec<There>) {
 struct Held {
     /// The flags of its entry.
     flags: u32,
-    /// Without values of fields.
+    /// Without values of fields, or without secrets that were found in it.
     without_fields: bool,
 }
 
