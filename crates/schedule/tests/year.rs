@@ -43,7 +43,15 @@ fn moments(table: &Timetable) -> Vec<Timestamp> {
 fn a_time_of_day_comes_once_on_every_date_in_every_zone_whatever_the_clock_does() {
     for zone in ZONES.map(|zone| TimeZone::get(zone).unwrap()) {
         for (hour, minute) in [(0, 0), (1, 45), (2, 0), (2, 30), (3, 0), (12, 0), (23, 59)] {
-            let all = moments(&table(&[&format!("{minute} {hour} * * *")], &zone));
+            let daily = table(&[&format!("{minute} {hour} * * *")], &zone);
+            let all = moments(&daily);
+            // also for who starts to look around the time at which the clock is set
+            for set in zone.following(start()).map(|change| change.timestamp()).take(2) {
+                for minutes in (-240..=240).step_by(10).map(SignedDuration::from_mins) {
+                    let next = all.iter().find(|at| **at > set + minutes);
+                    assert_eq!(daily.next_after(set + minutes).as_ref(), next, "{zone:?}");
+                }
+            }
             let mut dates: BTreeMap<_, Vec<DateTime>> = BTreeMap::new();
             for at in &all {
                 let civil = zone.to_datetime(*at);
