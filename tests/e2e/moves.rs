@@ -145,7 +145,6 @@ fn a_second_move_over_what_changed_saves_it_first_and_one_can_go_back() {
 }
 
 #[test]
-#[ignore = "a known defect: --gone holds no directories, so none is renamed; cargo test -p agent-backup --test e2e -- --ignored what_its"]
 fn what_its_agent_deleted_at_the_old_home_comes_back_at_the_new_one() {
     let (mut desk, old, new) = moved();
     let map = format!("{}={}", old.display(), new.display());

@@ -89,6 +89,7 @@ fn transcript_lines(bytes: usize) -> Vec<u8> {
     text
 }
 
+/// Every byte is format: this text decides which table a key gets. Its directory is no real one.
 fn opening(text: &mut String, draws: &mut Draws, session: &str) {
     for part in [
         r#"{"parentUuid":""#,

@@ -277,6 +277,36 @@ fn a_locked_database_is_copied_with_its_log_and_captured_once_it_is_free() {
     assert_eq!(sound_rows(&image), 60);
 }
 
+/// A log beside it would be played into it.
+#[test]
+fn what_was_copied_as_it_lay_comes_back_without_the_log_that_lies_there_now() {
+    let (bench, _memory) = bench_in_memory();
+    let scratch = bench.dir.path();
+    let wal = "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0";
+    drop(database(&scratch.join("whole.db"), wal, 300));
+    let mut bytes = fs::read(scratch.join("whole.db")).unwrap();
+    bytes.truncate(bytes.len() / 8192 * 4096);
+    fs::write(bench.source().join("a.db"), &bytes).unwrap();
+    let (pushed, _) = push_now(&bench);
+    assert_eq!(entries(&bench, &pushed), [("files/a.db".into(), flag::SQLITE_RAW)]);
+
+    let session = bench.open().unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let there = |name: &str| target.path().join("files").join(name);
+    for same in [false, true] {
+        // a later one of somebody who was killed; then its log alone, beside the very bytes
+        let db = database(&scratch.join(format!("live-{same}.db")), wal, 40);
+        fs::create_dir_all(there("")).unwrap();
+        let live = |side: &str| fs::read(scratch.join(format!("live-{same}.db{side}"))).unwrap();
+        fs::write(there("a.db"), if same { bytes.clone() } else { live("") }).unwrap();
+        fs::write(there("a.db-wal"), live("-wal")).unwrap();
+        drop(db);
+        support::restore(&session, pushed.snapshot(), target.path());
+        assert!(fs::read(there("a.db")).unwrap() == bytes, "{same}");
+        assert!(!there("a.db-wal").exists(), "{same}");
+    }
+}
+
 #[test]
 fn only_what_changed_is_read_and_only_changed_pages_travel() {
     let (bench, memory) = bench_in_memory();

@@ -312,11 +312,11 @@ fn a_file_whose_name_a_directory_takes_is_gone_and_so_is_one_that_moved_to_where
     world.push();
     assert_eq!(world.gone(), ["sessions/a/part"]);
     // a directory's name is not that of a database
-    world.write("sessions/work/x", b"1");
-    world.write("sessions/work-journal", b"no journal of any database");
+    world.write("sessions/team/x", b"1");
+    world.write("sessions/team-journal", b"no journal of any database");
     world.push();
-    world.push_after("sessions/work-journal");
-    assert_eq!(world.gone(), ["sessions/a/part", "sessions/work-journal"]);
+    world.push_after("sessions/team-journal");
+    assert_eq!(world.gone(), ["sessions/a/part", "sessions/team-journal"]);
     fs::create_dir(world.path("trash")).unwrap();
     fs::rename(world.path("sessions/b"), world.path("trash/b")).unwrap();
     world.push();

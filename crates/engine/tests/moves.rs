@@ -21,7 +21,7 @@ use engine::pull::{
 };
 use engine::push::{PushOptions, PushRoot, Pushed, push};
 use engine::scan::{Filter, ScanRoot};
-use repo::{BlockId, Entry, Extent};
+use repo::{BlockId, Entry, Extent, Kind};
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use support::{Bench, Ears, bench_in_memory};
@@ -43,11 +43,16 @@ struct Case {
 struct Counted<'c> {
     content: SnapshotContent<'c>,
     reads: AtomicUsize,
+    /// As of what is gone: a directory that is still there is not.
+    files_alone: bool,
 }
 
 impl Content for Counted<'_> {
     fn entries(&self, visit: &mut Visit<'_>) -> repo::Result<()> {
-        self.content.entries(visit)
+        self.content.entries(&mut |path, entry| match entry.kind {
+            Kind::Dir if self.files_alone => Ok(()),
+            _ => visit(path, entry),
+        })
     }
 
     fn extents(&self, entry: &Entry) -> repo::Result<Vec<Extent>> {
@@ -170,9 +175,13 @@ impl Case {
 
     /// Plans and pulls; also how many blocks the plan read.
     fn pull(&self, options: &Options) -> (Plan, pull::Report, usize) {
+        self.pull_of(options, false)
+    }
+
+    fn pull_of(&self, options: &Options, files_alone: bool) -> (Plan, pull::Report, usize) {
         let session = self.bench.open().unwrap();
         let content = SnapshotContent::open(&session, self.pushed.snapshot()).unwrap();
-        let content = Counted { content, reads: AtomicUsize::new(0) };
+        let content = Counted { content, reads: AtomicUsize::new(0), files_alone };
         let cancel = AtomicBool::new(false);
         let plan = Plan::make(&content, options, &cancel).unwrap();
         let reads = content.reads.load(Ordering::Relaxed);
@@ -515,6 +524,19 @@ fn transcripts_are_rewritten_for_one_who_asks_and_a_second_time_nothing_is_read_
     let (_, report, _) = case.pull(&case.home());
     assert_eq!((report.problems.len(), report.created), (0, 0));
     assert_eq!(report.replaced, 3, "s1, s2 and s3");
+    case.same(".claude/projects/-Users-a-work/s1.jsonl", ".claude/projects/-home-b-work/s1.jsonl");
+}
+
+#[test]
+fn a_directory_of_which_only_files_are_stored_gets_its_new_name() {
+    let case = Case::of("claude-code");
+    let (plan, report, _) = case.pull_of(&case.home(), true);
+    assert_eq!(report.problems, []);
+    let whole = Case::of("claude-code");
+    let (of_whole, ..) = whole.pull(&whole.home());
+    assert_eq!(plan.renames(), of_whole.renames());
+    let projects = |case: &Case| names(&case.new.path().join(".claude/projects"));
+    assert_eq!(projects(&case), projects(&whole));
     case.same(".claude/projects/-Users-a-work/s1.jsonl", ".claude/projects/-home-b-work/s1.jsonl");
 }
 

@@ -90,6 +90,9 @@ fn is_none(count: &u64) -> bool {
 /// The reason of a safety snapshot.
 pub const SAFETY: &str = "safety";
 
+/// The highest count of a machine: a push every microsecond for nine years.
+const COUNTER_MAX: u64 = 1 << 48;
+
 /// A snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -213,7 +216,12 @@ impl Snapshot {
     /// By this a machine's snapshots sort as it made them: it counts them, as its clock may have been wrong.
     /// What it pushed to another repository is counted there, and sorts before its own when it is copied.
     pub fn order(&self) -> impl Ord + use<> {
-        (self.origin.is_none(), self.counter, self.finished_nanos, self.id)
+        (self.origin.is_none(), self.count(), self.finished_nanos, self.id)
+    }
+
+    /// Its counter; none if no machine can have counted so far, so that nobody goes on from there.
+    pub fn count(&self) -> u64 {
+        if self.counter > COUNTER_MAX { 0 } else { self.counter }
     }
 
     /// Is this one of the words of its reason?

@@ -72,7 +72,7 @@ pub(crate) fn judge<'s>(
     let mut agents = BTreeMap::<&str, (u64, u64, &Snapshot)>::new();
     for (agent, gone, of, before) in roots {
         let slot = agents.entry(agent).or_insert((0, 0, before));
-        let newest = if before.counter > slot.2.counter { before } else { slot.2 };
+        let newest = if before.count() > slot.2.count() { before } else { slot.2 };
         *slot = (slot.0 + gone, slot.1 + of, newest);
     }
     let is_alarm = |gone: u64, of: u64| gone >= FILES_MIN && gone * 2 > of;

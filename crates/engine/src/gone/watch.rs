@@ -290,7 +290,7 @@ impl<'a> Watch<'a> {
             now += 1;
         }
         let mut settled = Settled { pins: self.earlier.unread.clone(), ..Settled::default() };
-        settled.counter = self.earlier.newest().map_or(0, |newest| newest.counter);
+        settled.counter = self.earlier.newest().map_or(0, Snapshot::count);
         let mut kept = self.kept_still(now);
         for mut one in fresh {
             if one.since != Since::Unseen {

@@ -139,7 +139,7 @@ pub(super) fn give_name(run: &Run<'_>, item: &Item, temp: Temp) -> io::Result<()
         make_way(run, item, &dir, &name)?;
     }
     let over = if item.action == Action::Create { Over::Nothing } else { Over::Anything };
-    if item.has_flag(run.items, flag::SQLITE) {
+    if item.is_alone(run.items) {
         nobody_has(run, item, &dir, &name)?;
         swap::swap(temp, &name, over, &mut |step| match step {
             // it took its time

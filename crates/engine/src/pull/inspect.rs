@@ -161,7 +161,7 @@ impl Inspector<'_> {
         facts: &Facts,
     ) -> Result<()> {
         let Ok(file) = target.open_file(&place.rel) else { return Ok(()) };
-        let stale_sides = entry.flags & flag::SQLITE != 0 && has_sides(target, &place.rel);
+        let stale_sides = item.alone && has_sides(target, &place.rel);
         let text = self.moves.filter(|_| item.is_rewritten_text());
         let is_stored = || -> Result<bool> {
             let fits = facts.size == entry.size
@@ -303,8 +303,9 @@ fn is_beside_database(entries: &Entries, items: &[Item], path: &[u8]) -> bool {
     let flags = entries[at].1.flags;
     let stays =
         || items.iter().any(|item| item.path == main && matches!(item.action, Action::Refuse(_)));
-    // one that was copied as it lay has its own side files in the snapshot
-    flags & flag::SQLITE != 0 || (flags & flag::SQLITE_RAW != 0 && stays())
+    let alone = || items.iter().any(|item| item.path == main && item.is_alone(items));
+    // one that was copied as it lay may have its own side files in the snapshot
+    flags & flag::SQLITE != 0 || (flags & flag::SQLITE_RAW != 0 && (alone() || stays()))
 }
 
 /// Local names that the snapshot does not have, inside the roots that it has and that are

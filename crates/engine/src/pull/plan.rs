@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use repo::{Entry, Kind, path_order};
+use repo::{Entry, Kind, flag, path_order};
 
 use super::error::{Error, Result, show};
 use super::inspect;
@@ -21,7 +21,7 @@ use super::moves::{Bound, Rename};
 use super::safety::There;
 use super::select::{Select, strip_path};
 use super::source::Content;
-use super::target::{Guard, Rel, Target, is_temp_name, split_last};
+use super::target::{Guard, Rel, SQLITE_SIDES, Target, is_temp_name, split_last};
 use super::{Options, Placement, Problem};
 
 /// What happens to one path.
@@ -135,6 +135,8 @@ pub struct Item {
     pub(super) settle: bool,
     /// Not asked for, but something below it is.
     pub(super) implied: bool,
+    /// A database beside which nothing of the one that is there may stay.
+    pub(super) alone: bool,
     /// What it replaces or removes, as it was when it was saved; none if nothing was saved.
     pub(super) saved: Option<Vec<There>>,
 }
@@ -154,6 +156,7 @@ impl Item {
             bound: None,
             settle: false,
             implied: false,
+            alone: false,
             saved: None,
         }
     }
@@ -172,6 +175,11 @@ impl Item {
     pub(super) fn has_flag(&self, items: &[Self], flag: u32) -> bool {
         let carrier = self.link.map_or(self, |first| &items[first]);
         carrier.entry.as_ref().is_some_and(|entry| entry.flags & flag != 0)
+    }
+
+    /// [`Item::alone`] of the file that this is a name of.
+    pub(super) fn is_alone(&self, items: &[Self]) -> bool {
+        self.link.map_or(self, |first| &items[first]).alone
     }
 
     /// Is this a text file in which a move rewrites paths?
@@ -246,8 +254,9 @@ impl Plan {
         }
         draft.fold(&entries);
         let Draft { mut items, bases, select, mut moves, .. } = draft;
+        set_alone(&mut items);
         if let Some(moves) = &mut moves {
-            moves.only(&items.iter().map(|item| item.path.as_slice()).collect());
+            moves.only(items.iter().map(|item| item.path.as_slice()));
         }
         inspect::inspect(content, &mut items, &bases, options, moves.as_ref(), cancel)?;
         if options.delete {
@@ -329,6 +338,24 @@ fn read_entries(content: &dyn Content, cancel: &AtomicBool) -> Result<Entries> {
         entries.sort_by(|a, b| order(&a.0, &b.0));
     }
     Ok(entries)
+}
+
+/// An image of a database has all of it, and so has one that was copied as it lay, unless a log or a journal
+/// comes with it.
+fn set_alone(items: &mut [Item]) {
+    let databases = flag::SQLITE | flag::SQLITE_RAW;
+    for at in 0..items.len() {
+        let Some(entry) = items[at].entry.as_ref().filter(|e| e.flags & databases != 0) else {
+            continue;
+        };
+        let comes_with = |side: &[u8]| {
+            let path = [&items[at].path, side].concat();
+            items[at..].iter().any(|item| item.path == path && item.action == Action::Create)
+        };
+        let with_sides = entry.flags & flag::SQLITE == 0
+            && SQLITE_SIDES.into_iter().filter(|side| *side != b"-shm").any(comes_with);
+        items[at].alone = !with_sides;
+    }
 }
 
 /// Tree order, and an order of its own among paths that tree order cannot tell apart (those with

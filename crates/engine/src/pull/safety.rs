@@ -165,7 +165,7 @@ pub(super) struct There {
 fn what_goes(item: &Item, at: &Path) -> Vec<There> {
     let mut all = Vec::new();
     gather(item.here(), at, &mut all);
-    if item.entry.as_ref().is_some_and(|entry| entry.flags & flag::SQLITE != 0) {
+    if item.alone {
         gather_logs(item.here(), at, &mut all);
     }
     all

@@ -59,8 +59,9 @@ pub(in crate::pull) struct MovePlan {
 
 /// A directory with a bind.
 struct Named<'e> {
-    /// Its place among the entries.
-    at: usize,
+    path: &'e [u8],
+    /// The first entry that is it or lies in it: of what is gone, directories may have none of their own.
+    from: usize,
     name: &'e str,
     encoding: Encoding,
 }
@@ -90,7 +91,7 @@ impl MovePlan {
             plan.insides(content, entries, &named, &mut known, cancel)?;
         }
         for one in &named {
-            plan.settle(&entries[one.at].0, one, &known);
+            plan.settle(one, &known);
         }
         plan.lead_into(&moves.roots);
         for (path, _) in entries {
@@ -113,10 +114,7 @@ impl MovePlan {
     /// Directories whose names are paths, and that could be of their encoding.
     fn named<'e>(&self, entries: &'e Entries) -> Vec<Named<'e>> {
         let mut found = Vec::new();
-        for (at, (path, entry)) in entries.iter().enumerate() {
-            if entry.kind != Kind::Dir {
-                continue;
-            }
+        for (from, path) in dirs(entries) {
             let Some((root, rest)) = self.root(path) else { continue };
             let bind = root.rules.binds(rest, true).into_iter().find_map(|bind| match *bind {
                 Bind::Directory(encoding) => Some(encoding),
@@ -126,7 +124,7 @@ impl MovePlan {
             let (Some(encoding), Some(name)) = (bind, name) else { continue };
             let Ok(name) = std::str::from_utf8(name) else { continue };
             if names::is_plausible(encoding, name) {
-                found.push(Named { at, name, encoding });
+                found.push(Named { path, from, name, encoding });
             }
         }
         found
@@ -179,9 +177,8 @@ impl MovePlan {
             if names::is_reversible(one.encoding) || explained[&one.encoding].contains(one.name) {
                 continue;
             }
-            let below = entries[one.at + 1..].iter();
-            let below =
-                below.take_while(|(path, _)| strip_path(path, &entries[one.at].0).is_some());
+            let below = entries[one.from..].iter();
+            let below = below.take_while(|(path, _)| strip_path(path, one.path).is_some());
             let transcripts = below.filter_map(|(path, entry)| {
                 let binds = self.texts(path, entry, true);
                 (!binds.is_empty()).then_some((entry, binds))
@@ -225,7 +222,8 @@ impl MovePlan {
         root.rules.binds(rest, false).into_iter().filter_map(of).collect()
     }
 
-    fn settle(&mut self, path: &[u8], one: &Named<'_>, known: &BTreeSet<String>) {
+    fn settle(&mut self, one: &Named<'_>, known: &BTreeSet<String>) {
+        let path = one.path;
         let (name, guess) = match names::rename(one.encoding, one.name, known, &self.maps) {
             Verdict::Stays => return,
             Verdict::Known(name) => (name, false),
@@ -282,8 +280,10 @@ impl MovePlan {
         here
     }
 
-    /// Tells only of what is among `paths`.
-    pub(in crate::pull) fn only(&mut self, paths: &HashSet<&[u8]>) {
+    /// Tells only of what is among `paths` or above one of them.
+    pub(in crate::pull) fn only<'p>(&mut self, paths: impl Iterator<Item = &'p [u8]>) {
+        let prefixes = |path: &'p [u8]| components(path).map(|range| &path[..range.end]);
+        let paths: HashSet<&[u8]> = paths.flat_map(prefixes).collect();
         self.renames.retain(|rename| paths.contains(rename.path.as_slice()));
         self.left.retain(|left| paths.contains(left.path.as_slice()));
     }
@@ -318,6 +318,21 @@ impl MovePlan {
         }
         (!bound.is_empty()).then(|| Arc::new(bound))
     }
+}
+
+/// Every directory that is an entry or has one below it, with the first of these, in tree order.
+fn dirs(entries: &Entries) -> Vec<(usize, &[u8])> {
+    let mut seen: HashSet<&[u8]> = HashSet::new();
+    let mut found = Vec::new();
+    for (at, (path, entry)) in entries.iter().enumerate() {
+        let whole = path.len();
+        for range in components(path).filter(|range| range.end < whole || entry.kind == Kind::Dir) {
+            if seen.insert(&path[..range.end]) {
+                found.push((at, &path[..range.end]));
+            }
+        }
+    }
+    found
 }
 
 /// Where the names of a path are.

@@ -50,12 +50,12 @@ fn only_whole_names_at_the_beginning_are_mapped() {
 #[test]
 fn the_longest_directory_counts_and_nothing_is_mapped_twice() {
     moves(
-        &["/Users/a=/home/b", "/Users/a/work=/srv/work", "/Users/a/work/keep=/Users/a/work/keep"],
+        &["/Users/a=/home/b", "/Users/a/code=/srv/code", "/Users/a/code/keep=/Users/a/code/keep"],
         &[
             ("/Users/a/x", "/home/b/x"),
-            ("/Users/a/work/x", "/srv/work/x"),
-            ("/Users/a/workshop", "/home/b/workshop"),
-            ("/Users/a/work/keep/x", "/Users/a/work/keep/x"),
+            ("/Users/a/code/x", "/srv/code/x"),
+            ("/Users/a/codebase", "/home/b/codebase"),
+            ("/Users/a/code/keep/x", "/Users/a/code/keep/x"),
         ],
     );
     // what one writes is not for another
