@@ -139,7 +139,7 @@ impl Copier<'_> {
                     });
                 }
                 Commit::InDoubt => {
-                    to.repo.forget(&id)?;
+                    to.repo.forget_unless_pinned(&id)?;
                 }
             }
         }

@@ -238,7 +238,7 @@ fn accept(session: &Session, done: &mut Repaired) -> Result<()> {
                 break;
             }
             if let Some(new) = accepted.new {
-                session.repo.forget(&new)?;
+                session.repo.forget_unless_pinned(&new)?;
             }
             if attempts == ATTEMPTS_MAX {
                 let reason = "this repair was stopped by another client three times".to_owned();

@@ -81,7 +81,7 @@ pub fn undelete(session: &Session, id: &OpId) -> Result<Snapshot> {
         match done? {
             (Commit::Acknowledged(_), snapshot) => {
                 for old in doubtful {
-                    repo.forget(&old)?;
+                    repo.forget_unless_pinned(&old)?;
                 }
                 return Ok(snapshot);
             }

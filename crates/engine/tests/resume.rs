@@ -205,6 +205,31 @@ fn a_push_that_somebody_killed_is_done_again_and_its_doubtful_snapshot_withdrawn
 }
 
 #[test]
+fn a_doubtful_snapshot_that_somebody_pinned_is_not_withdrawn() {
+    let (bench, memory) = bench();
+    plant(&bench);
+    drop(bench.init());
+    let (seen, store) = (AtomicBool::new(false), memory.clone());
+    let meddling = Arc::new(FaultStore::new(Arc::new(memory.clone()), move |call| {
+        // the pin comes before anybody asks the push to stop, and so it holds
+        if call.verb == Verb::Get
+            && let Some(id) = call.name.strip_prefix("kill/")
+            && !seen.swap(true, Ordering::Relaxed)
+        {
+            store.put(&format!("pin/{id}-0011223344556677"), vec!["any bytes".into()]).unwrap();
+            store.put(&format!("kill/{id}"), vec!["any bytes".into()]).unwrap();
+        }
+        None
+    }));
+    let id = made(&bench.push(&bench.open_on(meddling).unwrap()).unwrap());
+    let [kill] = names(&memory, "kill/").try_into().unwrap();
+    let pinned = OpId::from_hex(kill.strip_prefix("kill/").unwrap()).unwrap();
+    assert_ne!(pinned, id);
+    assert_eq!(names(&memory, "forgot/"), Vec::<String>::new());
+    assert_restores(&bench, &memory, &[pinned, id]);
+}
+
+#[test]
 fn a_push_that_is_killed_every_time_gives_up_and_acknowledges_nothing() {
     let (bench, memory) = bench();
     plant(&bench);

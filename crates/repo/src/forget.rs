@@ -28,13 +28,13 @@ pub enum Forgot {
 }
 
 impl Repository {
-    /// Forgets a snapshot, pinned or not: how an operation takes back one that was in doubt. One
-    /// that is not there, or that is forgotten already, stays so; false then.
+    /// Forgets a snapshot, pinned or not. One that is not there, or that is forgotten already, stays
+    /// so; false then.
     pub fn forget(&self, id: &OpId) -> Result<bool> {
         Ok(self.forget_if(id, &|| Ok(false))? == Forgot::Done)
     }
 
-    /// Forgets a snapshot that nobody pinned.
+    /// Forgets a snapshot that nobody pinned; also how an operation takes back one that is in doubt.
     pub fn forget_unless_pinned(&self, id: &OpId) -> Result<Forgot> {
         self.config().writable()?;
         if self.is_pinned(id)? {
@@ -44,7 +44,7 @@ impl Repository {
     }
 
     /// `stays` is asked when the record is there: see [`crate::Repository::pin`].
-    fn forget_if(&self, id: &OpId, stays: &dyn Fn() -> Result<bool>) -> Result<Forgot> {
+    pub(crate) fn forget_if(&self, id: &OpId, stays: &dyn Fn() -> Result<bool>) -> Result<Forgot> {
         let name = Snapshot::object_name(id);
         let sealed = match self.store().get(&name) {
             Err(store::Error::NotFound { .. }) => return Ok(Forgot::Gone),

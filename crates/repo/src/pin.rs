@@ -4,6 +4,7 @@
 //! random, so that a pin that was removed and made again has another name: no name is written twice.
 //! A pin looks for the forget record after it was written, a forget looks for pins after its record
 //! was written: at least one sees the other, and the snapshot that a pin was acknowledged for stays.
+//! The pin of another is not believed: who wrote it may be about to give it up.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::forget::record_name;
 use crate::id::OpId;
 use crate::object::{self, ObjectKind};
-use crate::operation::{Mark, is_listed};
+use crate::operation::{Mark, is_listed, is_there};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
 
@@ -37,22 +38,26 @@ pub(crate) fn snapshot_of(name: &str) -> Option<OpId> {
 }
 
 impl Repository {
-    /// Pins a snapshot. False if it was pinned already. [`Error::NoSuchSnapshot`] if it is not there
-    /// or about to be forgotten.
+    /// Pins a snapshot. False if somebody had pinned it already. [`Error::NoSuchSnapshot`] if it is not
+    /// there, about to be forgotten, or may yet be declared dead.
     pub fn pin(&self, id: &OpId) -> Result<bool> {
         self.config().writable()?;
-        if self.is_pinned(id)? {
-            return Ok(false);
-        }
+        let was_pinned = self.is_pinned(id)?;
         let name = object_name(id, crate::random::bytes());
         let mark = Mark { op: *id };
         let sealed = object::seal_record(self.keys(), self.id(), ObjectKind::Mark, &name, &mark);
         self.store().put(&name, vec![sealed.into()])?;
-        if is_listed(self, &Snapshot::object_name(id))? && !is_listed(self, &record_name(id))? {
-            return Ok(true);
-        }
+        let there = is_listed(self, &Snapshot::object_name(id))?;
+        let why = if !there || is_listed(self, &record_name(id))? {
+            "it is forgotten, or somebody is about to"
+        } else if is_there(self, &format!("kill/{id}"))? {
+            // without, the snapshot was there before anybody could look for it to end the operation
+            "its push was asked to stop, so it may not count; push again and pin that snapshot"
+        } else {
+            return Ok(!was_pinned);
+        };
         self.store().delete(&name)?;
-        Err(Error::NoSuchSnapshot(format!("{id}: it is forgotten, or somebody is about to")))
+        Err(Error::NoSuchSnapshot(format!("{id}: {why}")))
     }
 
     /// Removes all pins of a snapshot; false if there was none.

@@ -11,6 +11,7 @@ mod ids;
 mod look;
 mod milestone;
 mod model;
+mod pin;
 mod plan;
 mod setup;
 mod step;

@@ -27,8 +27,11 @@ impl Plan {
             Look::Dead | Look::DeadWriters => view.dead = store.deads,
             Look::Packs => view.listed = store.packs & page,
             Look::PacksRest => view.listed |= store.packs - page,
+            Look::Snaps if self.setup.pins() => view.snaps = store.valid() & page,
+            Look::SnapsRest if self.setup.pins() => view.snaps |= store.valid() - page,
             Look::Snaps => view.live = self.reached(store.valid() & page),
             Look::SnapsRest => view.live |= self.reached(store.valid() - page),
+            Look::Records | Look::Pins => return self.look_for_forgotten(store, look, view),
             Look::Owners => {
                 view.candidates = view.listed;
                 if !self.is(Flaw::LiveOwnersCondemned) {
@@ -44,7 +47,7 @@ impl Plan {
     }
 
     /// The blocks of some snapshots.
-    fn reached(&self, snaps: Ids) -> Ids {
+    pub(crate) fn reached(&self, snaps: Ids) -> Ids {
         snaps.iter().fold(Ids::NONE, |live, op| live | self.wants(op))
     }
 

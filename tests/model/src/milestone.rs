@@ -37,11 +37,15 @@ pub enum Milestone {
     CollectorStopped,
     /// An acknowledged snapshot was forgotten.
     NewForgotten,
+    /// A pinned snapshot has a record, and a collection went by.
+    PinHeld,
+    /// A pin was given up.
+    PinGivenUp,
 }
 
 impl Milestone {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::GarbageDeleted,
         Self::PushedBesideDeletion,
         Self::SurvivedByCopy,
@@ -56,6 +60,8 @@ impl Milestone {
         Self::Withdrawn,
         Self::CollectorStopped,
         Self::NewForgotten,
+        Self::PinHeld,
+        Self::PinGivenUp,
     ];
 
     pub(crate) const fn bit(self) -> u32 {
@@ -109,6 +115,12 @@ impl Milestone {
             Self::NewForgotten => {
                 plan.setup.forgets_new && store.forgots.iter().any(|op| op >= FIRST_OP)
             }
+            Self::PinHeld => {
+                let mut collectors = state.at(plan, |role| role == Role::Collect);
+                state.held.meets(store.forgots)
+                    && collectors.any(|(_, client)| store.ends.has(client.op))
+            }
+            Self::PinGivenUp => state.any(|_, step| step == Step::DropPin),
         }
     }
 }

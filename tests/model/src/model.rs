@@ -10,7 +10,7 @@ use stateright::{Model, Property};
 use crate::ids::Ids;
 use crate::milestone::Milestone;
 use crate::plan::{CLIENTS, FIRST_OP, Plan};
-use crate::setup::{Role, Setup};
+use crate::setup::{Flaw, Role, Setup};
 use crate::step::{Client, Step};
 use crate::store::{Objects, Store};
 use crate::turn::{Choice, Turn};
@@ -35,6 +35,11 @@ pub(crate) struct State {
     pub(crate) clients: [Client; CLIENTS],
     /// Snapshots that somebody was told are safe, and did not forget.
     pub(crate) acked: Ids,
+    /// Snapshots that somebody was told are pinned, and did not unpin.
+    pub(crate) held: Ids,
+    /// Forgotten snapshots for which somebody saw no pin after the record: they may be deleted
+    /// at any time.
+    pub(crate) unpinned: Ids,
     /// A stranger that asks operations to stop.
     pub(crate) stranger: Stranger,
     /// How many more it asks.
@@ -58,8 +63,12 @@ pub(crate) enum Action {
     DeclareDead,
     /// PUT `forgot/`.
     Forget(u8),
+    /// LIST `pin/` by who forgets, or by a collector that tidies up after one.
+    LookForPins(u8),
     /// DELETE `snap/`.
     DropForgotten(u8),
+    /// DELETE every pin of a snapshot.
+    Unpin(u8),
     /// DELETE `op/` of an ended operation.
     TidyOp(u8),
     /// DELETE `end/` where there is no `op/`.
@@ -101,7 +110,11 @@ impl Protocol {
         let (setup, store) = (&self.plan.setup, &state.store);
         match state.stranger {
             Stranger::Idle if state.kills > 0 => {
-                let running = store.ops - store.ended();
+                let mut running = store.ops - store.ended();
+                if setup.pins() {
+                    // who listed a moment ago does not see a snapshot that may be pinned by now
+                    running |= store.ops & store.valid();
+                }
                 out.extend(running.iter().map(Action::AskToStop));
             }
             Stranger::Idle => {}
@@ -112,7 +125,17 @@ impl Protocol {
         let new = if setup.forgets_new { state.acked } else { Ids::NONE };
         let forgettable = (old | new) & (store.snaps - store.forgots);
         out.extend(forgettable.iter().map(Action::Forget));
-        out.extend((store.snaps & store.forgots).iter().map(Action::DropForgotten));
+        let forgotten = store.snaps & store.forgots;
+        if setup.pins() && setup.flaw != Some(Flaw::NoLookForPins) {
+            let looks = forgotten - self.plan.pinned(store) - state.unpinned;
+            out.extend(looks.iter().map(Action::LookForPins));
+            out.extend((forgotten & state.unpinned).iter().map(Action::DropForgotten));
+        } else {
+            out.extend(forgotten.iter().map(Action::DropForgotten));
+        }
+        if setup.unpins {
+            out.extend(self.plan.pinned(store).iter().map(Action::Unpin));
+        }
         if setup.tidies {
             out.extend((store.ops & store.ended()).iter().map(Action::TidyOp));
             out.extend((store.ends - store.ops).iter().map(Action::TidyEnd));
@@ -161,6 +184,8 @@ impl Model for Protocol {
             store,
             clients: std::array::from_fn(client),
             acked: Ids::NONE,
+            held: Ids::NONE,
+            unpinned: Ids::NONE,
             stranger: Stranger::Idle,
             kills: self.plan.setup.kills,
         }]
@@ -173,9 +198,13 @@ impl Model for Protocol {
             if client.late.is_some() {
                 out.push(Action::Land(name));
             }
-            let waits = self.plan.roles[n] == Some(Role::Undelete)
-                && client.step == self.plan.first_step(n)
-                && state.store.snaps.has(0);
+            let waits = client.step == self.plan.first_step(n)
+                && match self.plan.roles[n] {
+                    Some(Role::Undelete) => state.store.snaps.has(0),
+                    // nobody pins what he has not seen
+                    Some(Role::Pin(snap)) => !(state.store.snaps | state.store.forgots).has(snap),
+                    _ => false,
+                };
             if client.step.is_running() && !waits {
                 choices.clear();
                 self.plan.choices(&state.store, client.step, &mut choices);
@@ -194,7 +223,13 @@ impl Model for Protocol {
         match action {
             Action::Go(n, choice) => {
                 let n = usize::from(n);
-                let mut turn = Turn { plan: &self.plan, store, acked: &mut next.acked };
+                let (acked, held) = (&mut next.acked, &mut next.held);
+                let mut turn = Turn { plan: &self.plan, store, acked, held };
+                if next.clients[n].step == Step::Withdraw
+                    && self.plan.is(Flaw::WithdrawnThoughPinned)
+                {
+                    next.unpinned |= next.clients[n].doubtful & turn.store.snaps;
+                }
                 turn.take(n, &mut next.clients[n], choice);
             }
             Action::Crash(n) => {
@@ -204,7 +239,13 @@ impl Model for Protocol {
                 if self.plan.setup.late && sends && client.late.is_none() {
                     client.late = Some((client.op, client.step));
                 }
-                client.step = self.plan.restart_step(n);
+                if client.step.is_of_pin() {
+                    // whoever pins again uses another name, and has nothing to end
+                    client.op += 1;
+                    client.step = self.plan.first_step(n);
+                } else {
+                    client.step = self.plan.restart_step(n);
+                }
                 client.doubtful = Ids::NONE;
             }
             Action::Land(n) => {
@@ -232,7 +273,15 @@ impl Model for Protocol {
                 store.forgots |= Ids::one(snap);
                 next.acked -= Ids::one(snap);
             }
-            Action::DropForgotten(snap) => store.snaps -= Ids::one(snap),
+            Action::LookForPins(snap) => next.unpinned |= Ids::one(snap),
+            Action::DropForgotten(snap) => {
+                store.snaps -= Ids::one(snap);
+                next.unpinned -= Ids::one(snap);
+            }
+            Action::Unpin(snap) => {
+                store.pins -= self.plan.pinners(Ids::one(snap));
+                next.held -= Ids::one(snap);
+            }
             Action::TidyOp(op) => store.ops -= Ids::one(op),
             Action::TidyEnd(op) => store.ends -= Ids::one(op),
         }
@@ -256,7 +305,18 @@ impl Model for Protocol {
                 "every snapshot that counts can be restored",
                 |model: &Self, state: &State| {
                     let restorable = |op: u8| model.plan.restorable(&state.store, op);
-                    state.store.valid().iter().all(restorable)
+                    let mut counts = state.store.valid();
+                    if model.plan.setup.pins() {
+                        counts -= state.store.forgots;
+                    }
+                    counts.iter().all(restorable)
+                },
+            ),
+            Property::always(
+                "a pinned snapshot is there and can be restored",
+                |model: &Self, state: &State| {
+                    let restorable = |op: u8| model.plan.restorable(&state.store, op);
+                    state.store.valid().holds(state.held) && state.held.iter().all(restorable)
                 },
             ),
         ]

@@ -66,6 +66,7 @@ impl Plan {
                 match role {
                     Role::Push(blocks) => plan.wants[usize::from(op)] = *blocks,
                     Role::Undelete => plan.wants[usize::from(op)] = world.wants[0],
+                    Role::Pin(_) => {}
                     Role::Collect | Role::Compact => {
                         collections += 1;
                         plan.collection[usize::from(op)] = collections;
@@ -154,20 +155,24 @@ fn survey(setup: &Setup) -> Vec<Look> {
     [first, listing, last].concat()
 }
 
-const MARK: [Look; 8] = [
+const MARK: [Look; 10] = [
     Look::Packs,
     Look::PacksRest,
     Look::Owners,
     Look::Snaps,
     Look::SnapsRest,
+    Look::Records,
+    Look::Pins,
     Look::Condemned,
     Look::Index,
     Look::IndexRest,
 ];
 
-const SWEEP: [Look; 7] = [
+const SWEEP: [Look; 9] = [
     Look::Snaps,
     Look::SnapsRest,
+    Look::Records,
+    Look::Pins,
     Look::Condemned,
     Look::Index,
     Look::IndexRest,
@@ -182,10 +187,16 @@ fn pages(setup: &Setup, looks: &[Look]) -> Vec<Look> {
     let wanted = |look: &Look| match look {
         Look::PacksRest | Look::SnapsRest | Look::IndexRest => setup.paged,
         Look::Previous => setup.short_cut.is_some(),
+        Look::Records | Look::Pins => setup.pins(),
         Look::Dead => setup.existence != Existence::Listing,
         _ => true,
     };
-    looks.iter().copied().filter(wanted).collect()
+    let swapped = |look: Look| match look {
+        Look::Records if setup.flaw == Some(Flaw::PinsBeforeRecords) => Look::Pins,
+        Look::Pins if setup.flaw == Some(Flaw::PinsBeforeRecords) => Look::Records,
+        look => look,
+    };
+    looks.iter().copied().filter(wanted).map(swapped).collect()
 }
 
 fn phases(flaw: Option<Flaw>) -> &'static [Phase] {

@@ -15,6 +15,8 @@ pub enum Role {
     Collect,
     /// Merges index objects.
     Compact,
+    /// Pins this snapshot.
+    Pin(u8),
 }
 
 /// How a push finds out that a pack that the index names exists.
@@ -179,6 +181,18 @@ pub enum Flaw {
     OthersTrusted,
     /// A new index object sorts before those it replaces.
     SuccessorSortsFirst,
+    /// A collector lists `pin/` before `forgot/`.
+    PinsBeforeRecords,
+    /// A forget deletes the snapshot without a look at `pin/` after its record.
+    NoLookForPins,
+    /// A pin looks for the snapshot and its record before its PUT, and not after it.
+    PinLooksFirst,
+    /// A pin takes the pin of another for its own.
+    PinOfAnotherBelieved,
+    /// A pin does not look for `kill/` of its snapshot.
+    PinOfDoubtful,
+    /// A push that takes back its snapshot in doubt does not look at `pin/`.
+    WithdrawnThoughPinned,
 }
 
 /// One configuration.
@@ -204,6 +218,8 @@ pub struct Setup {
     pub forgets: Ids,
     /// Acknowledged snapshots may be forgotten.
     pub forgets_new: bool,
+    /// Pins are removed.
+    pub unpins: bool,
     /// `op/` and `end/` of ended operations are deleted.
     pub tidies: bool,
     /// Marks copy live blocks out of packs that they condemn.
@@ -228,10 +244,16 @@ impl Setup {
             first_page: Ids::of(&[0, 2, 4, 6, 8]),
             forgets: Ids::ALL,
             forgets_new: false,
+            unpins: false,
             tidies: false,
             repacks: false,
             short_cut: None,
             flaw: None,
         }
+    }
+
+    /// True if there are pins. Without, forgotten snapshots live until they are deleted.
+    pub(crate) fn pins(&self) -> bool {
+        self.clients.iter().any(|(role, _)| matches!(role, Role::Pin(_)))
     }
 }

@@ -31,6 +31,10 @@ pub(crate) enum Look {
     Owners,
     /// LIST `snap/` for the snapshot before.
     Previous,
+    /// LIST `forgot/`.
+    Records,
+    /// LIST `pin/`.
+    Pins,
 }
 
 /// What a client has seen.
@@ -50,6 +54,10 @@ pub(crate) struct View {
     pub(crate) live: Ids,
     /// The snapshot before is there.
     pub(crate) previous: bool,
+    /// Snapshots that were listed, until it is known which of them are forgotten.
+    pub(crate) snaps: Ids,
+    /// What the first of the listings of `forgot/` and `pin/` showed, until the second.
+    pub(crate) marked: Ids,
 }
 
 /// The end of a sweep.
@@ -157,6 +165,19 @@ pub(crate) enum Step {
     /// PUT `end/<own>`.
     End,
 
+    /// Flawed: LIST `pin/<snapshot>-`, and believe it.
+    FindPin,
+    /// PUT `pin/<snapshot>-<own>`.
+    PutPin,
+    /// LIST `snap/<snapshot>`.
+    FindPinned,
+    /// LIST `forgot/<snapshot>`.
+    LookForRecord,
+    /// GET `kill/<snapshot>`: absent as the record, the pin is acknowledged.
+    LookForKillOfPinned,
+    /// DELETE the own pin.
+    DropPin,
+
     /// Over.
     Done,
     /// Over: a restart found that its snapshot was acknowledged.
@@ -167,6 +188,19 @@ impl Step {
     /// True if there is a next request.
     pub(crate) const fn is_running(self) -> bool {
         !matches!(self, Self::Done | Self::Found)
+    }
+
+    /// True for the requests of a pinner.
+    pub(crate) const fn is_of_pin(self) -> bool {
+        matches!(
+            self,
+            Self::FindPin
+                | Self::PutPin
+                | Self::FindPinned
+                | Self::LookForRecord
+                | Self::LookForKillOfPinned
+                | Self::DropPin
+        )
     }
 
     /// True while a restart ends its old operation.

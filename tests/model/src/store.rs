@@ -64,6 +64,8 @@ pub(crate) struct Store {
     pub(crate) deads: Ids,
     /// `forgot/`.
     pub(crate) forgots: Ids,
+    /// `pin/`: the operations of pinners that wrote one.
+    pub(crate) pins: Ids,
     /// `packs/`.
     pub(crate) packs: Ids,
     /// The packs that hold a block, those that are gone too.

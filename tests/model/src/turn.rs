@@ -42,6 +42,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) store: &'a mut Store,
     pub(crate) acked: &'a mut Ids,
+    pub(crate) held: &'a mut Ids,
 }
 
 impl Plan {
@@ -50,6 +51,9 @@ impl Plan {
         match self.roles[n] {
             Some(Role::Push(_) | Role::Undelete) => Step::Survey(0, View::default()),
             Some(Role::Collect | Role::Compact) => Step::Announce,
+            Some(Role::Pin(_)) if self.is(Flaw::PinOfAnotherBelieved) => Step::FindPin,
+            Some(Role::Pin(_)) if self.is(Flaw::PinLooksFirst) => Step::FindPinned,
+            Some(Role::Pin(_)) => Step::PutPin,
             None => Step::Done,
         }
     }
@@ -107,6 +111,7 @@ impl Turn<'_> {
             Step::FindOldAgain => Step::OldDead,
             Step::OldDead | Step::OldEnd => self.again(n, client),
             Step::End => Step::Done,
+            step if step.is_of_pin() => self.pin(n, client.op, step),
             step => self.collect(n, client.op, step, choice),
         };
     }

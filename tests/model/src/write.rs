@@ -46,6 +46,8 @@ impl Plan {
                 store.merged[at] = self.named(store, objects);
                 store.index.merged |= Ids::one(self.collection(op));
             }
+            Step::PutPin => store.pins |= own,
+            Step::DropPin => store.pins -= own,
             Step::DropMerged(objects) => store.index = store.index.without(objects),
             _ => return false,
         }

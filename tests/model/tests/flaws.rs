@@ -11,6 +11,7 @@ const PUSH: Role = Role::Push(Ids::of(&[0]));
 const PUSH_OTHER: Role = Role::Push(Ids::of(&[1]));
 const PUSH_BOTH: Role = Role::Push(Ids::of(&[0, 1]));
 const GC: Role = Role::Collect;
+const PIN: Role = Role::Pin(0);
 
 fn flawed(flaw: Flaw, world: World, clients: &[(Role, u8)]) -> Setup {
     Setup { flaw: Some(flaw), world, ..Setup::new(clients) }
@@ -182,4 +183,37 @@ fn an_index_object_that_sorts_before_those_it_replaces_only_costs_a_second_uploa
     let clients = [(PUSH, 1), (GC, 1), (Role::Compact, 1)];
     let setup = flawed(Flaw::SuccessorSortsFirst, World::TWICE, &clients);
     keeps(Setup { paged: true, ..setup });
+}
+
+#[test]
+fn a_collector_that_lists_pins_first_misses_one_and_believes_the_record_after_it() {
+    let clients = [(PUSH, 1), (Role::Pin(2), 1), (GC, 1)];
+    let setup = flawed(Flaw::PinsBeforeRecords, World::ONE, &clients);
+    loses(Setup { forgets_new: true, ..setup });
+}
+
+#[test]
+fn a_forget_that_does_not_look_at_pins_after_its_record_deletes_a_pinned_snapshot() {
+    loses(flawed(Flaw::NoLookForPins, World::ONE, &[(PIN, 1)]));
+}
+
+#[test]
+fn a_pin_that_looks_before_it_is_written_does_not_see_the_forget() {
+    loses(flawed(Flaw::PinLooksFirst, World::ONE, &[(PIN, 1)]));
+}
+
+#[test]
+fn a_pin_of_another_may_be_given_up_or_come_too_late() {
+    loses(flawed(Flaw::PinOfAnotherBelieved, World::ONE, &[(PIN, 1), (PIN, 1)]));
+}
+
+#[test]
+fn a_pinned_snapshot_whose_push_was_asked_to_stop_is_declared_dead() {
+    loses(flawed(Flaw::PinOfDoubtful, World::ONE, &[(PUSH, 1), (Role::Pin(2), 1)]));
+}
+
+#[test]
+fn a_push_in_doubt_takes_back_a_snapshot_that_somebody_pinned() {
+    let clients = [(PUSH, 2), (Role::Pin(2), 1)];
+    loses(flawed(Flaw::WithdrawnThoughPinned, World::ONE, &clients));
 }

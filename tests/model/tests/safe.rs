@@ -5,8 +5,8 @@
 
 use agent_backup_model::Milestone::{
     AdoptedSwept, AdopterObserved, CollectorStopped, Compacted, CopiedFirst, DeclaredDead,
-    GarbageDeleted, NewForgotten, PushedAgain, PushedBesideDeletion, RestartFound, SurvivedByCopy,
-    Undeleted, Withdrawn,
+    GarbageDeleted, NewForgotten, PinGivenUp, PinHeld, PushedAgain, PushedBesideDeletion,
+    RestartFound, SurvivedByCopy, Undeleted, Withdrawn,
 };
 use agent_backup_model::{Existence, GENERATED_MAX, Ids, Milestone, Role, Setup, World, check};
 
@@ -14,6 +14,7 @@ const PUSH: Role = Role::Push(Ids::of(&[0]));
 const PUSH_BOTH: Role = Role::Push(Ids::of(&[0, 1]));
 const PUSH_OTHER: Role = Role::Push(Ids::of(&[1]));
 const GC: Role = Role::Collect;
+const PIN: Role = Role::Pin(0);
 
 /// Walks all of it.
 fn safe(setup: Setup, expected: &[Milestone]) {
@@ -153,4 +154,15 @@ fn the_short_cut_for_blocks_that_are_carried_over() {
     let setup = Setup { world: World::STALE, short_cut: Some(2), forgets_new: true, ..setup };
     safe(setup.clone(), &[PushedBesideDeletion, NewForgotten]);
     safe(Setup { existence: Existence::Listing, ..setup }, &[PushedBesideDeletion, NewForgotten]);
+}
+
+#[test]
+fn a_pinned_snapshot_stays_whoever_forgets_and_collects() {
+    let pinned = [GarbageDeleted, PinHeld, PinGivenUp];
+    safe(Setup { unpins: true, late: true, ..Setup::new(&[(PIN, 2), (GC, 1)]) }, &pinned);
+    safe(Setup { unpins: true, ..Setup::new(&[(PIN, 1), (PIN, 1), (GC, 1)]) }, &pinned);
+    safe(Setup { unpins: true, ..Setup::new(&[(PIN, 1), (GC, 1), (GC, 1)]) }, &pinned);
+    safe(Setup { unpins: true, ..Setup::new(&[(PIN, 1), (PUSH, 1), (GC, 1)]) }, &pinned);
+    let new = Setup::new(&[(PUSH, 2), (Role::Pin(2), 1), (GC, 1)]);
+    safe(Setup { forgets_new: true, ..new }, &[NewForgotten, PinHeld, PinGivenUp, Withdrawn]);
 }

@@ -199,7 +199,7 @@ fn replace(session: &Session, old: &Snapshot, kept: &[Kept]) -> Result<(Snapshot
         })?;
         match commit {
             Commit::Acknowledged(hash) => return Ok((new, hash)),
-            Commit::InDoubt => drop(session.repo.forget(&new.id)?),
+            Commit::InDoubt => drop(session.repo.forget_unless_pinned(&new.id)?),
         }
     }
     Err(Error::Repo(repo::Error::Refused {

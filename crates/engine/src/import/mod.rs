@@ -256,7 +256,7 @@ impl Importer<'_> {
                     return Ok(Fate::New(Box::new(record)));
                 }
                 Commit::InDoubt => {
-                    session.repo.forget(&id)?;
+                    session.repo.forget_unless_pinned(&id)?;
                 }
             }
         }

@@ -263,7 +263,7 @@ fn acknowledge(
                     std::mem::take(&mut run.gone).memo(id).save(session);
                 }
                 for old in doubtful {
-                    session.repo.forget(&old)?;
+                    session.repo.forget_unless_pinned(&old)?;
                 }
                 return Ok(Pushed::Made(Box::new(snapshot)));
             }

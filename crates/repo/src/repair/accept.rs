@@ -75,11 +75,14 @@ pub fn accept(
     let snapshot = Snapshot { id: fresh, tree, reason, instead_of, stats, ..old.clone() };
     let (commit, _) = op.commit(&snapshot)?;
     if matches!(commit, Commit::Acknowledged(_)) {
-        // a pin is for what a snapshot holds, and the new one has what is left of it
-        if repo.is_pinned(&old.id)? {
-            repo.pin(&fresh)?;
-        }
-        repo.forget(&old.id)?;
+        // a pin is for what a snapshot holds, and the new one has what is left of it. With the record
+        // there nobody else can pin the old one
+        repo.forget_if(&old.id, &|| {
+            if repo.is_pinned(&old.id)? {
+                repo.pin(&fresh)?;
+            }
+            Ok(false)
+        })?;
         repo.unpin(&old.id)?;
     }
     Ok((commit, accepted))

@@ -119,6 +119,47 @@ fn a_pin_that_was_acknowledged_holds_also_against_a_forget_that_runs() {
 }
 
 #[test]
+fn a_pin_of_another_that_gives_it_up_is_not_taken_for_a_pin() {
+    // between two calls of a forget somebody writes a pin, we pin as well, and he gives his up
+    for number in 2..12 {
+        let (store, _) = pushed();
+        let (disk, result) = (store.clone(), Arc::new(std::sync::Mutex::new(None)));
+        let told = Arc::clone(&result);
+        let racing = FaultStore::new(Arc::new(store.clone()), move |call| {
+            let mut told = told.lock().unwrap();
+            if call.number == number && told.is_none() {
+                let other = crate::pin::object_name(&OP, [7; 8]);
+                disk.put(&other, vec![b"".as_slice().into()]).unwrap();
+                let repo = open(Arc::new(disk.clone())).unwrap();
+                *told = Some(repo.pin(&OP));
+                if repo.is_forgotten(&OP).unwrap() {
+                    disk.delete(&other).unwrap();
+                }
+            }
+            None
+        });
+        open(Arc::new(racing)).unwrap().forget_unless_pinned(&OP).unwrap();
+        let Some(pin) = result.lock().unwrap().take() else {
+            assert!(number > 6, "{number}");
+            break;
+        };
+        let repo = open(Arc::new(store)).unwrap();
+        let there = repo.snapshot_ids().unwrap().contains(&OP);
+        assert_eq!(pin.is_ok(), there, "before call {number}: {pin:?}");
+        assert!(!matches!(pin, Ok(true)), "it was pinned already, if at all");
+    }
+}
+
+#[test]
+fn a_snapshot_that_may_yet_be_declared_dead_is_not_pinned() {
+    let (store, repo) = pushed();
+    crate::operation::put_mark(&repo, "kill", &OP).unwrap();
+    assert!(matches!(repo.pin(&OP), Err(Error::NoSuchSnapshot(_))));
+    assert!(store.list("pin/").unwrap().is_empty(), "the pin is taken back");
+    repo.pin(&OTHER).unwrap();
+}
+
+#[test]
 fn a_pin_that_fails_at_any_call_is_whole_or_none() {
     let (store, _) = pushed();
     for fault in &FAULTS {

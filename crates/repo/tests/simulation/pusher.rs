@@ -121,7 +121,7 @@ impl Pusher {
                     }
                     self.unfinished = None;
                     for old in doubtful {
-                        repo.forget(&old)?;
+                        repo.forget_unless_pinned(&old)?;
                     }
                     return Ok(());
                 }
