@@ -3,14 +3,19 @@
 
 mod support;
 
+#[path = "redacted/together.rs"]
+mod together;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use adapters::Rules;
 use engine::pull::{self, Action, Overwrite, Placement, Plan, Report, SnapshotContent};
-use engine::push::{PushOptions, Pushed, Suspects, push};
+use engine::push::{PushOptions, PushRoot, Pushed, Suspects, push};
+use engine::scan::Filter;
 use engine::suspects::Ignored;
 use engine::{Monitor, Problem, Progress};
 use repo::{Entry, Kind};
@@ -37,6 +42,8 @@ struct Case {
     bench: Bench,
     memory: Arc<MemoryStore>,
     options: PushOptions,
+    /// What an adapter says of the source.
+    rules: Option<Arc<Rules>>,
 }
 
 struct Told {
@@ -49,7 +56,15 @@ impl Case {
     fn new() -> Self {
         let (bench, memory) = bench_in_memory();
         let options = PushOptions { redact_secrets: true, ..PushOptions::default() };
-        Self { bench, memory, options }
+        Self { bench, memory, options, rules: None }
+    }
+
+    fn root(&self) -> PushRoot {
+        let mut root = self.bench.root();
+        if let Some(rules) = &self.rules {
+            root.scan.filter = rules.clone();
+        }
+        root
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -57,7 +72,9 @@ impl Case {
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
-        fs::write(self.path(name), bytes).unwrap();
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
     }
 
     fn read(&self, name: &str) -> Vec<u8> {
@@ -66,7 +83,7 @@ impl Case {
 
     fn push_with(&self, options: &PushOptions) -> Told {
         let (session, ears) = (self.bench.open().unwrap(), Ears::default());
-        let roots = [self.bench.root()];
+        let roots = [self.root()];
         let pushed = push(&session, &roots, options, &ears, &AtomicBool::new(false)).unwrap();
         let Ears(problems, suspects) = ears;
         let (problems, suspects) = (problems.into_inner().unwrap(), suspects.into_inner().unwrap());
@@ -98,19 +115,19 @@ impl Case {
         found
     }
 
-    /// Every block that any index names, decrypted, whether a tree reaches it or not.
     fn everything(&self) -> Vec<Vec<u8>> {
-        let session = self.bench.open().unwrap();
-        let index = session.repo().load_index(None, false).unwrap();
-        let reader = repo::Reader::open(session.repo(), None).unwrap();
-        let read = |at: &repo::Location| reader.read(&at.row.id).unwrap();
-        index.blocks().iter().map(read).collect()
+        support::everything(&self.bench.open().unwrap())
     }
 
     fn options_to(&self, to: Placement) -> pull::Options {
         let secrets_stay = Some(self.options.ignored.clone());
         let labels = vec![b"files".to_vec()];
-        pull::Options { labels, verify: true, secrets_stay, ..pull::Options::new(to) }
+        let filter = self
+            .rules
+            .iter()
+            .map(|rules| -> (Vec<u8>, Arc<dyn Filter>) { (b"files".to_vec(), rules.clone()) });
+        let filters = filter.collect();
+        pull::Options { labels, verify: true, secrets_stay, filters, ..pull::Options::new(to) }
     }
 
     /// Over the source.

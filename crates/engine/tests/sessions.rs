@@ -8,6 +8,8 @@ mod support;
 mod fixture;
 #[path = "sessions/homes.rs"]
 mod homes;
+#[path = "sessions/marked.rs"]
+mod marked;
 #[path = "sessions/reading.rs"]
 mod reading;
 #[path = "sessions/restoring.rs"]
@@ -33,6 +35,7 @@ struct Case {
     bench: Bench,
     store: Arc<RecordingStore>,
     dir: tempfile::TempDir,
+    options: PushOptions,
 }
 
 impl Case {
@@ -53,7 +56,8 @@ impl Case {
         let store = Arc::new(RecordingStore::new(Arc::new(MemoryStore::new())));
         let bench = Bench::new(store.clone());
         drop(bench.init());
-        Self { id: id.to_owned(), roots, bench, store, dir }
+        let options = PushOptions::default();
+        Self { id: id.to_owned(), roots, bench, store, dir, options }
     }
 
     fn push(&self) -> Pushed {
@@ -68,8 +72,8 @@ impl Case {
         };
         let roots: Vec<PushRoot> = self.roots.iter().map(root).collect();
         let session = self.bench.open().unwrap();
-        let (options, ears) = (PushOptions::default(), Ears::default());
-        let pushed = push(&session, &roots, &options, &ears, &AtomicBool::new(false)).unwrap();
+        let ears = Ears::default();
+        let pushed = push(&session, &roots, &self.options, &ears, &AtomicBool::new(false)).unwrap();
         let bad: Vec<_> = ears.0.into_inner().unwrap();
         assert!(bad.iter().all(|problem| problem.notice), "{}: {bad:?}", self.id);
         pushed

@@ -9,15 +9,17 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use secrets::{Finding, Rules, Scanner};
 
-use super::connection::{connect_own, explain};
+use super::connection::{connect_own, connect_there, explain};
 use super::edit::{Header, forget_samples, index_of, quoted};
-use super::regain::{Failed, Table, image_failed, live_failed, open_live};
-use crate::marks::{Back, Live, Marking, Secrets, Tally, form_of_value};
+use super::regain::{Failed, Table, image_failed, open_live};
+use super::sqlite::How;
+use crate::marks::{Back, Live, Lost, Marking, Secrets, Tally, form_of_value};
 
 /// Values with secrets or marks in one database.
 const HITS_MAX: usize = 1 << 20;
@@ -101,11 +103,24 @@ pub(crate) fn take_out(
     result
 }
 
-/// The same for what has no marks: only what the live database has is counted.
-pub(crate) fn look_at(live: &Path, secrets: Secrets<'_>, path: &[u8]) -> Result<Back, Failed> {
+/// The same for what has no marks: only what the live database has, and it has not, is counted.
+pub(crate) fn look_at(
+    image: &Path,
+    live: &Path,
+    secrets: Secrets<'_>,
+    path: &[u8],
+) -> Result<Back, Failed> {
     let mut known = Live::new(secrets);
     learn(&mut known, live, path)?;
-    Ok(Back { lost: known.lost(), ..Back::default() })
+    let mut lost = known.lost();
+    // one that is damaged is restored as it was stored, and has none of them
+    if lost.count() > 0
+        && let Ok(db) = connect_there(image, How::Closed, Duration::ZERO)
+        && let Err(error) = spare(&mut lost, &db, secrets, path)
+    {
+        tracing::debug!(%error, "a database that is not looked through");
+    }
+    Ok(Back { lost, ..Back::default() })
 }
 
 fn take_out_of(
@@ -144,21 +159,34 @@ fn take_out_of(
         back.add(one);
     }
     back.lost = known.lost();
+    spare(&mut back.lost, to, secrets, path).map_err(Failed::Image)?;
     Ok(back)
+}
+
+/// Takes out what a database has all the same: rules for rows brought it back.
+fn spare(lost: &mut Lost, db: &Connection, secrets: Secrets<'_>, path: &[u8]) -> io::Result<()> {
+    if lost.count() == 0 {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(path);
+    for_each_secret(db, &name, &mut |value| lost.spare_value(secrets, &name, value))
 }
 
 /// Learns from all values of a live database.
 fn learn(known: &mut Live<'_>, live: &Path, path: &[u8]) -> Result<(), Failed> {
     let from = open_live(live)?;
     let name = String::from_utf8_lossy(path);
-    let mut scanner = Scanner::new(Rules::pinned(), &name, &[0; 32]);
-    for table in &tables(&from).map_err(live_failed)? {
+    for_each_secret(&from, &name, &mut |value| known.learn_value(&name, value))
+        .map_err(Failed::Live)
+}
+
+/// Visits all values in which something is found.
+fn for_each_secret(db: &Connection, name: &str, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut scanner = Scanner::new(Rules::pinned(), name, &[0; 32]);
+    for table in &tables(db).map_err(explain)? {
         let wanted = |finding: &Finding<'_>| !finding.report_only;
-        let hits = hits(table, &mut |value| has_finding(&mut scanner, value, &wanted));
-        for hit in hits.map_err(Failed::Live)? {
-            let value = hit.value().map_err(live_failed)?;
-            let bytes = bytes_of(&value);
-            known.learn_value(&name, form_of_value(bytes), bytes);
+        for hit in hits(table, &mut |value| has_finding(&mut scanner, value, &wanted))? {
+            visit(bytes_of(&hit.value().map_err(explain)?));
         }
     }
     Ok(())

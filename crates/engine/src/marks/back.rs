@@ -2,18 +2,18 @@
 //!
 //! In: a file as it is stored, with marks, and what is at its place now. Out: the file with the bytes
 //! that the live one has for the same marks. A mark that the live one knows nothing of stays, and is
-//! counted; so is what only the live one has, but for findings that are stored as they are. What comes back
-//! does not depend on these: a mark that is there is looked for.
+//! counted; so is what only the live one has ([`Lost`]), but for findings that are stored as they are. What
+//! comes back does not depend on these: a mark that is there is looked for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read, Write};
 
 use repo::MarkedSource;
-use secrets::{Finding, Form, Judge, Keys, Met, Put, Redactor, Restorer, Rules};
+use secrets::{Finding, Judge, Keys, Met, Put, Redactor, Restorer, Rules};
 
 use crate::ignored::Ignored;
 
-use super::{READ_BYTES, fill, form_of, source_hasher};
+use super::{READ_BYTES, fill, form_of, form_of_value, source_hasher};
 
 /// Secrets of a live file that are kept in memory, together; beyond, marks stay.
 const KNOWN_BYTES_MAX: usize = 64 << 20;
@@ -30,14 +30,49 @@ pub(crate) struct Back {
     /// Marks that stay, by rule.
     pub(crate) left: BTreeMap<String, u64>,
     /// Secrets of the live one that have no mark.
-    pub(crate) lost: u64,
+    pub(crate) lost: Lost,
+}
+
+/// Secrets that are in a live text and not in what takes its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lost(HashSet<Digest>);
+
+impl Lost {
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes out what this text has: rules for fields brought it back.
+    pub(crate) fn spare(
+        &mut self,
+        secrets: Secrets<'_>,
+        path: &[u8],
+        from: &mut dyn Read,
+    ) -> io::Result<()> {
+        redact(secrets, path, from, self)
+    }
+
+    /// Takes out what this value has: rules for rows brought it back.
+    pub(crate) fn spare_value(&mut self, secrets: Secrets<'_>, path: &str, value: &[u8]) {
+        redact_value(secrets, path, value, self);
+    }
+}
+
+impl Judge for Lost {
+    fn found(&mut self, _: &Finding<'_>) -> bool {
+        true
+    }
+
+    fn replaced(&mut self, _: &Finding<'_>, digest: Digest, _: bool, _: &[u8]) {
+        self.0.remove(&digest);
+    }
 }
 
 impl Back {
     /// Adds that of another part.
     pub(crate) fn add(&mut self, other: Self) {
         self.put += other.put;
-        self.lost += other.lost;
+        self.lost.0.extend(other.lost.0);
         for (rule, n) in other.left {
             *self.left.entry(rule).or_default() += n;
         }
@@ -58,7 +93,7 @@ impl Back {
 pub(crate) struct Secrets<'k> {
     /// Under the hashes in them.
     pub(crate) key: &'k [u8; 32],
-    /// Findings that are stored as they are.
+    /// Findings that are stored as they are; none: a secret without a mark is not lost.
     pub(crate) spared: Option<&'k Ignored>,
 }
 
@@ -86,7 +121,7 @@ impl Judge for Live<'_> {
 
     fn replaced(&mut self, of: &Finding<'_>, digest: Digest, quoted: bool, raw: &[u8]) {
         if !self.wanted.contains(&digest) {
-            if self.secrets.spared.is_none_or(|ignored| !ignored.has(of)) {
+            if self.secrets.spared.is_some_and(|ignored| !ignored.has(of)) {
                 self.others.insert(digest);
             }
         } else if !self.known.contains_key(&digest)
@@ -116,32 +151,12 @@ impl<'k> Live<'k> {
 
     /// Learns from a live text.
     pub(crate) fn learn(&mut self, path: &[u8], from: &mut dyn Read) -> io::Result<()> {
-        let (mut out, mut buffer, mut redactor) = (Vec::new(), vec![0; READ_BYTES], None);
-        loop {
-            let read = fill(from, &mut buffer)?;
-            let raw = &buffer[..read];
-            let redactor: &mut Redactor<'_> = redactor.get_or_insert_with(|| {
-                let name = String::from_utf8_lossy(path);
-                Redactor::new(Rules::pinned(), &name, form_of(path, raw), self.secrets.keys())
-            });
-            if read == 0 {
-                break;
-            }
-            redactor.feed(raw, &mut out, self);
-            out.clear();
-        }
-        if let Some(redactor) = redactor {
-            redactor.finish(&mut out, self);
-        }
-        Ok(())
+        redact(self.secrets, path, from, self)
     }
 
     /// Learns from a live value.
-    pub(crate) fn learn_value(&mut self, path: &str, form: Form, value: &[u8]) {
-        let mut redactor = Redactor::new(Rules::pinned(), path, form, self.secrets.keys());
-        let mut out = Vec::new();
-        redactor.feed(value, &mut out, self);
-        redactor.finish(&mut out, self);
+    pub(crate) fn learn_value(&mut self, path: &str, value: &[u8]) {
+        redact_value(self.secrets, path, value, self);
     }
 
     /// Puts what is known into a stored text.
@@ -162,10 +177,46 @@ impl<'k> Live<'k> {
         pass(stored, to, &mut known)
     }
 
-    /// How many secrets of the live text have no mark in the stored one.
-    pub(crate) fn lost(&self) -> u64 {
-        self.others.len() as u64
+    /// Secrets of the live text that have no mark in the stored one.
+    pub(crate) fn lost(self) -> Lost {
+        Lost(self.others)
     }
+}
+
+/// Has a judge hear all that the rules find in a text.
+fn redact(
+    secrets: Secrets<'_>,
+    path: &[u8],
+    from: &mut dyn Read,
+    judge: &mut impl Judge,
+) -> io::Result<()> {
+    let (mut out, mut buffer, mut redactor) = (Vec::new(), vec![0; READ_BYTES], None);
+    loop {
+        let read = fill(from, &mut buffer)?;
+        let raw = &buffer[..read];
+        let redactor: &mut Redactor<'_> = redactor.get_or_insert_with(|| {
+            let name = String::from_utf8_lossy(path);
+            Redactor::new(Rules::pinned(), &name, form_of(path, raw), secrets.keys())
+        });
+        if read == 0 {
+            break;
+        }
+        redactor.feed(raw, &mut out, judge);
+        out.clear();
+    }
+    if let Some(redactor) = redactor {
+        redactor.finish(&mut out, judge);
+    }
+    Ok(())
+}
+
+/// The same for a value of a database.
+fn redact_value(secrets: Secrets<'_>, path: &str, value: &[u8], judge: &mut impl Judge) {
+    let form = form_of_value(value);
+    let mut redactor = Redactor::new(Rules::pinned(), path, form, secrets.keys());
+    let mut out = Vec::new();
+    redactor.feed(value, &mut out, judge);
+    redactor.finish(&mut out, judge);
 }
 
 /// Puts what `live` has in the place of the marks in `stored`.

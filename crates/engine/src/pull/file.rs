@@ -271,12 +271,13 @@ impl<'r> Writing<'r> {
             };
             return Err(Failed::Content(what.into()));
         }
-        marks::keep_live(run, self.index, &mut self.temp, &mut self.file)?;
+        let back = marks::keep_live(run, self.index, &mut self.temp, &mut self.file)?;
         moves::apply::carry_out(run, self.index, &mut self.temp, &mut self.file)?;
         if let Some(format) = self.entry.redacted {
             fields::keep_live(run, self.index, &self.file, format)?;
         }
         fields::lose_none(run, self.index, &self.file)?;
+        marks::end(run, self.index, &self.file, back)?;
         if self.entry.flags & flag::SQLITE != 0 {
             self.there = None; // to close it takes the locks away that SQLite has on it
             rows::keep_live(run, self.index, &self.temp, &self.file)?;

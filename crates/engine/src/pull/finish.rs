@@ -15,7 +15,7 @@ use super::file::Failed;
 use super::plan::{Action, Base, Item, Place};
 use super::safety::unchanged;
 use super::target::{self, Dir, Facts, Found, Target, Temp, remove_tree};
-use super::{Overwrite, fields};
+use super::{Overwrite, fields, marks};
 
 /// Makes directories from the top down, and removes what a killed pull left in those that were
 /// there.
@@ -111,7 +111,14 @@ pub(super) fn make_links(run: &Run<'_>) {
             _ if !item.action.writes() => continue,
             (Kind::Symlink, _) => make_symlink(run, item, entry, place),
             (Kind::Fifo, _) => make_fifo(run, item, entry, place),
-            (Kind::File, Some(first)) => make_hard_link(run, item, first, place),
+            (Kind::File, Some(first)) => match make_hard_link(run, index, first, place) {
+                Err(Failed::Local(error)) => Err(error),
+                Err(failed) => {
+                    failed.tell(run, index);
+                    continue;
+                }
+                Ok(()) => Ok(()),
+            },
             _ => continue,
         };
         match made {
@@ -152,12 +159,13 @@ fn make_fifo(_: &Run<'_>, _: &Item, _: &Entry, _: &Place) -> io::Result<()> {
     Err(io::Error::other("FIFOs are not restored on this system"))
 }
 
-/// Another name of a file that is restored. Where the file system refuses, a copy.
-fn make_hard_link(run: &Run<'_>, item: &Item, first: usize, place: &Place) -> io::Result<()> {
-    let carrier = &run.items[first];
+/// Another name of a file that is restored. Where the file system refuses, a copy. What it replaces may
+/// have values of its own, which the file need not have.
+fn make_hard_link(run: &Run<'_>, index: usize, first: usize, place: &Place) -> Result<(), Failed> {
+    let (item, carrier) = (&run.items[index], &run.items[first]);
     let restored = run.is_done(first);
     let (Some((_, of)), true) = (carrier.target(), restored) else {
-        return Err(io::Error::other("the file it is a link to was not restored"));
+        return Err(io::Error::other("the file it is a link to was not restored").into());
     };
     let (of_dir, of_name) = run.targets[of.base].place(&of.rel)?;
     let (dir, _) = run.targets[place.base].place(&place.rel)?;
@@ -177,10 +185,14 @@ fn make_hard_link(run: &Run<'_>, item: &Item, first: usize, place: &Place) -> io
     });
     let temp = match linked {
         Ok(temp) => temp,
-        Err(error) if super::error::is_full(&error) => return Err(error),
+        Err(error) if super::error::is_full(&error) => return Err(error.into()),
         Err(_) => copy(run, item, first, of, &dir)?,
     };
-    give_name(run, item, temp)
+    let file = temp.reopen()?;
+    fields::lose_none(run, index, &file)?;
+    marks::lose_none(run, index, &file)?;
+    give_name(run, item, temp)?;
+    Ok(())
 }
 
 /// A copy of a restored file, verified, under a temporary name.

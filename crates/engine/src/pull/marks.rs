@@ -25,25 +25,22 @@ use crate::capture::marks::{look_at, take_out};
 use crate::capture::regain;
 use crate::marks::{Back, Live, Secrets, give_back, give_back_bytes, is_source};
 
-/// Puts the live secrets into a whole and verified text file.
+/// Puts the live secrets into a whole and verified text file. [`end`] comes when nothing more does.
 pub(super) fn keep_live(
     run: &Run<'_>,
     index: usize,
     temp: &mut Temp,
     file: &mut File,
-) -> Result<(), Failed> {
+) -> Result<Back, Failed> {
     let item = &run.items[index];
     let (entry, place) = item.target().ok_or(Failed::Over)?;
     if entry.flags & flag::SQLITE != 0 || !concerns(run, entry) {
-        return Ok(());
+        return Ok(Back::default());
     }
     let mut there = live(run, place)?;
     let key = run.content.mark_key();
     if entry.marks.is_none() {
-        let Some(there) = there else { return Ok(()) };
-        let mut live = Live::new(secrets(run, item, &key));
-        live.learn(&item.path, &mut &there)?;
-        return tell(run, item, &Back { lost: live.lost(), ..Back::default() });
+        return learnt(run, item, there);
     }
     let (new_temp, mut new_file) = Temp::file(temp.dir())?;
     let mut to = Hashing { to: BufWriter::new(&mut new_file), run, hasher: blake3::Hasher::new() };
@@ -53,7 +50,6 @@ pub(super) fn keep_live(
     to.flush()?;
     let hash = *to.hasher.finalize().as_bytes();
     drop(to);
-    tell(run, item, &back)?;
     if back.put > 0 {
         let size = Facts::of(&new_file)?.size;
         run.set_written(index, Written { size, hash });
@@ -65,7 +61,38 @@ pub(super) fn keep_live(
     {
         run.notice(item, "its secrets are there again, but it differs from what it was".into());
     }
-    Ok(())
+    Ok(back)
+}
+
+/// What a live file has that is in no backup, as far as marks say.
+fn learnt(run: &Run<'_>, item: &Item, live: Option<File>) -> Result<Back, Failed> {
+    let Some(file) = live else { return Ok(Back::default()) };
+    let key = run.content.mark_key();
+    let mut live = Live::new(secrets(run, item, &key));
+    live.learn(&item.path, &mut &file)?;
+    Ok(Back { lost: live.lost(), ..Back::default() })
+}
+
+/// Tells what came back into a file that is as it will be. An error means that what is there stays: it
+/// has a secret that the new one has not.
+pub(super) fn end(run: &Run<'_>, index: usize, file: &File, mut back: Back) -> Result<(), Failed> {
+    let item = &run.items[index];
+    if back.lost.count() > 0 {
+        let key = run.content.mark_key();
+        back.lost.spare(secrets(run, item, &key), &item.path, &mut At(file, 0))?;
+    }
+    tell(run, item, &back)
+}
+
+/// Makes sure that a further name of a restored file takes no secret away.
+pub(super) fn lose_none(run: &Run<'_>, index: usize, file: &File) -> Result<(), Failed> {
+    let item = &run.items[index];
+    let (_, place) = item.target().ok_or(Failed::Over)?;
+    if run.options.secrets_stay.is_none() || item.has_flag(run.items, flag::SQLITE) {
+        return Ok(());
+    }
+    let lost = learnt(run, item, live(run, place)?)?;
+    end(run, index, file, lost)
 }
 
 /// Puts the live secrets into a whole and verified database.
@@ -88,7 +115,7 @@ pub(super) fn keep_live_rows(
     let secrets = secrets(run, item, &key);
     let looked = match &live {
         // it may be damaged, and is restored as it was stored
-        Some(live) if entry.marks.is_none() => look_at(live, secrets, &item.path),
+        Some(live) if entry.marks.is_none() => look_at(&temp.path()?, live, secrets, &item.path),
         live => take_out(&temp.path()?, live.as_deref(), secrets, &item.path),
     };
     match looked {
@@ -137,9 +164,10 @@ fn stays(run: &Run<'_>, item: &Item, why: &dyn fmt::Display) -> Result<(), Faile
 
 /// Tells what came back and what did not. An error means that what is there stays.
 fn tell(run: &Run<'_>, item: &Item, back: &Back) -> Result<(), Failed> {
-    if back.lost > 0 && run.options.secrets_stay.is_some() && !spares(run, item) {
-        let them = if back.lost == 1 { "is" } else { "are" };
-        stays(run, item, &format!("{} of them {them} not in the stored one", back.lost))?;
+    let lost = back.lost.count();
+    if lost > 0 {
+        let them = if lost == 1 { "is" } else { "are" };
+        stays(run, item, &format!("{lost} of them {them} not in the stored one"))?;
     }
     run.kept_secrets(back.put);
     let blanks = back.blanks();

@@ -318,7 +318,8 @@ impl Doomed {
         let lost = |lot: &'d Lot| {
             let item = &plan.items[lot.index];
             // a file that takes the place of a file gets its values, or is refused later
-            let file = item.entry.as_ref().filter(|e| e.kind == Kind::File && item.link.is_none());
+            let image = item.link.is_some() && item.has_flag(&plan.items, flag::SQLITE);
+            let file = item.entry.as_ref().filter(|e| e.kind == Kind::File && !image);
             let keeps_rows = file.is_some_and(|entry| entry.flags & flag::SQLITE != 0);
             let is_lost = |there: &&There| {
                 let main = main(&there.path);

@@ -27,7 +27,10 @@ use super::image::Image;
 use super::restore::{Listing, Restore};
 use crate::capture::connection::connect_own;
 use crate::capture::health::{self, Health};
+use crate::capture::marks::take_out;
+use crate::capture::regain;
 use crate::error::Result;
+use crate::marks::{Secrets, give_back_bytes};
 use crate::pull::Placement;
 use crate::pull::error::show;
 use crate::pull::holders;
@@ -180,12 +183,13 @@ fn merge_file(
         return Err(format!("of {} bytes it is not parsed", listing.entry.size));
     }
     let bytes = whole(work, &listing.entry).map_err(told)?;
-    let stored = catalogue::stored(catalogue, &bytes, whose).map_err(told)?;
-    if stored.is_empty() {
+    let stored = |bytes: &[u8]| catalogue::stored(catalogue, bytes, whose).map_err(told);
+    let mut entries = stored(&bytes)?;
+    if entries.is_empty() {
         return Ok(());
     }
     let Some(target) = target.filter(|_| !options.dry_run) else {
-        merged.added += stored.len() as u64;
+        merged.added += entries.len() as u64;
         return Ok(());
     };
     let (dir, name) = place(target, rel)?;
@@ -208,7 +212,12 @@ fn merge_file(
         }
         None => None,
     };
-    let done = catalogue::merge(catalogue, live.as_deref(), &stored)
+    if let (Some(live), true) = (&live, listing.entry.marks.is_some()) {
+        // an entry with a mark is the one that has its secret
+        let path = merged.path.as_bytes();
+        entries = stored(&give_back_bytes(&mark_key(work), path, &bytes, live).map_err(told)?)?;
+    }
+    let done = catalogue::merge(catalogue, live.as_deref(), &entries)
         .map_err(|e| format!("the one that is there stays as it is: {e}"))?;
     merged.other += done.other.len() as u64;
     if done.added == 0 {
@@ -316,7 +325,7 @@ fn merge_database(
 ) -> std::result::Result<(), Failed> {
     let mut image = Image::new(work).map_err(told)?;
     image.become_version(work, &listing.entry).map_err(told)?;
-    let from = image.connect().map_err(told)?;
+    let mut from = image.connect().map_err(told)?;
     let known: std::cell::RefCell<BTreeMap<(String, String), Values>> =
         std::cell::RefCell::default();
     let values =
@@ -346,6 +355,20 @@ fn merge_database(
             let holder = holders::find(&[(Dir::clone(&dir), name)]).into_iter().next().flatten();
             if let Some(holder) = holder.filter(|_| !options.even_if_open) {
                 return Err(holder.reason());
+            }
+            if listing.entry.marks.is_some() {
+                // a row with a mark is the one that has its secret
+                from.close().map_err(|(_, error)| told(error))?;
+                let key = mark_key(work);
+                let secrets = Secrets { key: &key, spared: None };
+                let there = live_path(&dir, name).map_err(told)?;
+                match take_out(&image.path(), Some(&there), secrets, merged.path.as_bytes()) {
+                    Ok(_) => {}
+                    Err(regain::Failed::Live(error) | regain::Failed::Image(error)) => {
+                        return Err(told(error));
+                    }
+                }
+                from = image.connect().map_err(told)?;
             }
             let mut live = open_live(&dir, name).map_err(told)?;
             let over = || cancel.load(Ordering::Relaxed);
@@ -411,9 +434,7 @@ fn create_database(
 /// Opens a live database for writing, as its agent does. It is the user's own: its triggers keep its
 /// indexes right. Functions that reach outside of it are not for them.
 fn open_live(dir: &Dir, name: &[u8]) -> rusqlite::Result<Connection> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let parent = path_of(dir).map_err(|_| rusqlite::Error::InvalidPath(PathBuf::new()))?;
-    let path = parent.join(Path::new(std::ffi::OsStr::from_bytes(name)));
+    let path = live_path(dir, name).map_err(|_| rusqlite::Error::InvalidPath(PathBuf::new()))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -422,6 +443,16 @@ fn open_live(dir: &Dir, name: &[u8]) -> rusqlite::Result<Connection> {
     db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     Ok(db)
+}
+
+fn live_path(dir: &Dir, name: &[u8]) -> std::io::Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt as _;
+    Ok(path_of(dir)?.join(Path::new(std::ffi::OsStr::from_bytes(name))))
+}
+
+/// Under the hashes in marks.
+fn mark_key(work: &Work<'_>) -> [u8; 32] {
+    work.session.repo.keys().mark_key()
 }
 
 fn told(error: impl std::fmt::Display) -> Failed {

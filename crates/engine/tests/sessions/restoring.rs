@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{Case, one};
 
 /// Restores a session and what belongs to it.
-fn restore(case: &Case, id: &str, to: &Placement) -> (Vec<String>, Vec<Merged>) {
+pub(super) fn restore(case: &Case, id: &str, to: &Placement) -> (Vec<String>, Vec<Merged>) {
     let all = case.sessions();
     let cancel = AtomicBool::new(false);
     let session = case.bench.open().unwrap();
@@ -22,6 +22,7 @@ fn restore(case: &Case, id: &str, to: &Placement) -> (Vec<String>, Vec<Merged>) 
     let options = Options {
         labels: restore.labels().into_iter().collect(),
         paths: restore.files().to_vec(),
+        secrets_stay: case.options.redact_secrets.then(|| case.options.ignored.clone()),
         ..Options::new(to.clone())
     };
     if !restore.files().is_empty() {
@@ -33,7 +34,7 @@ fn restore(case: &Case, id: &str, to: &Placement) -> (Vec<String>, Vec<Merged>) 
     (restore.files().to_vec(), merged)
 }
 
-fn problems(merged: &[Merged]) -> Vec<&String> {
+pub(super) fn problems(merged: &[Merged]) -> Vec<&String> {
     merged.iter().filter_map(|one| one.problem.as_ref()).collect()
 }
 
@@ -64,7 +65,7 @@ fn into_empty(case: &Case, id: &str) -> (tempfile::TempDir, Vec<String>) {
     (home, names)
 }
 
-fn rows(db: PathBuf, sql: &str) -> Vec<String> {
+pub(super) fn rows(db: PathBuf, sql: &str) -> Vec<String> {
     let db = Connection::open(db).unwrap();
     let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
@@ -73,11 +74,11 @@ fn rows(db: PathBuf, sql: &str) -> Vec<String> {
     rows.collect::<rusqlite::Result<_>>().unwrap()
 }
 
-fn text(home: &Path, name: &str) -> String {
+pub(super) fn text(home: &Path, name: &str) -> String {
     fs::read_to_string(home.join(name)).unwrap()
 }
 
-const CLAUDE: &str = "0b8f2c1e-1111-4222-8333-444455556666";
+pub(super) const CLAUDE: &str = "0b8f2c1e-1111-4222-8333-444455556666";
 const CODEX: &str = "019a3b10-aaaa-7bbb-8ccc-ddddeeeeffff";
 
 #[test]
@@ -247,7 +248,7 @@ fn cline_lists_a_session_and_a_task_in_an_empty_home() {
 }
 
 /// Where the roots of a case are.
-fn in_place(case: &Case) -> Placement {
+pub(super) fn in_place(case: &Case) -> Placement {
     let each = case.roots.iter().map(|root| (root.label.clone().into_bytes(), root.dir.clone()));
     Placement::Each(each.collect())
 }

@@ -222,6 +222,14 @@ pub fn files_below(source: &Path) -> Vec<(String, Vec<u8>)> {
     out
 }
 
+/// Every block that any index names, decrypted, whether a tree reaches it or not.
+pub fn everything(session: &Session) -> Vec<Vec<u8>> {
+    let index = session.repo().load_index(None, false).unwrap();
+    let reader = repo::Reader::open(session.repo(), None).unwrap();
+    let read = |at: &repo::Location| reader.read(&at.row.id).unwrap();
+    index.blocks().iter().map(read).collect()
+}
+
 /// Pulls a whole snapshot to `target/<label>`; every problem fails the test.
 pub fn restore(session: &Session, snapshot: &repo::Snapshot, target: &Path) {
     let content = SnapshotContent::open(session, snapshot).unwrap();

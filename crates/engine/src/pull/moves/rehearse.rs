@@ -18,7 +18,9 @@ use repo::{BlockId, Entry};
 use super::apply::no_database;
 use super::text::{self, Trouble};
 use super::{Bound, Rewrite, Tally, database};
+use crate::capture::marks::take_out;
 use crate::capture::regain::regain;
+use crate::marks::Secrets;
 use crate::pull::Filters;
 use crate::pull::error::{Error, Result, show};
 use crate::pull::fetch::is_fatal;
@@ -89,10 +91,15 @@ impl Plan {
                 let live = base.and_then(|target| target.open_file(&place.rel).ok());
                 if let (Some(live), Some(target)) = (live, base) {
                     let rules = filters.rows(&item.path);
+                    let there = beside(target, &place.rel).map_err(failed)?;
+                    // what cannot be read, the restore will tell
                     if !rules.is_empty() {
-                        // what cannot be read, the restore will tell
-                        let there = beside(target, &place.rel).map_err(failed)?;
                         let _ = regain(file.path(), &there, &rules);
+                    }
+                    if entry.marks.is_some() {
+                        let key = content.mark_key();
+                        let secrets = Secrets { key: &key, spared: None };
+                        let _ = take_out(file.path(), Some(&there), secrets, &item.path);
                     }
                     let hash = |file: &File| hash_file(file, cancel).map(io::Result::ok);
                     same = !has_sides(target, &place.rel) && hash(&live)? == hash(file.as_file())?;
