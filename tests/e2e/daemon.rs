@@ -334,3 +334,14 @@ fn a_dry_run_says_what_would_run_when_and_starts_nothing() {
     assert_eq!(desk.snapshots().len(), 0);
     desk.json_ends(3, &["status"]);
 }
+
+#[test]
+fn a_rehearsal_with_nothing_to_restore_does_not_count_as_done() {
+    let desk = machine("");
+    let done = |document: &Value| job(document, "rehearsal").get("done").cloned();
+    desk.ok(&["verify", "--level", "rehearsal"]);
+    assert_eq!(done(&desk.json(&["status"])), None);
+    desk.ok(&["push"]);
+    desk.ok(&["verify", "--level", "rehearsal"]);
+    assert!(done(&desk.json(&["status"])).is_some());
+}

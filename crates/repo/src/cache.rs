@@ -33,6 +33,8 @@ pub struct Cache {
     db: Mutex<Connection>,
     /// The file is another's: this one is empty and ends with the process.
     in_memory: bool,
+    /// What was complained of last.
+    told: Mutex<Option<String>>,
 }
 
 /// One row of the file table: a path as [`key_of_path`] codes it and what is known of it.
@@ -86,7 +88,8 @@ impl Cache {
                     .map_err(|e| io(std::io::Error::other(e.to_string())))?
             }
         };
-        Ok(Self { path: path.to_owned(), db: Mutex::new(db), in_memory })
+        let (path, db, told) = (path.to_owned(), Mutex::new(db), Mutex::default());
+        Ok(Self { path, db, in_memory, told })
     }
 
     fn connect(path: &Path, busy_wait: Duration) -> rusqlite::Result<Connection> {
@@ -129,8 +132,14 @@ impl Cache {
         run(&mut db).inspect_err(|e| self.complain(e)).ok()
     }
 
+    /// Once for each thing that goes wrong: on a full disk every write does.
     fn complain(&self, error: &rusqlite::Error) {
-        tracing::warn!("cache {}: {error}; going on without it", self.path.display());
+        let text = error.to_string();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref() != Some(&text) {
+            tracing::warn!("cache {}: {text}; going on without it", self.path.display());
+            *told = Some(text);
+        }
     }
 
     /// The sealed bytes of an object, if they are here.

@@ -73,7 +73,10 @@ pub fn rehearse(
         done.push(Rehearsed { agents: agents.into_iter().collect(), ..restored? });
         removed?;
     }
-    journal::rehearsed(session, &done);
+    // with nothing to restore nothing is shown
+    if !done.is_empty() {
+        journal::rehearsed(session, &done);
+    }
     Ok(done)
 }
 

@@ -313,6 +313,9 @@ impl Worker {
         let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&top);
         let scratch = scratch.context("cannot make a scratch directory")?;
         let done = verify::rehearse(session, scratch.path(), &(), task.cancel)?;
+        if done.is_empty() {
+            return Ok(Outcome::Nothing("there is no snapshot to restore yet".to_owned()));
+        }
         let files: u64 = done.iter().map(|one| one.files).sum();
         let problems: Vec<String> = done
             .iter()
