@@ -171,6 +171,55 @@ fn d8_a_new_machine_gets_everything_back_before_its_first_push_and_only_once() {
     assert!(!file.exists());
 }
 
+/// By its pushes, and by what a new machine makes of them.
+#[test]
+fn a_daemon_that_is_told_to_redact_sends_no_secret_and_a_restore_brings_them_back() {
+    let redact = "[push]\nredact_secrets = true\n";
+    let desk = machine(redact);
+    let rel = "projects/p/s.jsonl";
+    let file = desk.home().join(".claude").join(rel);
+    // put together here, so that no scanner takes this file for a leak
+    let line = |end: &str| {
+        let token = format!("ghp_{}{end}", "wJ7dQ2xLrT5vN8yB1mKzC4sF6hG9pE3a");
+        format!("{{\"role\":\"user\",\"text\":\"use {token} for it\"}}\n")
+    };
+    fs::write(&file, line("UqRo")).unwrap();
+    let daemon = desk.start(&["daemon"]);
+    until(&desk, "a push", pushed);
+    let text = line("UqRo") + &line("TmXe");
+    fs::write(&file, &text).unwrap();
+    let ran = stop(daemon);
+    ran.ended(0);
+    let snapshots = desk.snapshots();
+    assert_eq!(snapshots.len(), 2, "{}", ran.err);
+    let stored = |desk: &Desk, id: &str, marks: usize| {
+        let run = desk.ok(&["cat", &format!("{id}:claude-code/home/{rel}")]);
+        assert_eq!(run.text().matches("[REDACTED:github-pat:").count(), marks, "{run:?}");
+        assert!(!run.text().contains("ghp_"), "{run:?}");
+    };
+    stored(&desk, "latest~1", 1);
+    stored(&desk, "latest", 2);
+    let found = desk.run(&["grep", "-F", "wJ7dQ2xLrT5vN8yB1mKz"]);
+    assert!(!found.text().contains(rel), "{found:?}");
+    fs::write(&file, format!("{text}{{}}\n")).unwrap();
+    desk.ok(&["pull", "--yes"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
+    // a new machine has marks, and sends them as they are
+    let new = Desk::new();
+    configure_for(&new, &desk, redact);
+    let daemon = new.start(&["daemon"]);
+    until(&new, "a push", pushed);
+    stop(daemon).ended(0);
+    let there = fs::read_to_string(new.home().join(".claude").join(rel)).unwrap();
+    assert_eq!(there.matches("[REDACTED:github-pat:").count(), 2, "{there}");
+    stored(&new, "latest", 2);
+    // and what it sent takes no secret from the first one
+    let run = desk.run(&["pull", "latest", "--agent", "claude-code", "--yes"]);
+    assert!([0, 5].contains(&run.code), "{run:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text, "{run:?}");
+}
+
 #[test]
 fn a_restore_that_was_not_wanted_does_not_happen() {
     let old = machine("");

@@ -7,6 +7,9 @@ mod support;
 #[path = "../../adapters/tests/fixture/mod.rs"]
 mod fixture;
 
+#[path = "moves/again.rs"]
+mod again;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

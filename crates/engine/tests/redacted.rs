@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "redacted/shapes.rs"]
+mod shapes;
 #[path = "redacted/together.rs"]
 mod together;
 
@@ -212,7 +214,8 @@ fn dump(path: &Path) -> BTreeSet<String> {
     all
 }
 
-/// A database with a token in a long value, in JSON, in a value of bytes, in a key and in a deleted row.
+/// A database with a token in a long value, in JSON, in a value of bytes, in a key, in a deleted row and in
+/// the samples of an index.
 fn database(path: &Path, dice: &mut Dice, secrets: &mut Vec<String>) {
     let db = Connection::open(path).unwrap();
     db.execute_batch(
@@ -245,6 +248,8 @@ fn database(path: &Path, dice: &mut Dice, secrets: &mut Vec<String>) {
     db.execute("INSERT INTO notes VALUES('r', 7, ?1)", [new()]).unwrap();
     db.execute("INSERT INTO notes VALUES('gone', 8, ?1)", [new()]).unwrap();
     db.execute("DELETE FROM notes WHERE rowid='gone'", []).unwrap();
+    // which keeps samples of the values
+    db.execute_batch("ANALYZE").unwrap();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Sessions over all snapshots: found in every agent's home, read once, shown, gone and still had.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected panics")]
 
+#[path = "support/forger.rs"]
+mod forger;
 mod support;
 
 #[allow(unreachable_pub, dead_code, reason = "it is shared with the tests of the adapters")]
@@ -14,13 +16,15 @@ mod marked;
 mod reading;
 #[path = "sessions/restoring.rs"]
 mod restoring;
+#[path = "sessions/saved.rs"]
+mod saved;
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use adapters::{Adapter, Root, builtin};
+use adapters::{Adapter, Env, Root, builtin};
 use engine::push::{PushOptions, PushRoot, Pushed, push};
 use engine::scan::ScanRoot;
 use engine::sessions::{self, Found, Sessions};
@@ -52,12 +56,17 @@ impl Case {
                 }
             }
         }
-        let roots = adapter(id).survey(&home.env).roots;
+        Self::at(&adapter(id), &home.env, dir)
+    }
+
+    /// What an adapter finds in a home that lies in a directory.
+    fn at(adapter: &Adapter, env: &Env, dir: tempfile::TempDir) -> Self {
+        let roots = adapter.survey(env).roots;
         let store = Arc::new(RecordingStore::new(Arc::new(MemoryStore::new())));
         let bench = Bench::new(store.clone());
         drop(bench.init());
         let options = PushOptions::default();
-        Self { id: id.to_owned(), roots, bench, store, dir, options }
+        Self { id: adapter.id().to_owned(), roots, bench, store, dir, options }
     }
 
     fn push(&self) -> Pushed {

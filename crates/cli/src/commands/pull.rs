@@ -6,11 +6,11 @@ mod report;
 mod safety;
 mod session;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
-use engine::pull::moves::Rewrite;
 use engine::pull::{self, Options, Part, Placement, Plan, SnapshotContent, strip_path};
 use engine::view::split_spec;
 use repo::{RootRecord, Snapshot};
@@ -93,7 +93,9 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let running = if args.to.is_none() { live.running(&roots, Some(&plan)) } else { Vec::new() };
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
     if args.dry_run {
-        let rewrites = rehearse(&mut plan, &content, &options, &mapped, &cancel)?;
+        let rewrites = in_scratch(&mapped, |scratch| {
+            plan.rehearse(&content, &options.filters, scratch, &cancel)
+        })?;
         let saved = !args.no_safety_snapshot && plan.replaces();
         let ahead = report::Ahead { running, saved, mapped: &mapped, rewrites, session: None };
         return report::dry_run(&plan, &snapshot, &ahead, context);
@@ -103,6 +105,10 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         let hint = "stop it and run this again; --while-running restores all the same";
         return Err(Stop::new(Exit::Refused, what, hint).into());
     }
+    // what is as a move makes it is neither asked about nor saved
+    in_scratch(&mapped, |scratch| {
+        plan.settle_databases(&content, &options.filters, scratch, &cancel)
+    })?;
     if args.to.is_none() && !args.yes {
         confirm(&plan, &snapshot, context)?;
     }
@@ -120,22 +126,17 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     report::tell(&done, (&mapped, &plan), &told, &snapshot, before.snapshot.as_ref(), None, context)
 }
 
-/// What a move would rewrite; databases are looked into in a place that is gone then.
-fn rehearse(
-    plan: &mut Plan,
-    content: &Part<'_>,
-    options: &Options,
+/// Looks at what a move would do, if there is one; databases are looked into in a place that is gone then.
+fn in_scratch<T: Default>(
     mapped: &Mapped,
-    cancel: &AtomicBool,
-) -> Result<Vec<Rewrite>> {
+    look: impl FnOnce(&Path) -> pull::Result<T>,
+) -> Result<T> {
     if mapped.moves.is_none() {
-        return Ok(Vec::new());
+        return Ok(T::default());
     }
-    let mut scratch = tempfile::Builder::new();
-    let scratch = scratch.prefix("agent-backup-dry-run-").tempdir();
+    let scratch = tempfile::Builder::new().prefix("agent-backup-move-").tempdir();
     let scratch = scratch.context("cannot make a scratch directory")?;
-    let filters = &options.filters;
-    plan.rehearse(content, filters, scratch.path(), cancel).context("cannot plan the restore")
+    look(scratch.path()).context("cannot plan the restore")
 }
 
 /// The roots that are wanted, and a glob for a path inside of one.

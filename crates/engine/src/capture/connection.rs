@@ -28,7 +28,7 @@ pub(super) fn connect(path: &Path, how: How, wait: Duration) -> rusqlite::Result
 }
 
 /// The same for a path that leads through no link.
-pub(super) fn connect_there(path: &Path, how: How, wait: Duration) -> rusqlite::Result<Connection> {
+pub(crate) fn connect_there(path: &Path, how: How, wait: Duration) -> rusqlite::Result<Connection> {
     connect_with(path, how, wait, OpenFlags::SQLITE_OPEN_NOFOLLOW)
 }
 

@@ -280,10 +280,32 @@ pub(super) fn condition(rule: &RowRule, first: usize) -> (String, Vec<&str>) {
     (condition, values.iter().map(String::as_str).collect())
 }
 
-/// A virtual table that has the text of a table's rows too: it names the table as its content (or a
+/// A virtual table that has the text of a table's rows too.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) name: String,
+    /// It is a full-text index that SQLite can make anew from the table.
+    pub(crate) of_table: bool,
+    /// How it is declared and filled, as [`plain`].
+    sql: String,
+}
+
+impl Index {
+    /// May it have what stands in this column of the table?
+    pub(crate) fn has(&self, column: &str) -> bool {
+        self.sql.contains(&plain(column))
+    }
+}
+
+/// The first of [`indexes_of`], by name.
+pub(super) fn index_of(db: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
+    Ok(indexes_of(db, table)?.into_iter().next().map(|index| index.name))
+}
+
+/// Virtual tables that have the text of a table's rows too: each names the table as its content (or a
 /// view, which may be made of it), or a trigger of the table fills it. Triggers do not
 /// run here.
-pub(super) fn index_of(db: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
+pub(crate) fn indexes_of(db: &Connection, table: &str) -> rusqlite::Result<Vec<Index>> {
     let names = |query: &str| -> rusqlite::Result<Vec<(String, String)>> {
         let mut statement = db.prepare(query)?;
         let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
@@ -298,17 +320,25 @@ pub(super) fn index_of(db: &Connection, table: &str) -> rusqlite::Result<Option<
             .filter(|(of, _)| of.eq_ignore_ascii_case(table))
             .map(|(_, sql)| plain(&sql))
             .collect();
-    let is_content = |sql: &str| {
+    let content_of = |sql: &str| {
         let content = sql.split_once("content=").map(|(_, rest)| rest);
-        let content = content.and_then(|rest| rest.split([',', ')']).next());
-        content.is_some_and(|content| {
-            content == plain(table) || views.iter().any(|(view, _)| plain(view) == content)
+        content.and_then(|rest| rest.split([',', ')']).next()).map(str::to_owned)
+    };
+    let keeps = |(name, sql): (String, String)| {
+        let sql = plain(&sql);
+        let content = content_of(&sql);
+        let is_text = ["usingfts4(", "usingfts5("].iter().any(|module| sql.contains(module));
+        let of_table = content == Some(plain(table));
+        let view = views.iter().find(|(view, _)| content == Some(plain(view)));
+        let fills: Vec<&String> = triggers.iter().filter(|t| t.contains(&plain(&name))).collect();
+        let any = of_table || view.is_some() || !fills.is_empty();
+        any.then(|| {
+            let more: String = fills.into_iter().map(String::as_str).collect();
+            let view = view.map(|(_, sql)| plain(sql)).unwrap_or_default();
+            Index { name, of_table: of_table && is_text, sql: sql + &view + &more }
         })
     };
-    let keeps = |(name, sql): &(String, String)| {
-        is_content(&plain(sql)) || triggers.iter().any(|sql| sql.contains(&plain(name)))
-    };
-    Ok(virtuals.into_iter().find(keeps).map(|(name, _)| name))
+    Ok(virtuals.into_iter().filter_map(keeps).collect())
 }
 
 pub(crate) fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {

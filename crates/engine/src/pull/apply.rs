@@ -195,7 +195,7 @@ impl Run<'_> {
     }
 
     pub(super) fn written(&self, index: usize) -> Option<Written> {
-        lock(&self.written).get(&index).copied()
+        lock(&self.written).get(&index).copied().or(self.items[index].as_it_is)
     }
 
     /// An entry is not restored.

@@ -160,7 +160,7 @@ fn make_fifo(_: &Run<'_>, _: &Item, _: &Entry, _: &Place) -> io::Result<()> {
 }
 
 /// Another name of a file that is restored. Where the file system refuses, a copy. What it replaces may
-/// have values of its own, which the file need not have.
+/// have secrets of its own, which the file need not have.
 fn make_hard_link(run: &Run<'_>, index: usize, first: usize, place: &Place) -> Result<(), Failed> {
     let (item, carrier) = (&run.items[index], &run.items[first]);
     let restored = run.is_done(first);
@@ -188,9 +188,7 @@ fn make_hard_link(run: &Run<'_>, index: usize, first: usize, place: &Place) -> R
         Err(error) if super::error::is_full(&error) => return Err(error.into()),
         Err(_) => copy(run, item, first, of, &dir)?,
     };
-    let file = temp.reopen()?;
-    fields::lose_none(run, index, &file)?;
-    marks::lose_none(run, index, &file)?;
+    marks::lose_none(run, index, &temp.reopen()?)?;
     give_name(run, item, temp)?;
     Ok(())
 }

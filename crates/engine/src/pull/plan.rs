@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use repo::{Entry, Kind, flag, path_order};
 
 use super::error::{Error, Result, show};
+use super::fields::Written;
 use super::inspect;
 use super::moves::plan::MovePlan;
 use super::moves::{Bound, Rename};
@@ -139,6 +140,8 @@ pub struct Item {
     pub(super) alone: bool,
     /// What it replaces or removes, as it was when it was saved; none if nothing was saved.
     pub(super) saved: Option<Vec<There>>,
+    /// A file that stays as it is and is what a move would make of the stored one: what is there.
+    pub(super) as_it_is: Option<Written>,
 }
 
 impl Item {
@@ -158,6 +161,7 @@ impl Item {
             implied: false,
             alone: false,
             saved: None,
+            as_it_is: None,
         }
     }
 
@@ -242,6 +246,8 @@ pub struct Plan {
     pub totals: Totals,
     pub(super) bases: Vec<Base>,
     pub(super) moves: Option<MovePlan>,
+    /// Files that something is added to besides: path, label first, and place.
+    pub(super) added_to: Vec<(Vec<u8>, PathBuf)>,
 }
 
 impl Plan {
@@ -272,7 +278,7 @@ impl Plan {
             items.append(&mut doomed);
         }
         let totals = count(&items);
-        Ok(Self { items, totals, bases, moves })
+        Ok(Self { items, totals, bases, moves, added_to: Vec::new() })
     }
 
     /// Directories that get another name, as a move wants it.
@@ -283,6 +289,11 @@ impl Plan {
     /// Directories that keep a name which a move should change, and why.
     pub fn unmoved(&self) -> &[Problem] {
         self.moves.as_ref().map_or(&[], |moves| &moves.left)
+    }
+
+    /// Something will be added to this file, at its place, besides: a safety snapshot saves it too.
+    pub fn adds_to(&mut self, path: Vec<u8>, at: PathBuf) {
+        self.added_to.push((path, at));
     }
 
     /// Counts again, after actions changed.

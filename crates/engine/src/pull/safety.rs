@@ -62,6 +62,8 @@ pub struct Saved {
     pub pushed: Option<Pushed>,
     /// What is replaced though it is not saved, as it was told to go.
     pub unsaved: Vec<Problem>,
+    /// Files that nothing may be added to ([`Plan::adds_to`]), as they are not saved.
+    pub closed: Vec<Problem>,
 }
 
 /// Saves what the plan replaces. An error means that nothing was saved, and that the plan must not be
@@ -94,8 +96,8 @@ pub fn save(
         None => HashMap::new(),
     };
     let problems = ears.problems.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let mut unsaved = Vec::new();
-    for (index, path) in doomed.lost(plan, &held) {
+    let (mut unsaved, mut closed) = (Vec::new(), Vec::new());
+    for (lot, path) in doomed.lost(plan, &held) {
         let why = match held.get(path) {
             Some(_) => "it has values that are left out of every backup",
             None => problems.get(path).map_or("it is left out of backups", String::as_str),
@@ -103,14 +105,18 @@ pub fn save(
         let what = format!("what is there is not in the safety snapshot: {why}");
         if overwrite == Overwrite::Always {
             unsaved.push(Problem { path: path.to_vec(), what, notice: true });
-        } else {
+        } else if let Some(index) = lot.index {
             plan.refuse(index, format!("{what}; move it away; --overwrite always replaces it"));
+        } else {
+            closed.push(Problem { path: lot.path.clone(), what, notice: false });
         }
     }
     for lot in doomed.lots {
-        plan.items[lot.index].saved = Some(lot.all);
+        if let Some(index) = lot.index {
+            plan.items[index].saved = Some(lot.all);
+        }
     }
-    Ok(Saved { pushed, unsaved })
+    Ok(Saved { pushed, unsaved, closed })
 }
 
 /// An error if what an item replaces or removes is not what was saved.
@@ -142,7 +148,7 @@ impl Plan {
         self.items.iter().any(|item| changes(item) && strip_path(&item.path, label).is_some())
     }
 
-    /// Would anything that is there be replaced, removed or set right?
+    /// Would anything that is there be replaced, removed, added to or set right?
     pub fn replaces(&self) -> bool {
         !Doomed::of(self).touched.is_empty()
     }
@@ -207,8 +213,10 @@ fn gather_logs(path: &[u8], at: &Path, all: &mut Vec<There>) {
 struct Held {
     /// The flags of its entry.
     flags: u32,
-    /// Without values of fields, or without secrets that were found in it.
+    /// Without values of fields.
     without_fields: bool,
+    /// Without secrets that were found in it.
+    without_secrets: bool,
 }
 
 impl Held {
@@ -217,9 +225,11 @@ impl Held {
     }
 }
 
-/// An item that replaces or removes something, and all that goes with it.
+/// Something that is replaced, removed or added to, and all that goes with it.
 struct Lot {
-    index: usize,
+    /// The item that does so; none for what is added to.
+    index: Option<usize>,
+    path: Vec<u8>,
     all: Vec<There>,
 }
 
@@ -230,8 +240,8 @@ struct Doomed {
     dirs: BTreeSet<Vec<u8>>,
     /// The largest file.
     bytes_max: u64,
-    /// Items that change something, if only a mode or a time.
-    touched: Vec<usize>,
+    /// What is changed, if only a mode or a time.
+    touched: Vec<Vec<u8>>,
 }
 
 impl Doomed {
@@ -243,15 +253,25 @@ impl Doomed {
             match item.action {
                 Action::Replace | Action::Patch | Action::Delete => {
                     let at = plan.bases[place.base].path.join(os_path(place.rel.bytes()));
-                    doomed.lots.push(Lot { index, all: what_goes(item, &at) });
-                    doomed.touched.push(index);
+                    let (index, path) = (Some(index), item.here().to_vec());
+                    doomed.touched.push(path.clone());
+                    doomed.lots.push(Lot { index, path, all: what_goes(item, &at) });
                 }
                 // the times of directories change whenever something in them does
                 Action::Metadata => {
                     let is_dir = item.entry.as_ref().is_some_and(|entry| entry.kind == Kind::Dir);
-                    doomed.touched.extend((!is_dir).then_some(index));
+                    doomed.touched.extend((!is_dir).then(|| item.here().to_vec()));
                 }
                 _ => {}
+            }
+        }
+        for (path, at) in &plan.added_to {
+            let mut all = Vec::new();
+            gather(path, at, &mut all);
+            gather_logs(path, at, &mut all);
+            if !all.is_empty() {
+                doomed.touched.push(path.clone());
+                doomed.lots.push(Lot { index: None, path: path.clone(), all });
             }
         }
         for there in doomed.lots.iter().flat_map(|lot| &lot.all) {
@@ -269,11 +289,11 @@ impl Doomed {
         let mut out = Vec::new();
         for root in roots {
             let below = |path: &[u8]| strip_path(path, root.label.as_bytes()).map(<[u8]>::to_vec);
-            if !self.touched.iter().any(|index| below(plan.items[*index].here()).is_some()) {
+            if !self.touched.iter().any(|path| below(path).is_some()) {
                 continue;
             }
             let mut names: BTreeSet<Vec<u8>> =
-                self.lots.iter().filter_map(|lot| below(plan.items[lot.index].here())).collect();
+                self.lots.iter().filter_map(|lot| below(&lot.path)).collect();
             if !root.whole {
                 names.extend(plan.items.iter().filter_map(|item| below(item.here())));
             }
@@ -304,31 +324,42 @@ impl Doomed {
         let reader = Reader::open(&session.repo, session.cache.as_ref())?;
         reader.walk(&pushed.snapshot().tree, &mut |path, entry| {
             if wanted.contains(path.as_slice()) {
-                let without_fields = entry.redacted.is_some() || entry.marks.is_some();
-                held.insert(path, Held { flags: entry.flags, without_fields });
+                let without_fields = entry.redacted.is_some();
+                let without_secrets = entry.marks.is_some();
+                held.insert(path, Held { flags: entry.flags, without_fields, without_secrets });
             }
             Ok(())
         })?;
         Ok(held)
     }
 
-    /// Items with something that is not held and still there, and what. A side file is in the image of
-    /// its database.
-    fn lost<'d>(&'d self, plan: &Plan, held: &HashMap<Vec<u8>, Held>) -> Vec<(usize, &'d [u8])> {
+    /// What has something that is not held and still there, and what that is. A side file is in the image
+    /// of its database.
+    fn lost<'d>(&'d self, plan: &Plan, held: &HashMap<Vec<u8>, Held>) -> Vec<(&'d Lot, &'d [u8])> {
         let lost = |lot: &'d Lot| {
-            let item = &plan.items[lot.index];
-            // a file that takes the place of a file gets its values, or is refused later
-            let image = item.link.is_some() && item.has_flag(&plan.items, flag::SQLITE);
-            let file = item.entry.as_ref().filter(|e| e.kind == Kind::File && !image);
-            let keeps_rows = file.is_some_and(|entry| entry.flags & flag::SQLITE != 0);
+            let Some(index) = lot.index else {
+                // what is added to keeps its values
+                let is_held =
+                    |path: &[u8]| held.contains_key(path) || held.contains_key(main(path));
+                let is_lost = |there: &&There| !is_held(&there.path);
+                return Some((lot, lot.all.iter().find(is_lost)?.path.as_slice()));
+            };
+            let item = &plan.items[index];
+            // a file that takes the place of a file gets its values, or is refused later; a further name
+            // of one is only looked at for secrets
+            let file = item.entry.as_ref().filter(|e| e.kind == Kind::File);
+            let own = file.filter(|_| item.link.is_none());
+            let text = file.filter(|_| own.is_some() || !item.has_flag(&plan.items, flag::SQLITE));
+            let keeps_rows = own.is_some_and(|entry| entry.flags & flag::SQLITE != 0);
             let is_lost = |there: &&There| {
                 let main = main(&there.path);
-                let (own, beside) = (held.get(&there.path), held.get(main));
+                let (same, beside) = (held.get(&there.path), held.get(main));
                 let replaced = there.path == item.here();
-                let saved = match (own, beside.filter(|_| main != there.path)) {
+                let saved = match (same, beside.filter(|_| main != there.path)) {
                     (Some(held), _) => {
                         (!held.has(flag::SQLITE_EDITED) || (replaced && keeps_rows))
-                            && (!held.without_fields || (replaced && file.is_some()))
+                            && (!held.without_fields || (replaced && own.is_some()))
+                            && (!held.without_secrets || (replaced && text.is_some()))
                     }
                     // an image has the log in it, and no log needs its shared memory
                     (None, Some(held)) => {
@@ -343,7 +374,7 @@ impl Doomed {
                 };
                 !saved && there.at.symlink_metadata().is_ok()
             };
-            Some((lot.index, lot.all.iter().find(is_lost)?.path.as_slice()))
+            Some((lot, lot.all.iter().find(is_lost)?.path.as_slice()))
         };
         self.lots.iter().filter_map(lost).collect()
     }

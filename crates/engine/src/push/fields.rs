@@ -41,7 +41,11 @@ impl Fields {
     pub(crate) fn read(&self, file: &mut OpenedFile, size: u64) -> Result<Vec<u8>, String> {
         let format = format_of(self.format);
         if size > format.bytes_max() as u64 {
-            return Err(format!("it has {size} bytes, at most {} are parsed", format.bytes_max()));
+            let max = format.bytes_max();
+            return Err(format!(
+                "{format} of {size} bytes is not parsed, at most {max} are; make it smaller, or send it whole \
+                 by an adapter of your own that names no fields of it"
+            ));
         }
         let mut bytes = Vec::new();
         file.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;

@@ -96,7 +96,9 @@ pub fn merge(
             problem: None,
         };
         work.reader()?; // a signal ends it between two catalogues
-        if let Err(why) = merge_one(&work, &listing, to, options, cancel, &mut merged) {
+        if let Some(why) = restore.closed.get(&merged.path) {
+            merged.problem = Some(why.clone());
+        } else if let Err(why) = merge_one(&work, &listing, to, options, cancel, &mut merged) {
             merged.problem = Some(why);
         }
         if listing.wanted.len() < wanted {
@@ -159,7 +161,7 @@ fn by_catalogue(
     Ok(out)
 }
 
-fn base_of(to: &Placement, label: &str) -> Option<PathBuf> {
+pub(super) fn base_of(to: &Placement, label: &str) -> Option<PathBuf> {
     match to {
         Placement::Under(dir) => Some(dir.join(label)),
         Placement::Each(all) => {
@@ -475,6 +477,27 @@ mod tests {
         });
         assert!(full.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"id\":\"c\"}\n");
+    }
+
+    #[test]
+    fn a_document_that_its_agent_wrote_meanwhile_is_not_replaced() {
+        let room = tempfile::tempdir().unwrap();
+        let target = Target::open(room.path(), false).unwrap().unwrap();
+        let rel = Rel::check(b"list.json").unwrap();
+        let path = room.path().join("list.json");
+        let (dir, name) = place(&target, &rel).unwrap();
+        // one that appeared is there too
+        std::fs::write(&path, "[1]").unwrap();
+        assert_eq!(replace(&dir, name, b"[9]", 0o600, None), Err(CHANGED.to_owned()));
+        let before = facts(&dir, name).unwrap();
+        std::fs::write(&path, "[1,2]").unwrap();
+        assert_eq!(replace(&dir, name, b"[1,9]", 0o600, before), Err(CHANGED.to_owned()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "[1,2]");
+        let now = facts(&dir, name).unwrap();
+        replace(&dir, name, b"[1,2,9]", 0o600, now).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "[1,2,9]");
+        let names: Vec<_> = std::fs::read_dir(room.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "nothing is left beside it");
     }
 
     #[test]

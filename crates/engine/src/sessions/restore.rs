@@ -5,6 +5,7 @@
 //! gone at its old place; and the catalogues, which a pull must not replace: `merge` adds to them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -13,9 +14,10 @@ use bytes::Bytes;
 use repo::{BlockId, Entry, Extent, Kind, OpId, RootRecord, Snapshot};
 
 use super::bytes::Work;
+use super::merge::base_of;
 use super::{Found, Place};
 use crate::error::Result;
-use crate::pull::{Content, Location, Report, SnapshotContent, Visit};
+use crate::pull::{Content, Location, Placement, Report, SnapshotContent, Visit};
 use crate::session::Session;
 
 /// Everything that belongs to some sessions.
@@ -28,6 +30,8 @@ pub struct Restore<'s> {
     pub(super) listings: Vec<Listing>,
     roots: Vec<RootRecord>,
     snapshot: Snapshot,
+    /// Catalogues that nothing is added to, and why.
+    pub(super) closed: BTreeMap<String, String>,
 }
 
 /// The files that are sessions, by path with the label first: for each the ids of these.
@@ -252,7 +256,8 @@ impl Gathered {
                 || listings.iter().any(|one| one.label == root.label)
         };
         let roots = roots.into_iter().filter(used).collect();
-        Restore { content, entries, files: names, transcripts, listings, roots, snapshot }
+        let closed = BTreeMap::new();
+        Restore { content, entries, files: names, transcripts, listings, roots, snapshot, closed }
     }
 }
 
@@ -277,6 +282,21 @@ impl Restore<'_> {
     pub fn missing(&self, report: &Report) -> BTreeSet<String> {
         let ids = report.problems.iter().filter_map(|problem| self.transcripts.get(&problem.path));
         ids.flatten().cloned().collect()
+    }
+
+    /// The catalogues, label first, and their places: what is there is added to.
+    pub fn catalogues(&self, to: &Placement) -> Vec<(Vec<u8>, PathBuf)> {
+        let place = |one: &Listing| {
+            let at = base_of(to, &one.label)?.join(&one.rel);
+            Some((format!("{}/{}", one.label, one.rel).into_bytes(), at))
+        };
+        let all: BTreeMap<Vec<u8>, PathBuf> = self.listings.iter().filter_map(place).collect();
+        all.into_iter().collect()
+    }
+
+    /// Nothing is added to this catalogue.
+    pub fn close(&mut self, path: &[u8], why: String) {
+        self.closed.insert(String::from_utf8_lossy(path).into_owned(), why);
     }
 
     /// Labels of these roots.

@@ -36,7 +36,7 @@ const QUILL: &str = r#"
     format = "toml"
     redact = ["login.token"]
     [[roots.fields]]
-    file = ".env"
+    file = [".env", "further/.env"]
     format = "env"
     redact = ["TOKEN"]
     [[roots.rows]]
@@ -57,6 +57,9 @@ const QUILL: &str = r#"
     [[roots.binds]]
     file = "settings.json"
     paths = ["cwd"]
+    [[roots.binds]]
+    file = "list.json"
+    paths = ["*.cwd"]
     [[roots.binds]]
     database = "state.db"
     table = "session"
@@ -203,6 +206,26 @@ fn a_file_has_values_of_its_rules_and_other_secrets_and_all_of_them_are_back() {
     assert_eq!(fields, ["3 secrets (github-pat)", "login.token", "servers.a.key"]);
 }
 
+/// A file that is too long to be parsed is not sent whole: it is named, with what to do.
+#[test]
+fn a_file_that_is_too_long_for_its_rules_is_left_out_and_one_is_told_what_to_do() {
+    let case = quill();
+    case.write("a.md", "one");
+    case.write("settings.json", "{}");
+    let long = fs::File::options().write(true).open(case.path("settings.json")).unwrap();
+    long.set_len((64 << 20) + 1).unwrap();
+    let told = case.push_with(&case.options);
+    let [problem] = told.problems.as_slice() else { panic!("{:?}", told.problems) };
+    assert!(problem.path == b"files/settings.json" && !problem.notice, "{problem:?}");
+    for words in ["67108865 bytes", "at most 67108864", "make it smaller", "adapter of your own"] {
+        assert!(problem.what.contains(words), "{words}: {problem:?}");
+    }
+    assert_eq!(case.stored(&told.pushed, "settings.json"), None);
+    long.set_len(2).unwrap();
+    let pushed = case.push();
+    assert_eq!(case.stored(&pushed, "settings.json").unwrap(), b"{}");
+}
+
 /// What the rules bring back is no reason to hold a restore up, but a secret that nothing brings back is.
 #[test]
 fn a_secret_beside_the_values_of_rules_that_no_backup_has_holds_its_file_back() {
@@ -247,6 +270,12 @@ fn a_move_renames_and_rewrites_what_has_marks_and_puts_the_secrets_back() {
     );
     case.write("projects/-Users-a-work/s.jsonl", &said);
     case.write("settings.json", &json);
+    // one of the places is the new home already: there is no way back by the maps alone
+    let list = format!(
+        "[{{\"cwd\": \"/Users/a/work\"}}, {{\"cwd\": \"/home/b/own\", \"note\": \"{}\"}}]\n",
+        new()
+    );
+    case.write("list.json", &list);
     let db = state(&case.path("state.db"), SCHEMA);
     db.execute("INSERT INTO account(token) VALUES(?1)", [new()]).unwrap();
     db.execute("INSERT INTO session VALUES('s', '/Users/a/work', ?1)", [format!("say {}", new())])
@@ -262,6 +291,7 @@ fn a_move_renames_and_rewrites_what_has_marks_and_puts_the_secrets_back() {
     let moved = |text: &str| text.replace("/Users/a", "/home/b");
     fs::write(there("projects/-home-b-work/s.jsonl"), format!("{said}{}", line("more"))).unwrap();
     fs::write(there("settings.json"), format!("{json} ")).unwrap();
+    fs::write(there("list.json"), format!("{list} ")).unwrap();
     fs::copy(case.path("state.db"), there("state.db")).unwrap();
     let root = MovedRoot {
         label: b"files".to_vec(),
@@ -280,6 +310,7 @@ fn a_move_renames_and_rewrites_what_has_marks_and_puts_the_secrets_back() {
         let transcript = fs::read_to_string(there("projects/-home-b-work/s.jsonl")).unwrap();
         assert_eq!(transcript, if transcripts { moved(&said) } else { said.clone() });
         assert_eq!(fs::read_to_string(there("settings.json")).unwrap(), moved(&json));
+        assert_eq!(fs::read_to_string(there("list.json")).unwrap(), moved(&list));
         let rows = texts(&there("state.db"), "SELECT cwd || ' ' || said FROM session");
         let old = texts(&case.path("state.db"), "SELECT cwd || ' ' || said FROM session");
         assert_eq!(rows, old.iter().map(|row| moved(row)).collect::<Vec<_>>());
@@ -307,7 +338,7 @@ fn a_move_renames_and_rewrites_what_has_marks_and_puts_the_secrets_back() {
         ..case.options_to(Placement::Under(empty.path().into()))
     };
     let report = case.pull(&pushed, &options);
-    assert_eq!((report.problems.len(), report.blanks.len()), (0, 3), "{report:?}");
+    assert_eq!((report.problems.len(), report.blanks.len()), (0, 4), "{report:?}");
     let path = empty.path().join("files/projects/-home-b-work/s.jsonl");
     let transcript = fs::read_to_string(path).unwrap();
     assert!(
@@ -345,21 +376,26 @@ fn a_file_with_a_secret_is_not_deleted_and_one_without_is() {
 /// Two names of one file, or two files where the snapshot has two names of one.
 #[test]
 fn a_further_name_takes_the_place_of_a_file_whose_secrets_it_has_and_of_no_other() {
-    let (case, mut canaries) = (quill(), Canaries::new(25));
+    let (mut case, mut canaries) = (quill(), Canaries::new(25));
     let (old, new) = (canaries.new_one(), canaries.new_one());
     let text = format!("it is {old}\n");
     case.write("a.md", &text);
     fs::hard_link(case.path("a.md"), case.path("b.md")).unwrap();
     let env = format!("TOKEN={old}\nA=1\n");
     case.write(".env", &env);
-    fs::hard_link(case.path(".env"), case.path("env")).unwrap();
+    fs::create_dir(case.path("further")).unwrap();
+    fs::hard_link(case.path(".env"), case.path("further/.env")).unwrap();
+    // before there were rules
+    let without = Case { rules: None, ..case };
+    let earlier = without.push();
+    case = Case { rules: quill().rules, ..without };
     let pushed = case.push();
     // changed under both names
     case.write("a.md", format!("{text}more\n"));
     case.write(".env", format!("{env}B=1\n"));
     let report = pull_safely(&case, &pushed, &case.over());
     assert_eq!(report.problems, []);
-    for (name, text) in [("a.md", &text), ("b.md", &text), (".env", &env), ("env", &env)] {
+    for (name, text) in [("a.md", &text), ("b.md", &text), (".env", &env), ("further/.env", &env)] {
         assert_eq!(case.read(name), text.as_bytes(), "{name}");
     }
     // the other name is a file of its own now, with a secret of its own
@@ -378,6 +414,13 @@ fn a_further_name_takes_the_place_of_a_file_whose_secrets_it_has_and_of_no_other
     let always = pull::Options { overwrite: Overwrite::Always, ..case.over() };
     assert_eq!(pull_safely(&case, &pushed, &always).problems, []);
     assert_eq!(case.read("b.md"), text.as_bytes());
+    // of what was stored before there were rules, a further name takes no value of theirs away
+    fs::remove_file(case.path("further/.env")).unwrap();
+    case.write("further/.env", "TOKEN=hunter2\nA=1\n");
+    let report = pull_safely(&case, &earlier, &case.over());
+    let [problem] = report.problems.as_slice() else { panic!("{report:?}") };
+    assert_eq!(problem.path, b"files/further/.env", "{problem:?}");
+    assert_eq!(case.read("further/.env"), b"TOKEN=hunter2\nA=1\n");
     canaries.are_nowhere(&case);
 }
 

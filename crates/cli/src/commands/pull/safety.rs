@@ -1,9 +1,9 @@
 //! The safety snapshot of a restore: made, told, or a reason to stop before anything is replaced.
 
 use anyhow::Result;
-use engine::Session;
 use engine::pull::safety::{self, LiveRoot, Saved};
 use engine::pull::{Overwrite, Plan};
+use engine::{Problem, Session};
 use repo::Snapshot;
 
 use crate::commands::Context;
@@ -23,6 +23,8 @@ pub(super) struct Done {
     pub(super) snapshot: Option<Snapshot>,
     /// What was told of single files.
     pub(super) told: Vec<Told>,
+    /// Files that nothing may be added to, as they are not saved.
+    pub(super) closed: Vec<Problem>,
 }
 
 /// Saves what the plan replaces, and says how to go back to it.
@@ -44,7 +46,7 @@ pub(super) fn save(
         meter.tell(&one.path, &one.what, true);
     }
     let told = meter.finish();
-    let Saved { pushed, unsaved } = saved?;
+    let Saved { pushed, unsaved, closed } = saved?;
     push::warn_of_secrets(&suspects, screen);
     if !unsaved.is_empty() {
         let items = count(unsaved.len() as u64, "item that is", "items that are");
@@ -57,7 +59,7 @@ pub(super) fn save(
             "what is there now is in snapshot {id}; to go back: agent-backup pull {id}"
         ));
     }
-    Ok(Done { snapshot, told })
+    Ok(Done { snapshot, told, closed })
 }
 
 /// Nothing was saved, so nothing is replaced.

@@ -62,8 +62,9 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let all = sessions::find(session, &adapters, graceful)?;
     let found = all.select(id, args.agent.as_deref())?;
     let family = all.family(found);
-    let restore = sessions::restore(session, &family, graceful)?;
-    let roots: Vec<&RootRecord> = restore.roots().iter().collect();
+    let mut restore = sessions::restore(session, &family, graceful)?;
+    let roots = restore.roots().to_vec();
+    let roots: Vec<&RootRecord> = roots.iter().collect();
     let here = restore.snapshot().machine == *session.machine_id();
     let live = Live::look(&roots, settings)?;
     let to = match &args.to {
@@ -88,9 +89,12 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
         let more = count(family.len() as u64 - 1, "fork or sub-agent", "forks and sub-agents");
         screen.note(format_args!("with {more}"));
     }
-    let snapshot = restore.snapshot();
+    let snapshot = &restore.snapshot().clone();
     let has_files = !restore.files().is_empty();
     let mut plan = Plan::make(&restore, &options, graceful).context("cannot plan the restore")?;
+    for (path, at) in restore.catalogues(&to) {
+        plan.adds_to(path, at);
+    }
     let mapped = Mapped::default();
     let running = if args.to.is_none() { live.running(&roots, None) } else { Vec::new() };
     let running = live::tell_running(&running, screen).filter(|_| !args.while_running);
@@ -120,6 +124,9 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
         let roots = live.roots(&roots, &to)?;
         safety::save(&mut plan, &roots, options.overwrite, session, context)?
     };
+    for one in &before.closed {
+        restore.close(&one.path, one.what.clone());
+    }
     let meter = Meter::new(screen);
     let cancel = Arc::clone(context.signals.graceful());
     // files first: what a catalogue lists is there

@@ -294,3 +294,19 @@ fn a_live_value_that_has_no_place_in_the_image_is_told() {
     assert_eq!((regained.rows_count, regained.lost), (1, lost.to_vec()));
     assert_eq!(two.text("SELECT group_concat(token) FROM mine"), "stored,same");
 }
+
+#[test]
+fn rows_that_an_index_of_words_would_lack_stay_out_and_that_is_told() {
+    // there was no login when it was stored, or it would not have been
+    let sql = "CREATE TABLE login(id INTEGER PRIMARY KEY, name TEXT);
+        CREATE VIRTUAL TABLE words USING fts5(name, content='login', content_rowid='id');";
+    let two = Two::new(sql, vec![rule("login", delete())]);
+    two.live(
+        "INSERT INTO login VALUES(1, 'me');
+         INSERT INTO words(words) VALUES('rebuild')",
+    );
+    let regained = two.regain();
+    assert_eq!((regained.rows_count, regained.lost.len()), (0, 1), "{regained:?}");
+    assert!(regained.lost[0].contains("full-text index 'words'"), "{regained:?}");
+    assert_eq!(two.text("SELECT CAST(count(*) AS TEXT) FROM login"), "0");
+}

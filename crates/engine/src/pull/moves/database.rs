@@ -3,18 +3,24 @@
 //! In: a database whose hash fits, under a temporary name, with no log beside it. Out: the same file
 //! with its paths for the new place. A value is a path, or a JSON list of paths; anything else stays. The
 //! same file and the same maps give the same bytes. Nothing that is written in the file runs: no
-//! trigger, no view. After an error the file is what it was.
+//! trigger, no view. A full-text index that SQLite can make anew from the table is made anew; of any other
+//! it is told that it has the old paths. After an error the file is what it was.
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use redact::{Format, Part, Rule};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::Tally;
 use super::path::Maps;
-use crate::capture::connection::{connect_own, explain};
-use crate::capture::edit::{Header, columns, quoted};
+use crate::capture::connection::{connect_own, connect_there, explain};
+use crate::capture::edit::{Header, columns, indexes_of, quoted};
+use crate::capture::sqlite::How;
+
+/// A larger full-text index is not made anew: what it was stays in memory until that is done.
+const INDEX_BYTES_MAX: f64 = (64 << 20) as f64;
 
 /// Rewrites `tables`, each with its columns. True if anything changed. Tables and columns that are not
 /// there are no error: another version of the agent has none.
@@ -67,15 +73,21 @@ fn transaction(
         let found = db.query_row(query, [table], |row| row.get::<_, String>(0)).optional();
         let Some(name) = found.map_err(explain)? else { continue };
         let there = columns(db, &name).map_err(explain)?;
+        let mut moved = Vec::new();
         for column in wanted {
             let Some(column) = there.iter().find(|known| known.eq_ignore_ascii_case(column)) else {
                 continue;
             };
+            let before = tally.count;
             move_column(db, &name, column, maps, tally).map_err(|error| {
                 let error = explain(error);
                 io::Error::new(error.kind(), format!("table '{table}': {error}"))
             })?;
+            if tally.count > before {
+                moved.push(column.as_str());
+            }
         }
+        renew_indexes(db, &name, &moved, tally).map_err(explain)?;
     }
     db.execute_batch("COMMIT").map_err(explain)
 }
@@ -140,6 +152,87 @@ fn move_column(
     }
     tally.left(format!("{place}: {stay} rows stay, as others have the new value already"));
     Ok(())
+}
+
+/// Full-text indexes of a table in which these columns were rewritten.
+fn renew_indexes(
+    db: &Connection,
+    table: &str,
+    moved: &[&str],
+    tally: &mut Tally,
+) -> rusqlite::Result<()> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    for index in indexes_of(db, table)? {
+        if !moved.iter().any(|column| index.has(column)) {
+            continue;
+        }
+        let why = if index.of_table {
+            renew(db, &index.name)?
+        } else {
+            Some("only its agent can fill it".to_owned())
+        };
+        if let Some(why) = why {
+            let name = &index.name;
+            tally.left(format!("the full-text index '{name}' finds '{table}' by old paths: {why}"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes one anew; or says why not, and leaves it as it was.
+fn renew(db: &Connection, index: &str) -> rusqlite::Result<Option<String>> {
+    let size = |part: &str| {
+        let sql = format!("SELECT total(length(block)) FROM main.{}", quoted(part));
+        db.query_row(&sql, [], |row| row.get::<_, f64>(0))
+    };
+    // where the two kinds of full-text index have their words
+    let bytes = size(&format!("{index}_data")).or_else(|_| size(&format!("{index}_segments")));
+    if bytes.is_ok_and(|bytes| bytes > INDEX_BYTES_MAX) {
+        return Ok(Some("it is too large to be made anew".to_owned()));
+    }
+    db.execute_batch("SAVEPOINT renew")?;
+    let name = quoted(index);
+    let sql = format!("INSERT INTO main.{name}({name}) VALUES ('rebuild')");
+    let failed = db.execute(&sql, []).err();
+    if failed.is_some() {
+        db.execute_batch("ROLLBACK TO renew")?;
+    }
+    db.execute_batch("RELEASE renew")?;
+    Ok(failed.map(|error| explain(error).to_string()))
+}
+
+/// Has a live database paths in these columns that a move would rewrite?
+pub(super) fn has_old_paths(
+    live: &Path,
+    tables: &[(String, Vec<String>)],
+    maps: &Maps,
+) -> rusqlite::Result<bool> {
+    let db = connect_there(live, How::Closed, Duration::ZERO)?;
+    for (table, wanted) in tables {
+        let there = columns(&db, table)?;
+        for column in wanted {
+            let Some(column) = there.iter().find(|known| known.eq_ignore_ascii_case(column)) else {
+                continue;
+            };
+            let column = quoted(column);
+            let sql = format!(
+                "SELECT DISTINCT {column} FROM main.{} WHERE typeof({column})='text'",
+                quoted(table)
+            );
+            let mut statement = db.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let value = row.get_ref(0)?.as_bytes().ok();
+                let value = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
+                if value.is_some_and(|old| moved(old, maps).is_some()) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// A value for the new place.

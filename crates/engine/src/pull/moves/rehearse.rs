@@ -24,8 +24,9 @@ use crate::marks::Secrets;
 use crate::pull::Filters;
 use crate::pull::error::{Error, Result, show};
 use crate::pull::fetch::is_fatal;
+use crate::pull::fields::Written;
 use crate::pull::inspect::{has_sides, hash_file};
-use crate::pull::plan::{Action, Item, Plan, go_on};
+use crate::pull::plan::{Action, Item, Keep, Plan, go_on};
 use crate::pull::source::Content;
 use crate::pull::target::{Rel, Target, path_of};
 
@@ -44,15 +45,62 @@ impl Plan {
             let item = &self.items[index];
             let (Some(bound), true) = (item.bound.clone(), item.writes_content()) else { continue };
             go_on(cancel)?;
-            let (rewrite, same) = self.one(content, filters, item, &bound, scratch, cancel)?;
+            let (rewrite, as_it_is) = self.one(content, filters, item, &bound, scratch, cancel)?;
             told.extend(rewrite);
-            if same {
-                let item = &mut self.items[index];
-                (item.action, item.bytes, item.fetch) = (Action::Leave, 0, 0);
-            }
+            self.leave(index, as_it_is);
         }
         self.recount();
         Ok(told)
+    }
+
+    /// Finds databases that a pull of this plan would leave, before anybody is asked and before what is
+    /// there is saved: where a move was made before. Of others nothing is fetched.
+    pub fn settle_databases(
+        &mut self,
+        content: &dyn Content,
+        filters: &Filters,
+        scratch: &Path,
+        cancel: &AtomicBool,
+    ) -> Result<()> {
+        for index in 0..self.items.len() {
+            let item = &self.items[index];
+            let Some(bound) = item.bound.clone().filter(|_| self.may_be_moved(item)) else {
+                continue;
+            };
+            go_on(cancel)?;
+            let (_, as_it_is) = self.one(content, filters, item, &bound, scratch, cancel)?;
+            self.leave(index, as_it_is);
+        }
+        self.recount();
+        Ok(())
+    }
+
+    /// Is there a database in which no path is left to move?
+    fn may_be_moved(&self, item: &Item) -> bool {
+        let (Some(bound), Some(moves)) = (&item.bound, &self.moves) else { return false };
+        let (Some((_, place)), false) = (item.target(), bound.tables.is_empty()) else {
+            return false;
+        };
+        let Some(target) = self.bases[place.base].target.as_ref() else { return false };
+        // one with a log is written to
+        if !item.writes_content() || item.action == Action::Create || has_sides(target, &place.rel)
+        {
+            return false;
+        }
+        // what cannot be read, the restore will tell
+        beside(target, &place.rel).is_ok_and(|live| {
+            database::has_old_paths(&live, &bound.tables, &moves.maps) == Ok(false)
+        })
+    }
+
+    /// What would be written is there already, if it is.
+    fn leave(&mut self, index: usize, as_it_is: Option<Written>) {
+        if as_it_is.is_none() {
+            return;
+        }
+        let item = &mut self.items[index];
+        (item.action, item.bytes, item.fetch) = (Action::Leave, 0, 0);
+        (item.keep, item.as_it_is) = (Keep::Nothing, as_it_is);
     }
 
     fn one(
@@ -63,9 +111,9 @@ impl Plan {
         bound: &Bound,
         scratch: &Path,
         cancel: &AtomicBool,
-    ) -> Result<(Option<Rewrite>, bool)> {
+    ) -> Result<(Option<Rewrite>, Option<Written>)> {
         let (Some((entry, place)), Some(moves)) = (item.target(), &self.moves) else {
-            return Ok((None, false));
+            return Ok((None, None));
         };
         let mut tally = Tally::default();
         let failed = |error| Error::target("write to", scratch, error);
@@ -84,7 +132,7 @@ impl Plan {
                     .map_err(|error| Trouble::Content(error.to_string())),
             },
         };
-        let mut same = false;
+        let mut same = None;
         match done {
             Ok(_) if !bound.tables.is_empty() => {
                 let base = self.bases[place.base].target.as_ref();
@@ -102,7 +150,13 @@ impl Plan {
                         let _ = take_out(file.path(), Some(&there), secrets, &item.path);
                     }
                     let hash = |file: &File| hash_file(file, cancel).map(io::Result::ok);
-                    same = !has_sides(target, &place.rel) && hash(&live)? == hash(file.as_file())?;
+                    if !has_sides(target, &place.rel)
+                        && let Some(live_hash) = hash(&live)?
+                        && Some(live_hash) == hash(file.as_file())?
+                    {
+                        let size = live.metadata().map_err(failed)?.len();
+                        same = Some(Written { size, hash: live_hash });
+                    }
                 }
             }
             Ok(_) => {}
@@ -112,7 +166,7 @@ impl Plan {
                 tally.left(format!("it would keep its old paths: {}", show(why.as_bytes())));
             }
         }
-        let rewrite = (!tally.is_silent() && !same).then(|| tally.finish(&item.path));
+        let rewrite = (!tally.is_silent() && same.is_none()).then(|| tally.finish(&item.path));
         Ok((rewrite, same))
     }
 }
