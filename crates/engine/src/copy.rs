@@ -41,7 +41,7 @@ pub struct Copied {
 }
 
 /// Copies snapshots, oldest first. One that the target has (the same push of the same machine, with no
-/// less in it) is passed over.
+/// less in it) is passed over. What is pinned in the source is pinned in the target.
 pub fn copy(
     from: &Session,
     to: &Session,
@@ -55,6 +55,7 @@ pub fn copy(
         return Err(repo::Error::Refused { reason }.into());
     }
     let _lock = to.state.lock()?;
+    let (pinned, held) = (from.repo.pinned()?, to.repo.pinned()?);
     let mut there = to.snapshots()?;
     there.sort_by_key(entries); // of several the one that has most
     let there: HashMap<_, Snapshot> = there.into_iter().map(|s| (push_of(&s), s)).collect();
@@ -77,6 +78,9 @@ pub fn copy(
             let previous = snapshot.previous.as_ref().and_then(known);
             copier.snapshot(snapshot, previous)?
         };
+        if pinned.contains(&snapshot.id) && !held.contains(&copied.to) {
+            to.repo.pin(&copied.to)?;
+        }
         told(&copied);
         done.push(copied);
     }

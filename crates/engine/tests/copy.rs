@@ -208,3 +208,24 @@ fn a_copy_that_lost_files_since_is_made_once_more() {
     assert_eq!(other.restore(other.store.clone(), &copied[1].to), tree);
     assert!(copy_all(&from, &to).unwrap().iter().all(|one| one.was_there));
 }
+
+#[test]
+fn what_is_pinned_is_pinned_in_the_copy() {
+    let (bench, _) = bench_in_memory();
+    let other = Bench::new(Arc::new(MemoryStore::new()));
+    let to = other.init();
+    let pushed = two_pushes(&bench);
+    let from = bench.open().unwrap();
+    from.repo().pin(&pushed[0].0).unwrap();
+    let copied = copy_all(&from, &to).unwrap();
+    let pinned = || to.repo().pinned().unwrap().into_iter().collect::<Vec<_>>();
+    assert_eq!(pinned(), [copied[0].to]);
+    // also where the copy was there before the pin, and once is enough
+    from.repo().pin(&pushed[1].0).unwrap();
+    for _ in 0..2 {
+        copy_all(&from, &to).unwrap();
+        assert_eq!(pinned().len(), 2);
+        assert_eq!(other.store.list("pin/").unwrap().len(), 2);
+    }
+    assert_eq!(from.repo().pinned().unwrap().len(), 2);
+}

@@ -459,3 +459,36 @@ fn snapshots_that_a_repair_wrote_again_are_as_old_as_they_are() {
     let plan = plan(&world.open(), &keep(Policy { daily: 31, ..Policy::default() })).unwrap();
     assert_eq!((plan.keep_count(), plan.groups[0].times_set_right), (31, 0));
 }
+
+#[test]
+fn the_newest_snapshot_that_a_repair_wrote_again_takes_no_others_along() {
+    let world = World::new();
+    let ids = world.days(5);
+    world.wait(30 * DAY);
+    let again = |id: &OpId| {
+        let name = Snapshot::object_name(id);
+        world.store.put(&name, vec![world.store.get(&name).unwrap()]).unwrap();
+    };
+    again(&ids[4]);
+    let within = Policy { within: Some("3d".parse().unwrap()), ..Policy::default() };
+    let planned = plan(&world.open(), &keep(within.clone())).unwrap();
+    assert_eq!((planned.keep_count(), planned.groups[0].times_set_right), (3, 0));
+    // nor do all of them, which came from another repository when this one had lost them
+    ids.iter().for_each(again);
+    for policy in [within, Policy { daily: 3, ..Policy::default() }] {
+        let planned = plan(&world.open(), &keep(policy)).unwrap();
+        assert_eq!((planned.keep_count(), planned.groups[0].times_set_right), (3, 0));
+    }
+}
+
+#[test]
+fn a_clock_that_was_behind_from_the_first_push_makes_no_snapshot_old() {
+    let world = World::new();
+    world.bench.clock.0.fetch_sub(3_650 * DAY, Ordering::Relaxed);
+    world.days(3);
+    world.bench.clock.0.fetch_add(3_650 * DAY, Ordering::Relaxed);
+    world.days(1);
+    let policy = Policy { within: Some("10d".parse().unwrap()), ..Policy::default() };
+    let planned = plan(&world.open(), &keep(policy)).unwrap();
+    assert_eq!((planned.keep_count(), planned.groups[0].times_set_right), (4, 3));
+}

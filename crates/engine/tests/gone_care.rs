@@ -5,6 +5,7 @@ mod gone_support;
 mod support;
 
 use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -382,9 +383,8 @@ fn a_machine_that_lost_its_state_counts_on() {
     assert_eq!(snapshot.counter, last.counter + 2);
 }
 
-#[test]
-fn copies_of_what_a_machine_pushed_elsewhere_do_not_count_as_its_newest() {
-    let mut world = World::with(&["a", "b", "c", "d", "e"]);
+/// Another repository of the same machine.
+fn elsewhere(world: &World) -> Session {
     let elsewhere = Bench::new(Arc::new(MemoryStore::new()));
     let options = engine::InitOptions {
         passphrase: None,
@@ -392,19 +392,107 @@ fn copies_of_what_a_machine_pushed_elsewhere_do_not_count_as_its_newest() {
         kdf: repo::keys::Kdf::for_tests(),
         keys_of: None,
     };
-    let clock = world.bench.clock.clone();
-    let from = Session::init(
-        elsewhere.store.clone(),
-        &options,
-        &world.bench.dirs(),
-        support::machine(),
-        clock,
-    );
-    let from = from.unwrap().0;
+    let (store, clock) = (elsewhere.store.clone(), world.bench.clock.clone());
+    Session::init(store, &options, &world.bench.dirs(), support::machine(), clock).unwrap().0
+}
+
+fn push_to(session: &Session, world: &World) {
+    let cancel = AtomicBool::new(false);
+    push(session, &[world.root()], &world.options, &Ears::default(), &cancel).unwrap();
+}
+
+#[test]
+fn a_copy_of_an_own_push_that_died_after_its_commit_is_not_what_this_machine_did_last() {
+    let world = World::with(&["a", "b", "c", "d", "e"]);
+    let from = elsewhere(&world);
+    push_to(&from, &world);
+    world.wait(DAY);
+    let last = world.push_after("sessions/a");
+    let to = world.bench.open_on(dying(&world, 1)).unwrap();
+    let snapshots = from.snapshots().unwrap();
+    assert!(copy(&from, &to, &snapshots, &mut |_| {}, &AtomicBool::new(false)).is_err());
+    drop(to);
+    let snapshot = world.push_after("sessions/b");
+    assert_eq!(world.open().snapshots().unwrap().len(), 4, "the copy is there");
+    assert_eq!(gone_in(&world.open(), &snapshot), ["sessions/a", "sessions/b"]);
+    assert_eq!((snapshot.previous, snapshot.counter), (Some(last.id), last.counter + 1));
+}
+
+#[test]
+fn what_vanished_before_a_copy_outlives_a_policy_beside_what_is_pushed_here() {
+    let world = World::with(&["b", "c"]);
+    let from = elsewhere(&world);
+    world.write("sessions/a", &text(0));
+    push_to(&from, &world);
+    world.remove("sessions/a");
+    world.write("sessions/d", &text(7));
+    push_to(&from, &world);
+    let snapshots = from.snapshots().unwrap();
+    copy(&from, &world.open(), &snapshots, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+    world.push();
+    world.keep_last(1);
+    world.collect();
+    let session = world.open();
+    let left = session.snapshots().unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+    let copied = left.iter().find(|s| s.origin.is_some()).unwrap();
+    assert_eq!(gone_in(&session, copied), ["sessions/a"]);
+}
+
+#[test]
+fn a_clock_that_is_wrong_for_one_push_lets_nothing_go_though_the_store_has_the_same_clock() {
+    let mut world = World::with(&["a", "b", "c", "d", "e"]);
+    world.push_after("sessions/a");
+    world.options.gone.age_max = Some(Duration::from_secs(30 * 86_400));
+    world.wait(3_650 * DAY);
+    world.push_after("sessions/b");
+    assert_eq!(world.gone(), ["sessions/a", "sessions/b"]);
+    world.wait(-3_650 * DAY);
+    world.push_after("sessions/c");
+    assert_eq!(world.gone(), ["sessions/a", "sessions/b", "sessions/c"]);
+    // what is true of two pushes is believed
+    for name in ["d", "e"] {
+        world.wait(1_000 * DAY);
+        world.push_after(&format!("sessions/{name}"));
+    }
+    assert!(!world.gone().contains(&"sessions/a".to_owned()), "{:?}", world.gone());
+}
+
+#[test]
+fn the_last_healthy_copy_of_a_damaged_database_stays_when_the_database_vanishes() {
+    let mut world = World::with(&["a", "b"]);
+    world.options.check_databases = true;
+    let path = world.path("sessions/x.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE t(n INTEGER PRIMARY KEY, body BLOB); BEGIN").unwrap();
+    for n in 0..500_u32 {
+        let body = support::text::Dice::new(n.into()).bytes(400);
+        db.execute("INSERT INTO t VALUES(?1, ?2)", (n, body)).unwrap();
+    }
+    db.execute_batch("COMMIT").unwrap();
+    drop(db);
+    let healthy = world.push().id;
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(20 * 4096)).unwrap();
+    file.write_all(&[0xee; 4096]).unwrap();
+    drop(file);
+    assert_eq!(world.push().damaged.len(), 1);
+    let newest = world.push_after("sessions/x.db");
+    assert_eq!((newest.damaged.len(), world.gone()), (0, vec!["sessions/x.db".to_owned()]));
+    world.write("sessions/a", b"goes on");
+    let newest = world.push();
+    world.keep_last(1);
+    let left: Vec<OpId> = world.open().snapshots().unwrap().iter().map(|s| s.id).collect();
+    assert_eq!(left, [healthy, newest.id]);
+}
+
+#[test]
+fn copies_of_what_a_machine_pushed_elsewhere_do_not_count_as_its_newest() {
+    let mut world = World::with(&["a", "b", "c", "d", "e"]);
+    let from = elsewhere(&world);
     for n in 0..5 {
         world.write("settings", &[n]);
-        let cancel = AtomicBool::new(false);
-        push(&from, &[world.root()], &world.options, &Ears::default(), &cancel).unwrap();
+        push_to(&from, &world);
     }
     let snapshots = from.snapshots().unwrap();
     copy(&from, &world.open(), &snapshots, &mut |_| {}, &AtomicBool::new(false)).unwrap();

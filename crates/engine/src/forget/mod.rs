@@ -264,9 +264,13 @@ impl Times {
             listed.iter().filter_map(|item| Some((id(item)?, item.modified))).collect();
         let mut pushes: Vec<&Snapshot> = snapshots.iter().filter(|s| s.is_original()).collect();
         pushes.sort_by_key(|s| Reverse((s.machine, s.counter)));
+        let sound = believed(&pushes, &listed);
         let (mut first, mut after) = (HashSet::new(), None);
         for push in pushes {
             let Some(at) = listed.get(&push.id).copied() else { continue };
+            if sound.contains(&push.id) {
+                continue;
+            }
             let known = after.filter(|(machine, _)| *machine == push.machine);
             if known.is_none_or(|(_, next)| at <= next) {
                 first.insert(push.id);
@@ -297,6 +301,57 @@ impl Times {
         time = latest.map_or(time, |latest| time.min(latest));
         Some((time, time != own))
     }
+}
+
+/// Pushes that the store has much later than they say, and that were written again all the same: a clock
+/// that is behind does not make such times. `pushes` are sorted by machine, the newest of each first.
+fn believed(pushes: &[&Snapshot], listed: &HashMap<OpId, SystemTime>) -> HashSet<OpId> {
+    let mut out = HashSet::new();
+    for of_machine in pushes.chunk_by(|a, b| a.machine == b.machine) {
+        let (mut newest, mut any_confirmed) = (i64::MIN, false);
+        let (mut unsure, mut own, mut stored) = (Vec::new(), Span::default(), Span::default());
+        for push in of_machine.iter().rev() {
+            let Some(at) = listed.get(&push.id).and_then(|at| Timestamp::try_from(*at).ok()) else {
+                continue;
+            };
+            let at = i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX);
+            let says = push.finished_nanos.min(at);
+            let is_in_order = says >= newest;
+            newest = newest.max(says);
+            if at.saturating_sub(says) <= nanos_of(EARLY_MAX) {
+                any_confirmed = true;
+            } else if is_in_order && any_confirmed {
+                out.insert(push.id);
+            } else if is_in_order {
+                own.add(says);
+                stored.add(at);
+                unsure.push(push.id);
+            }
+        }
+        if own.nanos() > stored.nanos().saturating_add(nanos_of(EARLY_MAX)) {
+            out.extend(unsure);
+        }
+    }
+    out
+}
+
+/// The first and the last of some times.
+#[derive(Default)]
+struct Span(Option<(i64, i64)>);
+
+impl Span {
+    fn add(&mut self, at: i64) {
+        let (first, last) = self.0.unwrap_or((at, at));
+        self.0 = Some((first.min(at), last.max(at)));
+    }
+
+    fn nanos(&self) -> i64 {
+        self.0.map_or(0, |(first, last)| last.saturating_sub(first))
+    }
+}
+
+fn nanos_of(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn nanos(nanos: i64) -> Timestamp {

@@ -4,15 +4,18 @@
 //! A damaged database is backed up like any other, day after day, until somebody notices. Retention
 //! would meanwhile forget the last snapshot that holds it whole. So for each database that is flagged
 //! damaged in the newest snapshot of a machine and its roots, the newest older snapshot of that machine
-//! that holds it and in which it is not flagged stays.
+//! that holds it and in which it is not flagged stays. So it is with a damaged database that vanished, as
+//! long as the newest snapshot keeps it.
 //!
-//! What is gone is in the newest snapshot of its machine, and maybe in no other: that one stays.
+//! What is gone is in the newest snapshot of its machine, and maybe in no other: that one stays. So does
+//! the newest copy of what a machine pushed elsewhere: what vanished there is in no push to here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use repo::{MachineId, OpId, Reader, Snapshot, flag};
 
 use crate::error::Result;
+use crate::gone::{is_damage, read_kept};
 use crate::session::Session;
 
 /// Snapshots that stay, and the databases for whose sake. `snapshots` are all there are.
@@ -21,21 +24,21 @@ pub(super) fn healthy(
     snapshots: &[Snapshot],
 ) -> Result<HashMap<OpId, Vec<Vec<u8>>>> {
     let mut out = HashMap::<OpId, Vec<Vec<u8>>>::new();
-    if snapshots.iter().all(|s| s.damaged.is_empty()) {
+    if snapshots.iter().all(|s| s.damaged.is_empty() && s.stats.gone_entries == 0) {
         return Ok(out);
     }
     let mut snapshots: Vec<&Snapshot> = snapshots.iter().collect();
     snapshots.sort_by_key(|s| s.order());
     let reader = Reader::open(&session.repo, session.cache.as_ref())?;
-    for (newest, path) in damaged_now(&snapshots) {
+    for (newest, path) in damaged_now(&reader, &snapshots)? {
         let older = snapshots[..newest].iter().rev();
         let candidates = older.filter(|s| {
             s.machine == snapshots[newest].machine
-                && s.damaged.binary_search(path).is_err()
-                && covers(s, path)
+                && s.damaged.binary_search(&path).is_err()
+                && covers(s, &path)
         });
         for candidate in candidates {
-            if holds(&reader, candidate, path)? {
+            if holds(&reader, candidate, &path)? {
                 out.entry(candidate.id).or_default().push(path.clone());
                 break;
             }
@@ -44,11 +47,11 @@ pub(super) fn healthy(
     Ok(out)
 }
 
-/// For each machine its newest snapshot, if that keeps something that is gone.
+/// For each machine its newest snapshot, and the newest copy of one, if that keeps something that is gone.
 pub(super) fn archives(snapshots: &[Snapshot]) -> HashSet<OpId> {
-    let mut newest = BTreeMap::<MachineId, &Snapshot>::new();
+    let mut newest = BTreeMap::<(MachineId, bool), &Snapshot>::new();
     for s in snapshots.iter().filter(|s| !s.is_safety()) {
-        let known = newest.entry(s.machine).or_insert(s);
+        let known = newest.entry((s.machine, s.origin.is_some())).or_insert(s);
         if known.order() < s.order() {
             *known = s;
         }
@@ -57,14 +60,24 @@ pub(super) fn archives(snapshots: &[Snapshot]) -> HashSet<OpId> {
 }
 
 /// Databases that are damaged in the newest snapshot of their machine and roots, with its place.
-fn damaged_now<'s>(snapshots: &[&'s Snapshot]) -> Vec<(usize, &'s Vec<u8>)> {
+fn damaged_now(reader: &Reader<'_>, snapshots: &[&Snapshot]) -> Result<Vec<(usize, Vec<u8>)>> {
     let mut newest = BTreeMap::<(MachineId, Vec<&str>), usize>::new();
     for (at, s) in snapshots.iter().enumerate().filter(|(_, s)| !s.is_safety()) {
         let labels = s.roots.iter().map(|root| root.label.as_str()).collect();
         newest.insert((s.machine, labels), at);
     }
-    let damaged = |at: usize| snapshots[at].damaged.iter().map(move |path| (at, path));
-    newest.into_values().flat_map(damaged).collect()
+    let mut out = Vec::new();
+    for at in newest.into_values() {
+        out.extend(snapshots[at].damaged.iter().map(|path| (at, path.clone())));
+        let kept = match read_kept(reader, snapshots[at]) {
+            // what is damaged is for `verify` to tell of
+            Err(error) if is_damage(&error) => Vec::new(),
+            kept => kept?,
+        };
+        let damaged = kept.into_iter().filter(|one| one.entry.flags & flag::SQLITE_DAMAGED != 0);
+        out.extend(damaged.map(|one| (at, one.path)));
+    }
+    Ok(out)
 }
 
 fn covers(snapshot: &Snapshot, path: &[u8]) -> bool {

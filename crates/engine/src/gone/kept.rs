@@ -4,11 +4,13 @@
 //! None is a hard link: what one was a name of may leave, so each has the content itself.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
 
 use minicbor::{Decode, Encode};
 use repo::{BlockId, Entry, Kind, decode_extents, gone, path_order};
 
 use super::Since;
+use crate::pull::strip_path;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -74,6 +76,33 @@ pub(crate) fn tidy(kept: &mut Vec<Kept>) {
     }
     let mut stays = stays.into_iter();
     kept.retain(|_| stays.next().unwrap_or(true));
+}
+
+/// Gives files times of their own, `now` or the next that is free, whose place in the tree is that of a
+/// directory with something below it: one path has one entry for each time.
+pub(crate) fn part(kept: &mut [Kept], now: i64) {
+    let ends = |path: &[u8]| -> Vec<usize> {
+        path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end).collect()
+    };
+    let files: HashMap<(Since, &[u8]), usize> = kept
+        .iter()
+        .enumerate()
+        .filter(|(_, one)| !one.is_dir())
+        .map(|(at, one)| ((one.since, one.path.as_slice()), at))
+        .collect();
+    let mut clashes = BTreeSet::new();
+    for one in kept.iter() {
+        let above = ends(&one.path).into_iter().map(|end| (one.since, &one.path[..end]));
+        clashes.extend(above.filter_map(|place| files.get(&place).copied()));
+    }
+    for at in clashes {
+        let path = &kept[at].path;
+        let is_taken = |since: &Since| {
+            kept.iter().any(|k| k.since == *since && strip_path(&k.path, path).is_some())
+        };
+        let free = (now..).map(Since::At).find(|since| !is_taken(since));
+        kept[at].since = free.unwrap_or(kept[at].since);
+    }
 }
 
 /// Drops what is gone since before `oldest`, then the oldest until the content of the rest is no more
@@ -148,6 +177,26 @@ mod tests {
         assert_eq!(paths(&kept), ["a/y"]);
         assert_eq!(limit(&mut kept, None, Some(0)), 1);
         assert!(kept.is_empty());
+    }
+
+    #[test]
+    fn a_file_and_a_directory_of_one_name_that_cannot_be_looked_at_are_both_kept() {
+        let unseen = |path: &str| Kept { since: Since::Unseen, ..one(0, path, 1) };
+        for mut kept in [
+            vec![unseen("a/d"), unseen("a/d/"), unseen("a/d/x")],
+            vec![unseen("a/d/"), unseen("a/d/x"), unseen("a/d")],
+            vec![unseen("a/d/x"), unseen("a/d"), one(50, "a/d/", 0), one(50, "a/d/y", 1)],
+        ] {
+            let before = count(&kept);
+            part(&mut kept, 50);
+            tidy(&mut kept);
+            assert_eq!(count(&kept), before, "{kept:?}");
+            let clashes = |file: &Kept| {
+                let below = [file.path.as_slice(), b"/"].concat();
+                kept.iter().any(|k| k.since == file.since && k.path.starts_with(&below))
+            };
+            assert!(!kept.iter().any(|k| !k.is_dir() && clashes(k)), "{kept:?}");
+        }
     }
 
     #[test]

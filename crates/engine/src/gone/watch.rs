@@ -303,6 +303,7 @@ impl<'a> Watch<'a> {
                 kept.push(one);
             }
         }
+        kept::part(&mut kept, now);
         kept::tidy(&mut kept);
         self.count(&kept, now);
         self.hold(&mut kept, usable, carry, &mut settled.pins)?;
@@ -555,7 +556,8 @@ impl<'a> Watch<'a> {
     }
 
     /// What is gone since before this time goes. The local clock is believed only as far as the store
-    /// does not contradict: one that runs ahead must not let everything go.
+    /// does not contradict: one that runs ahead must not let everything go. A directory's times are those
+    /// of the same clock, so more than two days since the push before count at the next push only.
     fn oldest(&self, kept: &[Kept]) -> Result<Option<i64>> {
         let Some(age) = self.options.age_max else { return Ok(None) };
         let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
@@ -570,7 +572,9 @@ impl<'a> Watch<'a> {
         let Some(modified) = listed.first().map(|item| item.modified) else { return Ok(None) };
         let stored = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         let stored = i64::try_from(stored).unwrap_or(i64::MAX).saturating_add(LATE_SECS_MAX);
-        Ok(Some(oldest(now.min(stored))))
+        let before = self.earlier.newest().map(|s| s.finished_nanos.div_euclid(1_000_000_000));
+        let known = before.map_or(i64::MAX, |before| before.saturating_add(AWAY_SECS_MAX));
+        Ok(Some(oldest(now.min(stored).min(known))))
     }
 
     fn alarms(&self) -> Vec<Vanished> {
@@ -620,6 +624,8 @@ impl<'a> Watch<'a> {
 
 /// How much later than the store's a local clock may be.
 const LATE_SECS_MAX: i64 = 300;
+/// How much time one push may let pass for what is kept.
+const AWAY_SECS_MAX: i64 = 48 * 3600;
 
 impl Root {
     fn new(record: RootRecord, filter: Arc<dyn Filter>) -> Self {

@@ -151,6 +151,52 @@ fn a_pin_of_another_that_gives_it_up_is_not_taken_for_a_pin() {
 }
 
 #[test]
+fn a_pin_and_a_forget_that_come_while_a_collector_looks_around_cost_nothing() {
+    for number in 2.. {
+        let (store, repo) = pushed();
+        let kept = restore(&repo, None, &OP).unwrap();
+        let (disk, mut done) = (store.clone(), false);
+        let racing = Arc::new(FaultStore::new(Arc::new(store.clone()), move |call| {
+            if call.number == number && !done {
+                done = true;
+                let repo = open(Arc::new(disk.clone())).unwrap();
+                repo.pin(&OP).unwrap();
+                // a forget that saw no pin before its record, and sees it after
+                let name = crate::Snapshot::object_name(&OP);
+                let sealed = disk.get(&name).unwrap();
+                let snapshot: crate::Snapshot = crate::object::open_record(
+                    repo.keys(),
+                    repo.id(),
+                    crate::object::ObjectKind::Snapshot,
+                    &name,
+                    &sealed,
+                )
+                .unwrap();
+                let record = crate::forget::record_name(&OP);
+                let sealed = crate::object::seal_record(
+                    repo.keys(),
+                    repo.id(),
+                    crate::object::ObjectKind::Snapshot,
+                    &record,
+                    &snapshot,
+                );
+                disk.put(&record, vec![sealed.into()]).unwrap();
+            }
+            None
+        }));
+        super::gc::collect(&open(Arc::clone(&racing) as Arc<dyn Store>).unwrap(), 0x60);
+        let repo = open(Arc::new(store)).unwrap();
+        super::gc::collect(&repo, 0x61);
+        assert!(repo.snapshot_ids().unwrap().contains(&OP), "before call {number}");
+        assert_eq!(restore(&repo, None, &OP).unwrap(), kept, "before call {number}");
+        if racing.calls() < number {
+            assert!(number > 10, "{number}");
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_snapshot_that_may_yet_be_declared_dead_is_not_pinned() {
     let (store, repo) = pushed();
     crate::operation::put_mark(&repo, "kill", &OP).unwrap();
