@@ -100,7 +100,9 @@ pub(crate) fn part(kept: &mut [Kept], now: i64) {
         let is_taken = |since: &Since| {
             kept.iter().any(|k| k.since == *since && strip_path(&k.path, path).is_some())
         };
-        let free = (now..).map(Since::At).find(|since| !is_taken(since));
+        // each entry takes one time at most
+        let times = (0..=kept.len()).filter_map(|n| now.checked_add(i64::try_from(n).ok()?));
+        let free = times.map(Since::At).find(|since| !is_taken(since));
         kept[at].since = free.unwrap_or(kept[at].since);
     }
 }
