@@ -15,6 +15,10 @@ use crate::scan::OpenedFile;
 /// Changes when the same rules come to mean something else: then all files are read again.
 const EDITION: &[u8] = b"agent-backup fields 1";
 
+/// What to do with a file that is too large for its rules.
+const TOO_LARGE: &str =
+    "make it smaller, or send it whole by an adapter of your own that names no fields of it";
+
 /// The rules of one file.
 #[derive(Debug, Clone)]
 pub(crate) struct Fields {
@@ -42,10 +46,7 @@ impl Fields {
         let format = format_of(self.format);
         if size > format.bytes_max() as u64 {
             let max = format.bytes_max();
-            return Err(format!(
-                "{format} of {size} bytes is not parsed, at most {max} are; make it smaller, or send it whole \
-                 by an adapter of your own that names no fields of it"
-            ));
+            return Err(format!("it has {size} bytes, at most {max} are parsed; {TOO_LARGE}"));
         }
         let mut bytes = Vec::new();
         file.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
@@ -56,8 +57,11 @@ impl Fields {
     /// possible.
     pub(crate) fn redact(&self, bytes: &[u8]) -> Result<(Vec<u8>, Option<TextFormat>), String> {
         let paths = parsed(&self.paths)?;
-        let redacted =
-            redact::redact(format_of(self.format), bytes, &paths).map_err(|e| e.to_string())?;
+        let redacted = redact::redact(format_of(self.format), bytes, &paths);
+        let redacted = redacted.map_err(|error| match error {
+            redact::Error::TooLarge { .. } => format!("{error}; {TOO_LARGE}"),
+            error => error.to_string(),
+        })?;
         let marked = blank(&redacted.bytes);
         Ok((redacted.bytes, marked.then_some(self.format)))
     }

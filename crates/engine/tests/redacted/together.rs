@@ -221,7 +221,13 @@ fn a_file_that_is_too_long_for_its_rules_is_left_out_and_one_is_told_what_to_do(
         assert!(problem.what.contains(words), "{words}: {problem:?}");
     }
     assert_eq!(case.stored(&told.pushed, "settings.json"), None);
-    long.set_len(2).unwrap();
+    // short, but of very many values
+    case.write("settings.json", format!("[{}0]", "0,".repeat(2_000_000)));
+    let told = case.push_with(&case.options);
+    let [problem] = told.problems.as_slice() else { panic!("{:?}", told.problems) };
+    assert!(problem.what.contains("2000000 values; make it smaller"), "{problem:?}");
+    long.set_len(0).unwrap();
+    case.write("settings.json", "{}");
     let pushed = case.push();
     assert_eq!(case.stored(&pushed, "settings.json").unwrap(), b"{}");
 }
