@@ -129,6 +129,14 @@ fn a_file_that_was_moved_is_not_gone_and_a_copy_that_was_there_before_does_not_c
     world.write("sessions/q/rollout.jsonl.zst", b"the same, compressed");
     world.push();
     assert_eq!(world.gone(), ["sessions/q/d"]);
+    // a log that is rotated: what lies beside it compressed is an older one
+    world.write("sessions/q/log", &text(61));
+    world.write("sessions/q/log.gz", b"what was in it last week");
+    world.push();
+    world.push_after("sessions/q/log");
+    assert_eq!(world.gone(), ["sessions/q/d", "sessions/q/log"]);
+    world.write("sessions/q/log", &text(61));
+    world.push();
     // two of the same content become one: one was moved, the other is gone
     world.write("sessions/q/twin", &text(4));
     world.push();
@@ -316,7 +324,14 @@ fn a_file_whose_name_a_directory_takes_is_gone_and_so_is_one_that_moved_to_where
     world.write("sessions/team-journal", b"no journal of any database");
     world.push();
     world.push_after("sessions/team-journal");
-    assert_eq!(world.gone(), ["sessions/a/part", "sessions/team-journal"]);
+    // nor is every file a database
+    world.write("sessions/may", b"plans");
+    world.write("sessions/may-journal", b"what came of them");
+    world.push();
+    world.push_after("sessions/may-journal");
+    let mut gone = world.gone();
+    gone.sort();
+    assert_eq!(gone, ["sessions/a/part", "sessions/may-journal", "sessions/team-journal"]);
     fs::create_dir(world.path("trash")).unwrap();
     fs::rename(world.path("sessions/b"), world.path("trash/b")).unwrap();
     world.push();

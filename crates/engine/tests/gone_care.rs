@@ -302,6 +302,42 @@ fn a_newest_snapshot_that_does_not_read_is_told_and_an_older_one_says_what_vanis
     assert!(world.open().repo().is_pinned(&newest.id).unwrap());
 }
 
+#[test]
+fn what_one_root_lost_in_a_snapshot_that_does_not_read_is_looked_for_where_the_root_was_before() {
+    let mut world = World::with(&["a", "b", "c", "d"]);
+    world.options.gone.missing = Some(Arc::new(Known));
+    let other = tempfile::tempdir().unwrap();
+    let write = |name: &str, seed| {
+        fs::create_dir_all(other.path().join("sessions")).unwrap();
+        fs::write(other.path().join("sessions").join(name), text(seed)).unwrap();
+    };
+    for (name, seed) in [("w", 20), ("x", 21), ("y", 22), ("z", 23)] {
+        write(name, seed);
+    }
+    // sorts before the other root
+    let second = agent_root("another", "another/home", other.path(), Agent::default());
+    let both = [second.clone(), world.root()];
+    world.push_roots(&both);
+    world.write("sessions/e", &text(9));
+    // one of the agents alone: the newest snapshot that has the second root is the one before
+    world.push();
+    let before = names(&world, "packs/");
+    write("v", 24);
+    world.write("sessions/f", &text(10));
+    let damaged = world.push_roots(&both).0.snapshot().id;
+    for pack in names(&world, "packs/").iter().filter(|pack| !before.contains(pack)) {
+        world.store.delete(pack).unwrap();
+    }
+    world.forget_cache();
+    fs::remove_file(other.path().join("sessions/w")).unwrap();
+    world.remove("sessions/e");
+    let snapshot = world.push_roots(&both).0.snapshot().clone();
+    // it alone has what vanished since the one before
+    assert!(world.open().repo().is_pinned(&damaged).unwrap());
+    let gone = gone_in(&world.open(), &snapshot);
+    assert_eq!(gone, ["another/home/sessions/w", "sessions/e"]);
+}
+
 /// The store of a world, which dies once this many snapshots were committed.
 fn dying(world: &World, snapshots: usize) -> Arc<FaultStore> {
     let mut left = snapshots;

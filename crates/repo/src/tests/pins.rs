@@ -60,6 +60,14 @@ fn a_forget_that_fails_at_any_call_leaves_the_snapshot_or_its_record_and_ends_wh
 }
 
 #[test]
+fn a_snapshot_whose_forget_record_does_not_open_stays() {
+    let (store, repo) = pushed();
+    store.put(&format!("forgot/{OP}"), vec![b"noise".as_slice().into()]).unwrap();
+    assert!(repo.forget(&OP).is_err() && repo.forget_unless_pinned(&OP).is_err());
+    assert_eq!(store.list(&crate::Snapshot::object_name(&OP)).unwrap().len(), 1);
+}
+
+#[test]
 fn a_pinned_snapshot_is_not_forgotten_until_all_its_pins_are_gone() {
     let (store, repo) = pushed();
     assert!(repo.pin(&OP).unwrap());
