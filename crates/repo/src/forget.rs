@@ -54,7 +54,10 @@ impl Repository {
             object::open_record(self.keys(), self.id(), ObjectKind::Snapshot, &name, &sealed)?;
         let record = record_name(id);
         // a name is written once; who forgot it before us may have been stopped before the delete
-        if !is_listed(self, &record)? {
+        if is_listed(self, &record)? {
+            // the snapshot goes only where its record can be read
+            self.forgotten(id)?;
+        } else {
             let sealed = object::seal_record(
                 self.keys(),
                 self.id(),

@@ -3,7 +3,7 @@
 //! Whether it did is decided by [`judge`], which is pure. Then the snapshots before are pinned and the
 //! alarm stays in this machine's state until somebody says that it was seen ([`acknowledge`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -95,7 +95,8 @@ pub(crate) fn raise(
     settled: &Settled,
     tell: Tell<'_>,
 ) -> Result<()> {
-    for id in &settled.pins {
+    let pins: BTreeSet<OpId> = settled.pins.iter().copied().collect();
+    for id in &pins {
         match session.repo.pin(id) {
             Ok(_) | Err(repo::Error::NoSuchSnapshot(_)) => {}
             Err(error) => tell(unpinned(repo::gone::NAME, id, &error)),

@@ -343,20 +343,23 @@ impl<'a> Watch<'a> {
         Ok(bases)
     }
 
-    /// What vanished from a snapshot; an older one is taken for roots of one that does not read.
-    fn vanished(&mut self, (mut base, roots): (Snapshot, Vec<usize>)) -> Result<Vec<Kept>> {
-        loop {
-            match self.compare(&base, &roots) {
-                Err(error) if is_damage(&error) => {
-                    (self.tell)(unread(&base, "what vanished since", &error));
-                    let label = self.roots[roots[0]].record.label.clone();
-                    let older = self.earlier.older_holder(&label, &base.id)?;
-                    let Some(next) = older else { return Ok(Vec::new()) };
-                    base = next;
-                }
-                other => return other,
+    /// What vanished from a snapshot; for each root of one that does not read, an older one is taken. It
+    /// alone may have what came after that and vanished, so it is pinned.
+    fn vanished(&mut self, (base, roots): (Snapshot, Vec<usize>)) -> Result<Vec<Kept>> {
+        let error = match self.compare(&base, &roots) {
+            Err(error) if is_damage(&error) => error,
+            other => return other,
+        };
+        (self.tell)(unread(&base, "what vanished since", &error));
+        self.earlier.unread.push(base.id);
+        let mut out = Vec::new();
+        for at in roots {
+            let label = self.roots[at].record.label.clone();
+            if let Some(next) = self.earlier.older_holder(&label, &base.id)? {
+                out.extend(self.vanished((next, vec![at]))?);
             }
         }
+        Ok(out)
     }
 
     fn compare(&mut self, base: &Snapshot, roots: &[usize]) -> Result<Vec<Kept>> {
@@ -417,14 +420,8 @@ impl<'a> Watch<'a> {
                 dirs.push((path, entry));
                 continue;
             }
-            let is_side_file = SIDE_FILES.iter().any(|suffix| {
-                let database = path.strip_suffix(*suffix);
-                database.is_some_and(|database| self.present.contains(&path_hash(database)))
-            });
-            let was_compressed = COMPRESSED.iter().any(|suffix| {
-                let name = [path.as_slice(), suffix].concat();
-                self.present.contains(&path_hash(&name)) && root.keeps(&name, &entry)
-            });
+            let is_side_file = self.is_side_file(root, &path);
+            let was_compressed = self.was_compressed(root, base, &path, &entry)?;
             let fate = self.fate(root, &path);
             if path.len() + SINCE_BYTES > PATH_BYTES_MAX && fate != Fate::LeftOut {
                 let what = "it vanished, and its path is too long for it to be kept".to_owned();
@@ -457,6 +454,40 @@ impl<'a> Watch<'a> {
             }
         }
         Ok(out)
+    }
+
+    /// Does it belong to a database that is there?
+    fn is_side_file(&self, root: &Root, path: &[u8]) -> bool {
+        SIDE_FILES.iter().any(|suffix| {
+            let Some(database) = path.strip_suffix(*suffix) else { return false };
+            // other files have such a name too
+            let is_database = *suffix != b"-journal"
+                || root
+                    .rel(database)
+                    .is_some_and(|rel| root.filter.decide(rel, false) == Verdict::Sqlite);
+            is_database && self.present.contains(&path_hash(database))
+        })
+    }
+
+    /// Is it there under the name of a compressed file that was not there before? One that was is that of an
+    /// older file: logs are rotated so.
+    fn was_compressed(
+        &self,
+        root: &Root,
+        base: &Snapshot,
+        path: &[u8],
+        entry: &Entry,
+    ) -> Result<bool> {
+        for suffix in COMPRESSED {
+            let name = [path, suffix].concat();
+            if self.present.contains(&path_hash(&name))
+                && root.keeps(&name, entry)
+                && self.earlier.reader()?.entry_at(&base.tree, &name)?.is_none()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Did this content turn up under another name of the root? Each such name stands for one file.
