@@ -133,7 +133,6 @@ fn take_out_of(
     let image = tables(to).map_err(image_failed)?;
     let mut marked = Vec::new();
     for table in &image {
-        let mut has_mark = |value: &[u8]| memchr::memmem::find(value, OPEN).is_some();
         marked.extend(hits(table, &mut has_mark).map_err(Failed::Image)?);
     }
     let mut values = Vec::with_capacity(marked.len());
@@ -161,6 +160,20 @@ fn take_out_of(
     back.lost = known.lost();
     spare(&mut back.lost, to, secrets, path).map_err(Failed::Image)?;
     Ok(back)
+}
+
+/// Visits all values with marks.
+pub(crate) fn marked_values(db: &Connection, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    for table in &tables(db).map_err(explain)? {
+        for hit in hits(table, &mut has_mark)? {
+            visit(bytes_of(&hit.value().map_err(explain)?));
+        }
+    }
+    Ok(())
+}
+
+fn has_mark(value: &[u8]) -> bool {
+    memchr::memmem::find(value, OPEN).is_some()
 }
 
 /// Takes out what a database has all the same: rules for rows brought it back.

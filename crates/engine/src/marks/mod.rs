@@ -17,7 +17,7 @@ use repo::MarkedSource;
 use repo::keys::Keys;
 use secrets::{Finding, Form, Judge, Redactor, Rules, Scanner};
 
-pub(crate) use back::{Back, Live, Lost, Secrets, give_back, give_back_bytes, is_source};
+pub(crate) use back::{Back, Live, Lost, Secrets, give_back, give_back_bytes, is_source, marks_in};
 pub(crate) use stream::Marked;
 
 use crate::ignored::Ignored;

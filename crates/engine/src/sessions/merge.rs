@@ -27,10 +27,10 @@ use super::image::Image;
 use super::restore::{Listing, Restore};
 use crate::capture::connection::connect_own;
 use crate::capture::health::{self, Health};
-use crate::capture::marks::take_out;
+use crate::capture::marks::{marked_values, take_out};
 use crate::capture::regain;
 use crate::error::Result;
-use crate::marks::{Secrets, give_back_bytes};
+use crate::marks::{Back, Secrets, give_back_bytes, marks_in};
 use crate::pull::Placement;
 use crate::pull::error::show;
 use crate::pull::holders;
@@ -56,6 +56,8 @@ pub struct Merged {
     pub other: u64,
     /// Tables and columns that the live database does not have.
     pub absent: Vec<String>,
+    /// How many secrets have marks in their places in what was added, by rule and in words.
+    pub blanks: Vec<String>,
     /// Why nothing was done.
     pub problem: Option<String>,
 }
@@ -93,6 +95,7 @@ pub fn merge(
             created: false,
             other: 0,
             absent: Vec::new(),
+            blanks: Vec::new(),
             problem: None,
         };
         work.reader()?; // a signal ends it between two catalogues
@@ -234,6 +237,9 @@ fn merge_file(
     }
     merged.added += done.added as u64;
     merged.created |= live.is_none();
+    let mut left = Back::default();
+    done.new.iter().for_each(|entry| left.add(marks_in(entry)));
+    merged.blanks.extend(left.blanks());
     Ok(())
 }
 
@@ -349,7 +355,8 @@ fn merge_database(
     match facts(&dir, name)? {
         None => {
             drop(from);
-            create_database(&image, &dir, name, &wanted, listing.entry.mode)?;
+            let left = create_database(&image, &dir, name, &wanted, listing.entry.mode)?;
+            merged.blanks = left.blanks();
             merged.added = count;
             merged.created = true;
         }
@@ -378,8 +385,11 @@ fn merge_database(
                 let messages = show(messages.join("; ").as_bytes());
                 return Err(format!("SQLite finds the one that is there damaged: {messages}"));
             }
-            let done = catalogue::merge_rows(&from, &mut live, &wanted)
+            let mut left = Back::default();
+            let mut added = |text: &[u8]| left.add(marks_in(text));
+            let done = catalogue::merge_rows(&from, &mut live, &wanted, &mut added)
                 .map_err(|e| format!("the one that is there stays as it is: {e}"))?;
+            merged.blanks = left.blanks();
             merged.added = done.added;
             merged.other = done.other;
             merged.absent = done.absent;
@@ -409,16 +419,19 @@ fn values_of(
     Ok(values)
 }
 
-/// A database with these sessions alone: the image without the others, and without the space they took.
+/// A database with these sessions alone: the image without the others, and without the space they took. Gives
+/// the marks in it.
 fn create_database(
     image: &Image,
     dir: &Dir,
     name: &[u8],
     wanted: &[catalogue::Wanted<'_>],
     mode: u32,
-) -> std::result::Result<(), Failed> {
+) -> std::result::Result<Back, Failed> {
     let own = connect_own(&image.path()).map_err(told)?;
     catalogue::prune_rows(&own, wanted).map_err(told)?;
+    let mut left = Back::default();
+    marked_values(&own, &mut |value| left.add(marks_in(value))).map_err(told)?;
     let (temp, file) = Temp::file(dir).map_err(told)?;
     let path = temp.path().map_err(told)?;
     let path = path.to_str().ok_or("its path is no text")?;
@@ -430,7 +443,8 @@ fn create_database(
     file.sync_all().map_err(told)?;
     // a log of an older one would be played into it
     swap(temp, name, Over::Nothing, &mut |_| Ok(())).map_err(told)?;
-    rustix::fs::fsync(dir).map_err(|e| told(std::io::Error::from(e)))
+    rustix::fs::fsync(dir).map_err(|e| told(std::io::Error::from(e)))?;
+    Ok(left)
 }
 
 /// Opens a live database for writing, as its agent does. It is the user's own: its triggers keep its

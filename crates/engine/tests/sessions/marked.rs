@@ -65,6 +65,8 @@ fn a_transcript_and_its_lines_in_the_history_come_back_with_their_secrets_and_on
     let empty = tempfile::tempdir().unwrap();
     let (_, merged) = restore(&case, CLAUDE, &Placement::Under(empty.path().to_owned()));
     assert_eq!(problems(&merged), Vec::<&String>::new());
+    let blanks: Vec<&String> = merged.iter().flat_map(|one| &one.blanks).collect();
+    assert_eq!(blanks, ["1 secret (github-pat)"], "{merged:?}");
     let lines = text(empty.path(), "claude-code/home/history.jsonl");
     assert!(lines.contains("\"use [REDACTED:github-pat:") && !lines.contains(&secret), "{lines}");
 }
@@ -98,5 +100,16 @@ fn rows_of_a_session_with_a_secret_are_not_there_twice() {
     let (_, merged) = restore(&case, "20261031_1", &in_place(&case));
     assert_eq!(problems(&merged), Vec::<&String>::new());
     assert_eq!((merged[0].added, merged[0].other), (1, 0), "{merged:?}");
-    assert_eq!(rows(path, all), before);
+    assert_eq!(merged[0].blanks, [""; 0], "its secret is there");
+    assert_eq!(rows(path.clone(), all), before);
+    // where it is not, the mark is named: in rows that are added and in a database that is made
+    let live = Connection::open(&path).unwrap();
+    live.execute_batch("DELETE FROM messages WHERE session_id = '20261031_1'").unwrap();
+    drop(live);
+    let empty = tempfile::tempdir().unwrap();
+    for to in [in_place(&case), Placement::Under(empty.path().to_owned())] {
+        let (_, merged) = restore(&case, "20261031_1", &to);
+        assert_eq!(problems(&merged), Vec::<&String>::new());
+        assert_eq!(merged[0].blanks, ["1 secret (github-pat)"], "{merged:?}");
+    }
 }

@@ -92,6 +92,8 @@ pub struct Merged {
     pub append: bool,
     /// Entries that were missing.
     pub added: usize,
+    /// The same as they come in.
+    pub new: Vec<Vec<u8>>,
     /// Keys of entries that are there and say something else. They stay.
     pub other: Vec<String>,
 }
@@ -138,7 +140,9 @@ fn nothing() -> Stored {
 pub fn merge(catalogue: &Catalogue, live: Option<&[u8]>, stored: &Stored) -> Result<Merged> {
     let added = stored.entries.len();
     let Some(live) = live.filter(|live| !live.trim_ascii().is_empty()) else {
-        return Ok(Merged { bytes: stored.alone.clone(), append: false, added, other: Vec::new() });
+        let new = stored.entries.iter().map(|entry| entry.raw.clone()).collect();
+        let (bytes, other) = (stored.alone.clone(), Vec::new());
+        return Ok(Merged { bytes, append: false, added, new, other });
     };
     match &catalogue.entries {
         CatalogueEntries::Lines { key } => Ok(merge_lines(key, live, stored)),
@@ -182,7 +186,8 @@ fn insert(
     if !is_json(&bytes) {
         return Err(Error::Shape("its entries do not fit together".to_owned()));
     }
-    Ok(Merged { bytes, append: false, added: new.len(), other })
+    let new: Vec<Vec<u8>> = new.iter().map(|entry| entry.raw.clone()).collect();
+    Ok(Merged { bytes, append: false, added: new.len(), new, other })
 }
 
 /// Of lines with one key the last counts for who reads them. So what is there last stays last: of a key
@@ -191,7 +196,7 @@ fn merge_lines(key: &Pick, live: &[u8], stored: &Stored) -> Merged {
     let ids: BTreeSet<String> = stored.entries.iter().map(|one| one.key.clone()).collect();
     let there = lines(key, live, &ids);
     let mut bytes = Vec::new();
-    let mut added = 0;
+    let mut new = Vec::new();
     let mut other = BTreeSet::new();
     for (at, entry) in stored.entries.iter().enumerate() {
         if there.iter().any(|one| one.value == entry.value) {
@@ -208,9 +213,10 @@ fn merge_lines(key: &Pick, live: &[u8], stored: &Stored) -> Merged {
         }
         bytes.extend_from_slice(&entry.raw);
         bytes.push(b'\n');
-        added += 1;
+        new.push(entry.raw.clone());
     }
-    Merged { bytes, append: true, added, other: other.into_iter().collect() }
+    let other = other.into_iter().collect();
+    Merged { bytes, append: true, added: new.len(), new, other }
 }
 
 /// Which of the stored entries are missing, and the keys of those that are there with another value. An

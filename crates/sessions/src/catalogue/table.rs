@@ -58,8 +58,13 @@ pub fn count_rows(db: &Connection, wanted: &[Wanted<'_>]) -> Result<u64> {
     Ok(count)
 }
 
-/// Puts the rows of sessions into the database that is there.
-pub fn merge_rows(from: &Connection, live: &mut Connection, wanted: &[Wanted<'_>]) -> Result<Rows> {
+/// Puts the rows of sessions into the database that is there. `added` sees each text that comes in.
+pub fn merge_rows(
+    from: &Connection,
+    live: &mut Connection,
+    wanted: &[Wanted<'_>],
+    added: &mut dyn FnMut(&[u8]),
+) -> Result<Rows> {
     live.pragma_update(None, "foreign_keys", true)?;
     let transaction = live.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.pragma_update(None, "defer_foreign_keys", true)?;
@@ -68,10 +73,10 @@ pub fn merge_rows(from: &Connection, live: &mut Connection, wanted: &[Wanted<'_>
         match &one.catalogue.entries {
             CatalogueEntries::Rows { table, rows, number } => {
                 let number = number.as_deref();
-                merge_table(from, &transaction, table, rows, number, &one.whose, &mut done)?;
+                merge_table(from, &transaction, table, rows, number, &one.whose, &mut done, added)?;
             }
             CatalogueEntries::RowList { .. } => {
-                merge_list(from, &transaction, one, &mut done)?;
+                merge_list(from, &transaction, one, &mut done, added)?;
             }
             _ => {}
         }
@@ -80,6 +85,7 @@ pub fn merge_rows(from: &Connection, live: &mut Connection, wanted: &[Wanted<'_>
     Ok(done)
 }
 
+#[allow(clippy::too_many_arguments, reason = "rows, where they come from and go to")]
 fn merge_table(
     from: &Connection,
     live: &Connection,
@@ -88,6 +94,7 @@ fn merge_table(
     number: Option<&str>,
     whose: &Whose,
     done: &mut Rows,
+    added: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
     let (old, new) = (columns(from, table)?, columns(live, table)?);
     let chosen = conditions(from, table, rows, whose)?;
@@ -122,9 +129,17 @@ fn merge_table(
             if is_there.exists(params_from_iter(&cells))? {
                 continue;
             }
-            match insert.execute(params_from_iter(&cells))? {
-                0 => done.other += 1,
-                _ => done.added += 1,
+            if insert.execute(params_from_iter(&cells))? == 0 {
+                done.other += 1;
+                continue;
+            }
+            done.added += 1;
+            for cell in &cells {
+                match cell {
+                    Cell::Text(text) => added(text.as_bytes()),
+                    Cell::Blob(bytes) => added(bytes),
+                    _ => {}
+                }
             }
         }
     }
@@ -136,6 +151,7 @@ fn merge_list(
     live: &Connection,
     one: &Wanted<'_>,
     done: &mut Rows,
+    added: &mut dyn FnMut(&[u8]),
 ) -> Result<()> {
     let CatalogueEntries::RowList { table, row, json, .. } = &one.catalogue.entries else {
         return Ok(());
@@ -158,6 +174,7 @@ fn merge_list(
         return Ok(());
     }
     done.added += merged.added as u64;
+    merged.new.iter().for_each(|entry| added(entry));
     let value = cell(merged.bytes, kind)?;
     let (table, json, column) = (quote(table), quote(json), quote(&row.0));
     let key = Cell::Text(row.1.clone());
@@ -334,12 +351,12 @@ mod tests {
         let (s, m) = (rows("s", "id", &["{id}"], None), rows("m", "s", &["{id}"], Some("n")));
         let all = [&s, &m].map(|catalogue| Wanted { catalogue, whose: whose("a") });
         assert_eq!(count_rows(&from, &all).unwrap(), 3);
-        let done = merge_rows(&from, &mut live, &all).unwrap();
+        let done = merge_rows(&from, &mut live, &all, &mut |_| {}).unwrap();
         assert_eq!((done.added, done.other), (3, 0));
         let now = texts(&live, "SELECT s || ':' || t FROM m ORDER BY n");
         assert_eq!(now, ["c:mine", "c:too", "a:x", "a:z"]);
         assert_eq!(texts(&live, "SELECT t FROM fts"), ["x", "z"], "its own index knows them");
-        let again = merge_rows(&from, &mut live, &all).unwrap();
+        let again = merge_rows(&from, &mut live, &all, &mut |_| {}).unwrap();
         assert_eq!(again, Rows::default(), "a second time adds nothing");
     }
 
@@ -349,7 +366,7 @@ mod tests {
         let mut live = open(&format!("{SCHEMA} INSERT INTO s VALUES ('a', 'new');"));
         let s = rows("s", "id", &["{id}"], None);
         let all = [Wanted { catalogue: &s, whose: whose("a") }];
-        let done = merge_rows(&from, &mut live, &all).unwrap();
+        let done = merge_rows(&from, &mut live, &all, &mut |_| {}).unwrap();
         assert_eq!((done.added, done.other), (0, 1));
         assert_eq!(texts(&live, "SELECT t FROM s"), ["new"]);
     }
@@ -362,7 +379,7 @@ mod tests {
         let mut live = open(SCHEMA);
         let m = rows("m", "s", &["{id}"], Some("n"));
         let all = [Wanted { catalogue: &m, whose: whose("a") }];
-        assert!(merge_rows(&from, &mut live, &all).is_err());
+        assert!(merge_rows(&from, &mut live, &all, &mut |_| {}).is_err());
         assert!(texts(&live, "SELECT t FROM m").is_empty());
     }
 
@@ -375,7 +392,7 @@ mod tests {
         let (s, extra) = (rows("s", "id", &["{id}"], None), rows("extra", "id", &["{id}"], None));
         let none = rows("none", "id", &["{id}"], None);
         let all = [&s, &extra, &none].map(|catalogue| Wanted { catalogue, whose: whose("a") });
-        let done = merge_rows(&from, &mut live, &all).unwrap();
+        let done = merge_rows(&from, &mut live, &all, &mut |_| {}).unwrap();
         assert_eq!((done.added, done.absent), (1, vec!["s.t".to_owned(), "extra".to_owned()]));
         assert_eq!(texts(&live, "SELECT more FROM s"), ["d"]);
     }
@@ -408,7 +425,7 @@ mod tests {
             "CREATE TABLE kv (key TEXT UNIQUE ON CONFLICT REPLACE, value BLOB);
             INSERT INTO kv VALUES ('heads', '{\"all\":[{\"id\":\"c\"}]}');",
         );
-        let done = merge_rows(&image, &mut live, &all).unwrap();
+        let done = merge_rows(&image, &mut live, &all, &mut |_| {}).unwrap();
         assert_eq!((done.added, done.other), (3, 0));
         let heads = texts(&live, "SELECT value FROM kv WHERE key = 'heads'");
         assert_eq!(heads, [r#"{"all":[{"id":"c"},{"id":"a"}]}"#]);

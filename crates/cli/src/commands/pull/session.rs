@@ -33,6 +33,8 @@ pub(super) struct CatalogueRecord {
     other: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     absent: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blanks: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -45,6 +47,7 @@ impl From<&Merged> for CatalogueRecord {
             created: merged.created,
             other: merged.other,
             absent: merged.absent.clone(),
+            blanks: merged.blanks.clone(),
             problem: merged.problem.clone(),
         }
     }
@@ -174,6 +177,10 @@ fn tell(merged: &[Merged], dry_run: bool, context: &Context<'_>) -> Result<()> {
         if one.other > 0 {
             let other = count(one.other, "entry is", "entries are");
             screen.note(format_args!("  {other} there and different; what is there stays"));
+        }
+        if !one.blanks.is_empty() {
+            let blanks = sanitize::text(&one.blanks.join(", "));
+            screen.note(format_args!("  marks stand in it, to be filled in by hand: {blanks}"));
         }
         if !one.absent.is_empty() {
             let absent = sanitize::text(&one.absent.join(", "));
