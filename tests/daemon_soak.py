@@ -13,7 +13,7 @@ end at SIGTERM with code 0, and what it pushed last must restore equal. Memory, 
 files and zombies are counted all the time; the first minutes do not count. At the end each figure stands beside its
 bar. Exit code 0: no bar is missed. SIGUSR1 ends it early, with its figures.
 """
-import hashlib, json, os, signal, sqlite3, statistics, subprocess, sys, threading, time
+import collections, hashlib, json, os, re, signal, sqlite3, statistics, subprocess, sys, threading, time
 
 from soak_ground import Ground, digest, run
 
@@ -68,10 +68,13 @@ class Sample:
         status = dict(line.split(":", 1) for line in open("/proc/%d/status" % pid).read().splitlines())
         self.rss, self.own = (int(status[name].split()[0]) << 10 for name in ("VmRSS", "RssAnon"))
         self.threads = int(status["Threads"])
+        self.fds, self.kinds = 0, collections.Counter()
         try:
-            self.fds = len(os.listdir("/proc/%d/fd" % pid))
-        except PermissionError:
-            self.fds = 0
+            for fd in os.listdir("/proc/%d/fd" % pid):
+                self.fds += 1
+                self.kinds[re.sub(r"[0-9]+", "", os.readlink("/proc/%d/fd/%s" % (pid, fd)))] += 1
+        except (PermissionError, FileNotFoundError):
+            pass
         self.zombies = set()
         for entry in os.listdir("/proc"):
             try:
@@ -271,6 +274,7 @@ class Soak(Ground):
         bar("drift of anonymous memory, MiB", (median(late, own) - median(early, own)) / MIB, RSS_DRIFT_MAX / MIB, "%.1f")
         bar("descriptors early, at most", max(sample.fds for sample in early))
         bar("descriptors late, at most", max(sample.fds for sample in late), max(sample.fds for sample in early) + FDS_MORE_MAX)
+        print("most descriptors: %s" % dict(max(late, key=lambda sample: sample.fds).kinds.most_common(8)))
         bar("threads early, at most", max(sample.threads for sample in early))
         bar("threads late, at most", max(sample.threads for sample in late), max(sample.threads for sample in early) + FDS_MORE_MAX)
         # one that is there at two looks is one that nobody buries

@@ -222,3 +222,23 @@ fn keys_are_added_replaced_and_removed() {
     let args = ["snapshots", "--password-file", text(&two)];
     desk.fails(19, "configuration", &args, &["others can read", "chmod 600"]);
 }
+
+#[test]
+fn a_restore_into_hundreds_of_directories_needs_no_more_open_files_than_macos_grants() {
+    let desk = Desk::new();
+    let source = desk.beside("source");
+    for n in 0..600 {
+        let dir = source.join(format!("d{n}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), format!("{n}\n")).unwrap();
+    }
+    desk.ok(&["push", "--path", &format!("d={}", text(&source))]);
+    let out = desk.beside("out");
+    let mut command = std::process::Command::new("sh");
+    let line = "ulimit -S -n 64; exec \"$0\" pull --to \"$1\"";
+    command.args(["-c", line, crate::desk::BINARY, text(&out)]).current_dir(desk.beside(""));
+    desk.surround(&mut command);
+    let ran = crate::desk::Ran::new(command.output().unwrap(), "pull".to_owned());
+    ran.ended(0);
+    assert_eq!(fs::read_dir(out.join("d")).unwrap().count(), 600);
+}

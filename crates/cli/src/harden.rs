@@ -1,9 +1,10 @@
-//! The process itself: secrets in its memory stay there, and a bug is told in one line.
+//! The process itself: secrets in its memory stay there, it may open files enough, and a bug is told in one
+//! line.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::ui::{sanitize, stderr_line};
 
@@ -13,6 +14,19 @@ pub(crate) fn no_core_files() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// Open files at a time: a restore has some hundred directories open.
+const OPEN_FILES: u64 = 4096;
+
+/// As many open files as this needs and the system lets it have; macOS starts programs with 256.
+pub(crate) fn more_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES));
+    if limit.current.is_some_and(|now| now < wanted) {
+        // best effort: what cannot be opened then is named
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+    }
 }
 
 /// A panic is a bug: one line, once, and no backtrace unless `RUST_BACKTRACE` asks for it.

@@ -48,6 +48,7 @@ pub fn main() -> ExitCode {
 pub fn run_cli(tool: &Tool) -> ExitCode {
     ui::name_program(tool.name);
     harden::no_core_files();
+    harden::more_open_files();
     harden::one_line_panics();
     let exit = std::panic::catch_unwind(|| run(tool)).unwrap_or_else(|_| exit::bug());
     ExitCode::from(exit.code())

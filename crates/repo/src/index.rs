@@ -123,7 +123,7 @@ impl Index {
     /// Makes the chunk table ready for look-ups.
     pub fn sort(&mut self) {
         if !self.sorted {
-            self.chunks.sort_unstable_by_key(|row| row.id);
+            self.chunks.sort_unstable_by_key(|row| (row.id, row.block, row.offset));
             self.sorted = true;
         }
     }
@@ -164,20 +164,14 @@ impl Index {
         self.others.values().flatten().for_each(visit);
     }
 
-    /// Where a chunk is: block, offset and length in its plaintext. [`Index::sort`] comes first.
-    pub fn chunk(&self, id: &ChunkId) -> Option<(BlockNo, u32, u32)> {
+    /// Where a chunk of this length is: blocks, and offsets in their plaintext. It may lie in many
+    /// places: a block that is mostly out of use is left for a new one, and two machines may store the
+    /// same. [`Index::sort`] comes first.
+    pub fn chunk(&self, id: ChunkId, len: u32) -> impl Iterator<Item = (BlockNo, u32)> + Clone {
         debug_assert!(self.sorted || self.chunks.is_empty(), "sort() comes before look-ups");
-        let at = self.chunks.binary_search_by_key(id, |row| row.id).ok()?;
-        let row = &self.chunks[at];
-        Some((row.block, row.offset, row.len))
-    }
-
-    /// Does this chunk lie at this place? One chunk may lie in many. [`Index::sort`] comes first.
-    pub fn has_chunk_at(&self, id: &ChunkId, block: BlockNo, offset: u32, len: u32) -> bool {
-        debug_assert!(self.sorted || self.chunks.is_empty(), "sort() comes before look-ups");
-        let first = self.chunks.partition_point(|row| row.id < *id);
-        let rows = self.chunks[first..].iter().take_while(|row| row.id == *id);
-        rows.into_iter().any(|row| (row.block, row.offset, row.len) == (block, offset, len))
+        let first = self.chunks.partition_point(|row| row.id < id);
+        let rows = self.chunks[first..].iter().take_while(move |row| row.id == id);
+        rows.filter(move |row| row.len == len).map(|row| (row.block, row.offset))
     }
 
     /// Number of chunks.

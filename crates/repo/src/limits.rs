@@ -8,8 +8,9 @@ pub const BLOCK_PLAIN_BYTES_MAX: u32 = 8 << 20;
 pub const PACK_BYTES_TARGET: u64 = 32 << 20;
 /// No pack is larger: a reader may buffer this much.
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
-/// A push with less metadata than this puts it into the last data pack: a PUT less.
-pub const PACK_MIXED_META_BYTES_MAX: u64 = 1 << 20;
+/// A push with less metadata than this puts it into the last data pack: a PUT less. More would be what
+/// keeps that pack from being freed as a whole: trees and maps go with their snapshot, data stays.
+pub const PACK_MIXED_META_BYTES_MAX: u64 = 128 << 10;
 /// An operation writes an index object at least every this many packs, so a killed push loses at
 /// most this many.
 pub const PACKS_PER_INDEX: usize = 8;

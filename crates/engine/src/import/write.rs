@@ -125,8 +125,7 @@ impl<'a> Writer<'a> {
         draft.hasher.update(chunk);
         let id = self.session.repo.keys().chunk_id(chunk);
         let len = u32::try_from(chunk.len()).expect("a chunk fits a block");
-        let known = self.index.chunk(&id).filter(|(_, _, known)| *known == len);
-        let known = known.map(|(block, offset, _)| (block, offset));
+        let known = self.index.chunk(id, len).next();
         let (block, offset) = match known.or_else(|| self.chunks.get(&id).copied()) {
             Some(place) => place,
             None => self.add(id, chunk, len)?,

@@ -104,6 +104,6 @@ impl Content for SnapshotContent<'_> {
         };
         let id = self.session.repo().keys().chunk_id(plain);
         let place = chunks.number(block);
-        place.is_some_and(|number| chunks.has_chunk_at(&id, number, offset, len))
+        place.is_some_and(|number| chunks.chunk(id, len).any(|at| at == (number, offset)))
     }
 }

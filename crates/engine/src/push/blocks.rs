@@ -44,6 +44,24 @@ pub(super) fn push_piece(pieces: &mut Vec<Piece>, next: Piece) {
     }
 }
 
+/// Which blocks of the repository may hold a chunk that is to be put into one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reuse<'b> {
+    /// All but these.
+    Except(&'b HashSet<BlockNo>),
+    /// None but these.
+    Only(&'b HashSet<BlockNo>),
+}
+
+impl Reuse<'_> {
+    fn allows(self, block: BlockNo) -> bool {
+        match self {
+            Self::Except(these) => !these.contains(&block),
+            Self::Only(these) => these.contains(&block),
+        }
+    }
+}
+
 /// Counts down while blocks are under way.
 #[derive(Debug)]
 pub(super) struct Permits {
@@ -169,26 +187,33 @@ impl<'a> Filler<'a> {
         Self { dedup, open: None, full: full as usize, bytes_new: 0 }
     }
 
-    /// Where a chunk is, if it is in the repository or in a block of this push.
-    pub(super) fn find(&self, chunk: &[u8]) -> Option<Piece> {
+    /// Where a chunk is, if it is in the repository or in a block of this push. Of several places it is
+    /// the one that the file had there `before`, else one in a block that the file uses: another block
+    /// may be one that was left because little of it is in use.
+    pub(super) fn find(
+        &self,
+        chunk: &[u8],
+        before: Option<&Piece>,
+        used: &HashSet<BlockNo>,
+    ) -> Option<Piece> {
         let id = self.dedup.repo.keys().chunk_id(chunk);
         let len = u32::try_from(chunk.len()).expect("a chunk fits a block");
-        let (block, offset) = match self.dedup.index.chunk(&id) {
-            Some((block, offset, known)) if known == len => (block, offset),
-            _ => *self.dedup.flight().chunks.get(&id)?,
-        };
+        let places = || self.dedup.index.chunk(id, len);
+        let as_before = before.map(|piece| (piece.block, piece.offset));
+        let (block, offset) = places()
+            .find(|at| as_before == Some(*at))
+            .or_else(|| places().find(|(block, _)| used.contains(block)))
+            .or_else(|| places().next())
+            .or_else(|| self.dedup.flight().chunks.get(&id).copied())?;
         Some(Piece { block, offset, len, pages: false })
     }
 
-    /// Where a chunk is, after it was put into a block if need be. Blocks in `avoid` are not reused:
-    /// too little of them is in use.
-    pub(super) fn add(&mut self, chunk: &[u8], avoid: &HashSet<BlockNo>) -> Piece {
+    /// Where a chunk is, after it was put into a block if need be.
+    pub(super) fn add(&mut self, chunk: &[u8], reuse: Reuse<'_>) -> Piece {
         let id = self.dedup.repo.keys().chunk_id(chunk);
         let len = u32::try_from(chunk.len()).expect("a chunk fits a block");
-        if let Some((block, offset, known)) = self.dedup.index.chunk(&id)
-            && known == len
-            && !avoid.contains(&block)
-        {
+        let mut places = self.dedup.index.chunk(id, len);
+        if let Some((block, offset)) = places.find(|(block, _)| reuse.allows(*block)) {
             return Piece { block, offset, len, pages: false };
         }
         let mut flight = self.dedup.flight();

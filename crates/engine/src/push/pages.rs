@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use repo::limits::MAP_EXTENTS_MAX;
 use repo::{BlockNo, Index, PageFormat, Pages};
 
-use super::blocks::{Filler, Piece, push_piece};
+use super::blocks::{Filler, Piece, Reuse, push_piece};
 use super::groups::{GROUP_BYTES, Groups};
 use super::reader::{Content, Context};
 use super::suspects::Look;
@@ -29,6 +29,13 @@ const HEADER_BYTES: usize = 100;
 /// Blocks that a file uses in part may hold this much that it does not use: below, no block is
 /// rewritten, so that a small database which shares its block with others stays there.
 const WASTE_BYTES: u64 = 4 << 20;
+/// Nor any of those that are worn, up to this part of what the file uses: an eighth.
+const WASTE_DIVISOR: u64 = 8;
+/// A block is worn if the file uses less than so many fifths of it.
+const WORN_FIFTHS: u64 = 2;
+/// Of worn blocks a push writes again at most this part of what is new in the file: an eighth. More frees
+/// more, and what it frees stays as long as an older snapshot needs it.
+const WORN_NEW_DIVISOR: u64 = 8;
 
 /// A captured image.
 pub(super) trait Pictured: Read {
@@ -77,31 +84,33 @@ pub(super) fn cut<'a>(
         let mut pieces = Vec::new();
         while pass.next(image, GROUP_BYTES, &mut group)? {
             groups.push(&group, None);
-            pass.add(&group, &HashSet::new(), &mut pieces);
+            pass.add(&group, Reuse::Except(&HashSet::new()), &mut pieces);
         }
         return Ok(pass.done(groups, pieces));
     };
     let mut old = Slices { pieces: &before.pieces, done: 0 };
+    let used = before.pieces.iter().map(|piece| piece.block).collect();
     let mut stretches = Vec::new();
     while pass.next(image, GROUP_BYTES, &mut group)? {
         let same = groups.push(&group, before.groups.as_ref());
-        let known = old.take(group.len() as u64);
-        match known {
-            Some(known) if same && pass.can_undo(&known, before.pages) => {
-                for piece in known {
-                    push(&mut stretches, Stretch::There(piece));
-                }
+        let known = old.take(group.len() as u64).unwrap_or_default();
+        if same && !known.is_empty() && pass.can_undo(&known, before.pages) {
+            for piece in known {
+                push(&mut stretches, Stretch::There(piece));
             }
-            _ => pass.look_up(&group, &mut stretches),
+        } else {
+            pass.look_up(&group, &known, &used, &mut stretches);
         }
         pass.at += group.len() as u64;
     }
     let avoid = sparse(&stretches, &cx.dedup.index);
+    let kept = stretches.iter().filter_map(Stretch::block).filter(|block| !avoid.contains(block));
+    let kept = kept.collect();
     let ranges = wanted(&stretches, &avoid);
     if !ranges.is_empty() && !pass.is_stopped() {
         image.again(ranges.clone());
     }
-    let pieces = pass.fill(image, &stretches, ranges, &avoid)?;
+    let pieces = pass.fill(image, &stretches, ranges, &avoid, &kept)?;
     Ok(pass.done(groups, pieces))
 }
 
@@ -163,26 +172,35 @@ impl Pass<'_, '_, '_> {
     }
 
     /// Puts the chunks of a part into blocks, unless they are in the repository.
-    fn add(&mut self, part: &[u8], avoid: &HashSet<BlockNo>, pieces: &mut Vec<Piece>) {
+    fn add(&mut self, part: &[u8], reuse: Reuse<'_>, pieces: &mut Vec<Piece>) {
         if let Some(look) = self.look.as_mut() {
             look.feed(part, self.at);
         }
         for chunk in part.chunks(self.chunk_bytes()) {
             let pages = self.normalise(chunk, self.at);
-            let piece = self.filler.add(&self.chunk, avoid);
+            let piece = self.filler.add(&self.chunk, reuse);
             push_piece(pieces, Piece { pages, ..piece });
             self.at += chunk.len() as u64;
         }
     }
 
-    /// Looks the chunks of a group up. Does not move on.
-    fn look_up(&mut self, group: &[u8], stretches: &mut Vec<Stretch>) {
+    /// Looks the chunks of a group up, which lay in `known` before, of a file that uses the blocks `used`.
+    /// Does not move on.
+    fn look_up(
+        &mut self,
+        group: &[u8],
+        known: &[Piece],
+        used: &HashSet<BlockNo>,
+        stretches: &mut Vec<Stretch>,
+    ) {
+        let mut known = Slices { pieces: known, done: 0 };
         let mut at = self.at;
         for chunk in group.chunks(self.chunk_bytes()) {
             let pages = self.normalise(chunk, at);
+            let before = known.take(chunk.len() as u64).unwrap_or_default();
             push(
                 stretches,
-                match self.filler.find(&self.chunk) {
+                match self.filler.find(&self.chunk, before.first(), used) {
                     Some(piece) => Stretch::There(Piece { pages, ..piece }),
                     None => Stretch::New(chunk.len() as u64),
                 },
@@ -198,6 +216,7 @@ impl Pass<'_, '_, '_> {
         stretches: &[Stretch],
         ranges: Vec<Range<u64>>,
         avoid: &HashSet<BlockNo>,
+        kept: &HashSet<BlockNo>,
     ) -> io::Result<Vec<Piece>> {
         let mut pieces = Vec::new();
         let (mut ranges, mut part) = (ranges.into_iter().peekable(), Vec::new());
@@ -219,7 +238,8 @@ impl Pass<'_, '_, '_> {
                         }
                         return Err(io::Error::other("the image ended early when read again"));
                     }
-                    self.add(&part, avoid, &mut pieces);
+                    // what lies in other blocks only was left there once
+                    self.add(&part, Reuse::Only(kept), &mut pieces);
                 }
             }
             at += len;
@@ -238,6 +258,13 @@ impl Pass<'_, '_, '_> {
 }
 
 impl Stretch {
+    fn block(&self) -> Option<BlockNo> {
+        match self {
+            Self::There(piece) => Some(piece.block),
+            Self::New(_) => None,
+        }
+    }
+
     fn len(&self) -> u64 {
         match self {
             Self::There(piece) => piece.len.into(),
@@ -258,31 +285,76 @@ fn push(stretches: &mut Vec<Stretch>, next: Stretch) {
 }
 
 /// Blocks of the repository that are not used again: those of which the image uses less than a
-/// quarter, if what it does not use is much; all of them, if the image lies in too many pieces.
+/// quarter, if what it does not use is much, and some that are worn; all of them, if the image lies in
+/// too many pieces.
 fn sparse(stretches: &[Stretch], index: &Index) -> HashSet<BlockNo> {
     let mut live: HashMap<BlockNo, u64> = HashMap::new();
+    let mut new = 0;
     for stretch in stretches {
-        if let Stretch::There(piece) = stretch
-            && (piece.block as usize) < index.len()
-        {
-            *live.entry(piece.block).or_default() += u64::from(piece.len);
+        match stretch {
+            Stretch::There(piece) if (piece.block as usize) < index.len() => {
+                *live.entry(piece.block).or_default() += u64::from(piece.len);
+            }
+            Stretch::There(_) => {}
+            Stretch::New(len) => new += len,
         }
     }
     if stretches.len() > MAP_EXTENTS_MAX / 2 {
         return live.into_keys().collect();
     }
-    sparse_blocks(&live, index)
+    let mut avoid = sparse_blocks(&live, index);
+    let used = live.into_iter().filter(|(block, _)| !avoid.contains(block));
+    let used = used.map(|(block, live)| Used { block, live, plain: plain_len(block, index) });
+    let worn = worn_blocks(used.collect(), new);
+    avoid.extend(worn);
+    avoid
+}
+
+fn plain_len(block: BlockNo, index: &Index) -> u64 {
+    index.blocks()[block as usize].row.plain_len.into()
 }
 
 /// Blocks of which less than a quarter is `live`, if what is dead in all of them is much.
 pub(super) fn sparse_blocks(live: &HashMap<BlockNo, u64>, index: &Index) -> HashSet<BlockNo> {
-    let plain_len = |block: BlockNo| u64::from(index.blocks()[block as usize].row.plain_len);
-    let waste: u64 = live.iter().map(|(block, live)| plain_len(*block).saturating_sub(*live)).sum();
+    let waste: u64 =
+        live.iter().map(|(block, live)| plain_len(*block, index).saturating_sub(*live)).sum();
     if waste <= WASTE_BYTES {
         return HashSet::new();
     }
-    let is_sparse = |(block, live): &(&BlockNo, &u64)| **live * 4 < plain_len(**block);
+    let is_sparse = |(block, live): &(&BlockNo, &u64)| **live * 4 < plain_len(**block, index);
     live.iter().filter(is_sparse).map(|(block, _)| *block).collect()
+}
+
+/// A block of which an image uses a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Used {
+    block: BlockNo,
+    /// Bytes of it that the image uses.
+    live: u64,
+    /// Bytes it has.
+    plain: u64,
+}
+
+/// Blocks to write again with a push that stores `new` bytes anyway, emptiest first: what is dead in a
+/// block stays for as long as anything in it lives, and a database that is changed every day wears its
+/// blocks out one by one.
+fn worn_blocks(mut used: Vec<Used>, new: u64) -> Vec<BlockNo> {
+    let live: u64 = used.iter().map(|one| one.live).sum();
+    let mut waste: u64 = used.iter().map(|one| one.plain.saturating_sub(one.live)).sum();
+    let waste_max = WASTE_BYTES.max(live / WASTE_DIVISOR);
+    used.retain(|one| one.live * 5 < one.plain * WORN_FIFTHS);
+    used.sort_unstable_by_key(|one| (one.live * 1024 / one.plain, one.block));
+    let mut left = new / WORN_NEW_DIVISOR;
+    let mut worn = Vec::new();
+    for one in used {
+        if waste <= waste_max || one.live > left {
+            break;
+        }
+        left -= one.live;
+        waste -= one.plain - one.live;
+        worn.push(one.block);
+    }
+    worn
 }
 
 /// The ranges of the image that must be put into new blocks.
@@ -327,5 +399,43 @@ impl Slices<'_> {
             }
         }
         Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Blocks of 2 MiB of which so many hundredths are in use.
+    fn used(hundredths: &[u64]) -> Vec<Used> {
+        let one = |(block, part): (BlockNo, &u64)| Used {
+            block,
+            live: 2 * MIB * part / 100,
+            plain: 2 * MIB,
+        };
+        (0..).zip(hundredths).map(one).collect()
+    }
+
+    #[test]
+    fn the_emptiest_blocks_are_written_again_as_far_as_what_is_new_pays_for_them() {
+        let blocks = used(&[90, 38, 30, 49, 60, 35]);
+        // 6 MiB are dead, 4.6 without the first, and less than 4 without both
+        assert_eq!(worn_blocks(blocks.clone(), 100 * MIB), [2, 5]);
+        // 0.6 MiB fit into an eighth of 8, 0.7 do not besides
+        assert_eq!(worn_blocks(blocks.clone(), 8 * MIB), [2]);
+        assert!(worn_blocks(blocks, 0).is_empty());
+    }
+
+    #[test]
+    fn a_database_of_which_little_is_dead_is_left_alone() {
+        // 6.8 MiB are dead, beside 81.2 that are in use
+        let mut blocks = used(&[35; 4]);
+        blocks.extend(used(&[98; 40]));
+        assert!(worn_blocks(blocks, 100 * MIB).is_empty());
+        // 5.2 MiB are dead in four blocks
+        let small = used(&[35; 4]);
+        assert_eq!(worn_blocks(small, 100 * MIB).len(), 1, "until less than 4 MiB are dead");
     }
 }

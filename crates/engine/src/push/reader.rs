@@ -17,7 +17,7 @@ use chunker::{Chunks, Cutter, Policy, Prefix, verified_prefix};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use repo::{BlockNo, Entry, Extent, Index, Pages, Xattr, flag};
 
-use super::blocks::{Dedup, Filler, Piece, push_piece};
+use super::blocks::{Dedup, Filler, Piece, Reuse, push_piece};
 use super::collect::{Item, Message, ReadFile};
 use super::database::Captured;
 use super::fates::{Bond, Fates};
@@ -542,7 +542,7 @@ impl<'a> FileReader<'a> {
         self.watch_new(rest);
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(self.cx.cutter.cut(rest, true));
-            push_piece(pieces, self.files.add(chunk, avoid));
+            push_piece(pieces, self.files.add(chunk, Reuse::Except(avoid)));
             rest = after;
         }
     }
@@ -564,7 +564,7 @@ impl<'a> FileReader<'a> {
             if let Some(hasher) = hasher.as_deref_mut() {
                 hasher.update(chunk);
             }
-            push_piece(pieces, self.files.add(chunk, avoid));
+            push_piece(pieces, self.files.add(chunk, Reuse::Except(avoid)));
             self.watch_new(chunk);
             length += chunk.len() as u64;
             self.cx.bytes_read.fetch_add(chunk.len() as u64, Ordering::Relaxed);

@@ -7,8 +7,8 @@
 use crate::id::PackId;
 use crate::limits::{PACK_SMALL_BYTES, PACKS_SMALL_MAX};
 
-/// Bytes that do not live may stay up to this part of all that is stored: one twentieth.
-const UNUSED_DIVISOR: u64 = 20;
+/// Bytes that do not live may stay up to this part of all that is stored: one fortieth.
+const UNUSED_DIVISOR: u64 = 40;
 /// Bytes moved to free bytes may be this part of those freed: three tenths.
 const MOVED_TENTHS: u64 = 3;
 /// Small packs that stay after a merge: the next pushes add to them.

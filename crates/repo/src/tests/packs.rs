@@ -90,8 +90,8 @@ fn neighbouring_blocks_are_one_read_and_a_chunk_is_found_where_it_lies() {
     let mut index = Index::default();
     index.add(&table, true).unwrap();
     index.sort();
-    let (number, offset, len) = index.chunk(&repo.keys().chunk_id(&[7; 500])).unwrap();
-    assert_eq!((index.blocks()[number as usize].row.id, offset, len), (ids[7], 0, 500));
+    let (number, offset) = index.chunk(repo.keys().chunk_id(&[7; 500]), 500).next().unwrap();
+    assert_eq!((index.blocks()[number as usize].row.id, offset), (ids[7], 0));
     recorder.take();
     Reader::new(&counted, None, index).read_all(&ids).unwrap();
     assert_eq!(recorder.count(Verb::GetRange), 1);
