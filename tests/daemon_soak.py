@@ -68,13 +68,16 @@ class Sample:
         status = dict(line.split(":", 1) for line in open("/proc/%d/status" % pid).read().splitlines())
         self.rss, self.own = (int(status[name].split()[0]) << 10 for name in ("VmRSS", "RssAnon"))
         self.threads = int(status["Threads"])
-        self.fds, self.kinds = 0, collections.Counter()
         try:
-            for fd in os.listdir("/proc/%d/fd" % pid):
-                self.fds += 1
+            fds = os.listdir("/proc/%d/fd" % pid)
+        except PermissionError:
+            fds = []
+        self.fds, self.kinds = len(fds), collections.Counter()
+        for fd in fds:
+            try:
                 self.kinds[re.sub(r"[0-9]+", "", os.readlink("/proc/%d/fd/%s" % (pid, fd)))] += 1
-        except (PermissionError, FileNotFoundError):
-            pass
+            except FileNotFoundError:
+                pass  # closed meanwhile
         self.zombies = set()
         for entry in os.listdir("/proc"):
             try:

@@ -88,6 +88,24 @@ fn put_names(calls: &[Call]) -> impl Iterator<Item = String> {
     calls.iter().filter(|call| call.verb == Verb::Put).map(|call| call.name.clone())
 }
 
+/// Trees and maps go with their snapshot, content stays: what is much has a pack of its own.
+#[test]
+fn much_metadata_does_not_lie_beside_content() {
+    let packs = |files: u32| {
+        let (bench, store) = bench();
+        fs::create_dir_all(bench.source()).unwrap();
+        for n in 0..files {
+            fs::write(bench.source().join(format!("{n}")), format!("{n}\n")).unwrap();
+        }
+        drop(bench.init());
+        store.take();
+        push(&bench);
+        put_names(&store.take()).filter(|name| name.starts_with("packs/")).count()
+    };
+    assert_eq!(packs(200), 1);
+    assert_eq!(packs(3_000), 2);
+}
+
 #[test]
 fn a_root_of_named_files_costs_no_more_when_nothing_changed() {
     let (bench, store) = bench();

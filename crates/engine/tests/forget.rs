@@ -4,7 +4,6 @@
 mod support;
 
 use std::fs;
-use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -178,24 +177,14 @@ fn a_policy_that_would_keep_nothing_of_a_group_is_refused_unless_that_was_said()
 fn the_last_healthy_copy_of_a_damaged_database_stays() {
     let world = World::new();
     let path = world.bench.source().join("a.db");
-    let db = Connection::open(&path).unwrap();
-    db.execute_batch("CREATE TABLE t(n INTEGER PRIMARY KEY, body BLOB); BEGIN").unwrap();
-    for n in 0..500_u32 {
-        let body = support::text::Dice::new(n.into()).bytes(400);
-        db.execute("INSERT INTO t VALUES(?1, ?2)", (n, body)).unwrap();
-    }
-    db.execute_batch("COMMIT").unwrap();
-    drop(db);
+    support::small_database(&path);
     let options = PushOptions { check_databases: true, ..PushOptions::default() };
     let push = |n| {
         world.wait(DAY);
         world.push(n, &options)
     };
     let (first, healthy) = (push(1).id, push(2).id);
-    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.seek(SeekFrom::Start(20 * 4096)).unwrap();
-    file.write_all(&[0xee; 4096]).unwrap();
-    drop(file);
+    support::spoil(&path);
     let damaged: Vec<Snapshot> = (3..6).map(push).collect();
     for snapshot in &damaged {
         // read once, and carried over from then on

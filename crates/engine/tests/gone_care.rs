@@ -5,7 +5,6 @@ mod gone_support;
 mod support;
 
 use std::fs;
-use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -496,19 +495,9 @@ fn the_last_healthy_copy_of_a_damaged_database_stays_when_the_database_vanishes(
     let mut world = World::with(&["a", "b"]);
     world.options.check_databases = true;
     let path = world.path("sessions/x.db");
-    let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("CREATE TABLE t(n INTEGER PRIMARY KEY, body BLOB); BEGIN").unwrap();
-    for n in 0..500_u32 {
-        let body = support::text::Dice::new(n.into()).bytes(400);
-        db.execute("INSERT INTO t VALUES(?1, ?2)", (n, body)).unwrap();
-    }
-    db.execute_batch("COMMIT").unwrap();
-    drop(db);
+    support::small_database(&path);
     let healthy = world.push().id;
-    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.seek(SeekFrom::Start(20 * 4096)).unwrap();
-    file.write_all(&[0xee; 4096]).unwrap();
-    drop(file);
+    support::spoil(&path);
     assert_eq!(world.push().damaged.len(), 1);
     let newest = world.push_after("sessions/x.db");
     assert_eq!((newest.damaged.len(), world.gone()), (0, vec!["sessions/x.db".to_owned()]));

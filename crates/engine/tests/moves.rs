@@ -299,10 +299,10 @@ fn claude_code_finds_its_projects_at_the_new_home() {
         [
             "-Users-a-b-thing",
             "-Users-abc-other",
+            "-home-b-code",
             "-home-b-forgotten",
             "-home-b-lab-x-y",
             "-home-b-my-project",
-            "-home-b-work",
             "-opt-tool",
         ]
     );
@@ -310,8 +310,8 @@ fn claude_code_finds_its_projects_at_the_new_home() {
         plan.renames().iter().filter(|r| r.guess).map(|r| &r.name[..]).collect();
     assert_eq!((plan.renames().len(), guesses), (4, vec![&b"-home-b-forgotten"[..]]));
     for (old, new) in [
-        ("-Users-a-work/s1.jsonl", "-home-b-work/s1.jsonl"),
-        ("-Users-a-work/memory/MEMORY.md", "-home-b-work/memory/MEMORY.md"),
+        ("-Users-a-code/s1.jsonl", "-home-b-code/s1.jsonl"),
+        ("-Users-a-code/memory/MEMORY.md", "-home-b-code/memory/MEMORY.md"),
         ("-Users-a-my-project/s2.jsonl", "-home-b-my-project/s2.jsonl"),
         ("-Users-a-lab-x-y/s3.jsonl", "-home-b-lab-x-y/s3.jsonl"),
         ("-Users-abc-other/s4.jsonl", "-Users-abc-other/s4.jsonl"),
@@ -321,15 +321,15 @@ fn claude_code_finds_its_projects_at_the_new_home() {
     }
     assert_eq!(
         case.read(".claude/history.jsonl"),
-        r#"{"display":"look at /Users/a/work","pastedContents":{},"timestamp":1,"project":"/home/b/work"}
+        r#"{"display":"look at /Users/a/code","pastedContents":{},"timestamp":1,"project":"/home/b/code"}
 {"display":"hello","pastedContents":{},"timestamp":2,"project":"/Users/abc/other"}
-not a line of JSON: /Users/a/work
+not a line of JSON: /Users/a/code
 {"display":"again","timestamp":3,"project":"/home/b/my-project"}
 "#
     );
     let settings = case.read(".claude.json");
     for (text, there) in [
-        (r#""/home/b/work": { "allowedTools": [], "lastSessionId": "1","#, true),
+        (r#""/home/b/code": { "allowedTools": [], "lastSessionId": "1","#, true),
         (r#""/home/b/my-project": {"allowedTools": []}"#, true),
         (r#""/Users/abc/other": {"allowedTools": []}"#, true),
         (r#""/opt/tool": {}"#, true),
@@ -338,12 +338,12 @@ not a line of JSON: /Users/a/work
         assert_eq!(settings.contains(text), there, "{text} in\n{settings}");
     }
     // the path leads into a directory that has a new name
-    let index = case.read(".claude/projects/-home-b-work/sessions-index.json");
-    let wanted = r#"{"version":1,"originalPath":"/home/b/work","entries":[{"sessionId":"s1","fullPath":"/home/b/.claude/projects/-home-b-work/s1.jsonl","projectPath":"/home/b/work"}]}"#;
+    let index = case.read(".claude/projects/-home-b-code/sessions-index.json");
+    let wanted = r#"{"version":1,"originalPath":"/home/b/code","entries":[{"sessionId":"s1","fullPath":"/home/b/.claude/projects/-home-b-code/s1.jsonl","projectPath":"/home/b/code"}]}"#;
     assert_eq!(index.trim_end(), wanted);
     let plugins = case.read(".claude/plugins/installed_plugins.json");
     assert!(
-        plugins.contains(r#""projectPath":"/home/b/work","installPath":"/home/b/.claude/plugins"#)
+        plugins.contains(r#""projectPath":"/home/b/code","installPath":"/home/b/.claude/plugins"#)
     );
     let history = report.rewrites.iter().find(|one| one.path.ends_with(b"history.jsonl")).unwrap();
     assert_eq!((history.count, history.left.len()), (2, 1));
@@ -373,20 +373,20 @@ fn codex_lists_its_threads_at_the_new_home() {
             "SELECT rollout_path, cwd, title FROM threads ORDER BY id"
         ),
         [
-            &format!("/home/b/.codex/{rollout} | /home/b/work | In /Users/a/work")[..],
+            &format!("/home/b/.codex/{rollout} | /home/b/code | In /Users/a/code")[..],
             "/home/b/.codex/sessions/2026/10/30/rollout-2026-10-30T10-00-00-def.jsonl | /Users/abc/other | Other",
             "relative | /home/b | Home",
         ]
     );
     let config = case.read(".codex/config.toml");
     assert!(
-        config.starts_with("model = \"gpt-5\" # keep me\n[projects.\"/home/b/work\"]\n"),
+        config.starts_with("model = \"gpt-5\" # keep me\n[projects.\"/home/b/code\"]\n"),
         "{config}"
     );
     assert!(config.contains("[projects.\"/Users/abc/other\"]\n"), "{config}");
     assert_eq!(
         changes(&told, "config.toml"),
-        [("keys of projects", "/Users/a/work", "/home/b/work", 1)]
+        [("keys of projects", "/Users/a/code", "/home/b/code", 1)]
     );
     let threads = changes(&told, "state_5.sqlite");
     assert!(threads.contains(&("threads.cwd", "/Users/a", "/home/b", 1)), "{threads:?}");
@@ -437,20 +437,20 @@ fn opencode_shows_its_sessions_in_the_new_directories() {
     let db = ".local/share/opencode/opencode.db";
     assert_eq!(
         case.rows(db, "SELECT directory, title FROM session ORDER BY id"),
-        ["/home/b/work | Fix /Users/a/work", "/home/b/work/sub | Sub", "/Users/abc/work | Other"]
+        ["/home/b/code | Fix /Users/a/code", "/home/b/code/sub | Sub", "/Users/abc/code | Other"]
     );
     assert_eq!(
         case.rows(db, "SELECT worktree, sandboxes FROM project ORDER BY id DESC"),
-        [r#"/home/b/work | ["/home/b/trees/1","/Users/abc/2"]"#, "/ | []"]
+        [r#"/home/b/code | ["/home/b/trees/1","/Users/abc/2"]"#, "/ | []"]
     );
-    let message = r#"{"path":{"cwd":"/Users/a/work","root":"/Users/a/work"}}"#;
+    let message = r#"{"path":{"cwd":"/Users/a/code","root":"/Users/a/code"}}"#;
     assert_eq!(case.rows(db, "SELECT data FROM message"), [message], "messages are transcripts");
     assert_eq!(
         case.read(".local/share/opencode/storage/session/p1/ses_0.json").trim_end(),
-        r#"{"id": "ses_0", "directory": "/home/b/work", "title": "In /Users/a/work"}"#
+        r#"{"id": "ses_0", "directory": "/home/b/code", "title": "In /Users/a/code"}"#
     );
     let project = case.read(".local/share/opencode/storage/project/p1.json");
-    assert_eq!(project.trim_end(), r#"{"id": "p1", "worktree": "/home/b/work"}"#);
+    assert_eq!(project.trim_end(), r#"{"id": "p1", "worktree": "/home/b/code"}"#);
     case.nothing_changes_again(&case.home());
 
     // somebody logs in there: that stays, and then it is as it should be
@@ -478,7 +478,7 @@ fn cline_finds_the_messages_of_its_sessions() {
         case.rows(".cline/data/db/sessions.db", query),
         [
             format!(
-                "/home/b/work | /home/b/work | {here}/transcript.jsonl | {here}/messages.json | see /Users/a/work"
+                "/home/b/code | /home/b/code | {here}/transcript.jsonl | {here}/messages.json | see /Users/a/code"
             ),
             "/Users/abc | /Users/abc | /Users/abc/t.jsonl |  | ".to_owned(),
         ]
@@ -489,11 +489,11 @@ fn cline_finds_the_messages_of_its_sessions() {
     }
     assert_eq!(
         case.read(".cline/data/tasks/taskHistory.json").trim_end(),
-        r#"[{"id":"1","task":"in /Users/a/work","cwdOnTaskInitialization":"/home/b/work"},{"id":"2","shadowGitConfigWorkTree":"/Users/abc"}]"#
+        r#"[{"id":"1","task":"in /Users/a/code","cwdOnTaskInitialization":"/home/b/code"},{"id":"2","shadowGitConfigWorkTree":"/Users/abc"}]"#
     );
     let editor =
         case.read(".config/Code/User/globalStorage/saoudrizwan.claude-dev/state/taskHistory.json");
-    assert_eq!(editor.trim_end(), r#"[{"id":"1","cwdOnTaskInitialization":"/home/b/work"}]"#);
+    assert_eq!(editor.trim_end(), r#"[{"id":"1","cwdOnTaskInitialization":"/home/b/code"}]"#);
     case.nothing_changes_again(&case.home());
 }
 
@@ -507,9 +507,9 @@ fn transcripts_are_rewritten_for_one_who_asks_and_a_second_time_nothing_is_read_
     let (_, report, first) = case.pull(&options);
     assert_eq!(report.problems, []);
     assert_eq!(
-        case.read(".claude/projects/-home-b-work/s1.jsonl"),
-        "{\"type\":\"user\",\"cwd\":\"/home/b/work\",\"message\":{\"role\":\"user\",\"content\":\"cd /Users/a/work\"}}\n\
-         {\"type\":\"assistant\",\"cwd\":\"/home/b/work/src\",\"message\":{\"role\":\"assistant\",\"content\":\"ok\"}}\n"
+        case.read(".claude/projects/-home-b-code/s1.jsonl"),
+        "{\"type\":\"user\",\"cwd\":\"/home/b/code\",\"message\":{\"role\":\"user\",\"content\":\"cd /Users/a/code\"}}\n\
+         {\"type\":\"assistant\",\"cwd\":\"/home/b/code/src\",\"message\":{\"role\":\"assistant\",\"content\":\"ok\"}}\n"
     );
     case.same(
         ".claude/projects/-Users-a-b-thing/s5.jsonl",
@@ -527,7 +527,7 @@ fn transcripts_are_rewritten_for_one_who_asks_and_a_second_time_nothing_is_read_
     let (_, report, _) = case.pull(&case.home());
     assert_eq!((report.problems.len(), report.created), (0, 0));
     assert_eq!(report.replaced, 3, "s1, s2 and s3");
-    case.same(".claude/projects/-Users-a-work/s1.jsonl", ".claude/projects/-home-b-work/s1.jsonl");
+    case.same(".claude/projects/-Users-a-code/s1.jsonl", ".claude/projects/-home-b-code/s1.jsonl");
 }
 
 #[test]
@@ -540,7 +540,7 @@ fn a_directory_of_which_only_files_are_stored_gets_its_new_name() {
     assert_eq!(plan.renames(), of_whole.renames());
     let projects = |case: &Case| names(&case.new.path().join(".claude/projects"));
     assert_eq!(projects(&case), projects(&whole));
-    case.same(".claude/projects/-Users-a-work/s1.jsonl", ".claude/projects/-home-b-work/s1.jsonl");
+    case.same(".claude/projects/-Users-a-code/s1.jsonl", ".claude/projects/-home-b-code/s1.jsonl");
 }
 
 #[test]
@@ -550,12 +550,12 @@ fn all_of_it_goes_below_a_directory_too() {
     let (_, report, _) = case.pull(&options);
     assert_eq!(report.problems, []);
     case.same(
-        ".claude/projects/-Users-a-work/s1.jsonl",
-        "claude-code/home/projects/-home-b-work/s1.jsonl",
+        ".claude/projects/-Users-a-code/s1.jsonl",
+        "claude-code/home/projects/-home-b-code/s1.jsonl",
     );
     case.nothing_changes_again(&options);
     // what the snapshot does not have goes, and no directory with a new name
-    let extra = case.new.path().join("claude-code/home/projects/-home-b-work/extra");
+    let extra = case.new.path().join("claude-code/home/projects/-home-b-code/extra");
     let stray = case.new.path().join("claude-code/home/projects/-home-b-stray");
     fs::write(&extra, "x").unwrap();
     fs::create_dir(&stray).unwrap();

@@ -53,7 +53,7 @@ fn a_second_move_neither_asks_about_nor_saves_databases_that_it_leaves() {
     assert!(before.keys().eq(tree(case.new.path()).keys()));
     // one with paths of the old place is none that was moved: nothing is fetched to find that out
     let live = Connection::open(&path).unwrap();
-    live.execute_batch("UPDATE session SET directory = '/Users/a/work'").unwrap();
+    live.execute_batch("UPDATE session SET directory = '/Users/a/code'").unwrap();
     drop(live);
     let (plan, reads, report) = settled(&case, &options);
     assert!(plan.replaces(), "{:?}", plan.items);
@@ -61,7 +61,7 @@ fn a_second_move_neither_asks_about_nor_saves_databases_that_it_leaves() {
 }
 
 const ROWS: &str =
-    "INSERT INTO said VALUES (1, '/Users/a/work', 'hello'), (2, '/Users/abc', 'there');";
+    "INSERT INTO said VALUES (1, '/Users/a/code', 'hello'), (2, '/Users/abc', 'there');";
 
 /// Databases in which a column that is moved is in an index of words, too.
 fn indexed(dir: &Path) {
@@ -113,7 +113,7 @@ fn an_index_of_words_finds_a_moved_session_by_its_new_path_or_it_is_said_that_it
         case.rows(&format!(".quill/{name}.db"), &query)
     };
     for name in ["five", "four"] {
-        assert_eq!(found(name, "\"home b work\""), ["1"], "{name}");
+        assert_eq!(found(name, "\"home b code\""), ["1"], "{name}");
         assert_eq!(found(name, "\"users a\""), [""; 0], "{name}");
         assert_eq!(found(name, "\"users abc\""), ["2"], "{name}");
         assert_eq!(found(name, "hello"), ["1"], "{name}");
@@ -121,11 +121,11 @@ fn an_index_of_words_finds_a_moved_session_by_its_new_path_or_it_is_said_that_it
     // what has nothing of the paths is as it was
     assert_eq!(found("other", "there"), ["2"]);
     for name in ["filled", "view"] {
-        assert_eq!(found(name, "\"users a work\""), ["1"], "{name}");
+        assert_eq!(found(name, "\"users a code\""), ["1"], "{name}");
     }
     for name in ["five", "four", "other", "filled", "view"] {
         let paths = case.rows(&format!(".quill/{name}.db"), "SELECT cwd FROM said ORDER BY id");
-        assert_eq!(paths, ["/home/b/work", "/Users/abc"], "{name}");
+        assert_eq!(paths, ["/home/b/code", "/Users/abc"], "{name}");
     }
     let mut left: Vec<(String, String)> = Vec::new();
     for rewrite in &report.rewrites {

@@ -153,7 +153,7 @@ const QUILL: &str = r#"
 fn a_list_beside_a_session_is_added_to_and_never_replaced() {
     let adapter = Adapter::parse(QUILL, "quill.toml").unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let chats = dir.path().join(".quill/chats/work");
+    let chats = dir.path().join(".quill/chats/one");
     fs::create_dir_all(&chats).unwrap();
     fs::write(chats.join("a.jsonl"), "{\"role\":\"user\",\"text\":\"hello\"}\n").unwrap();
     fs::write(chats.join("notes.md"), "mine\n").unwrap();
@@ -170,10 +170,7 @@ fn a_list_beside_a_session_is_added_to_and_never_replaced() {
     let session = case.bench.open().unwrap();
     let all = sessions::find(&session, &[adapter], &cancel).unwrap();
     let restore = sessions::restore(&session, &all.family(one(&all, "a")), &cancel).unwrap();
-    assert_eq!(
-        restore.files(),
-        ["quill/home/chats/work/a.jsonl", "quill/home/chats/work/notes.md"]
-    );
+    assert_eq!(restore.files(), ["quill/home/chats/one/a.jsonl", "quill/home/chats/one/notes.md"]);
     let options = Options {
         labels: restore.labels().into_iter().collect(),
         paths: restore.files().to_vec(),
@@ -198,8 +195,8 @@ fn what_is_there_again_is_not_replaced_by_what_was_gone_before() {
     let session = bench.open().unwrap();
     let mut forger = Forger::new(&session);
     let said = |text: &str| format!("{{\"role\":\"user\",\"text\":\"{text}\"}}\n").into_bytes();
-    let path = "quill/home/chats/work/a.jsonl";
-    for dir in ["quill", "quill/home", "quill/home/chats", "quill/home/chats/work"] {
+    let path = "quill/home/chats/one/a.jsonl";
+    for dir in ["quill", "quill/home", "quill/home/chats", "quill/home/chats/one"] {
         forger.dir(dir);
     }
     forger.file(path, &said("now"));

@@ -283,3 +283,20 @@ pub fn contents(session: &Session, tree: &repo::BlockId) -> Vec<(String, Vec<u8>
     }
     out
 }
+
+/// A sound database of some 50 pages.
+pub fn small_database(path: &Path) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch("CREATE TABLE t(n INTEGER PRIMARY KEY, body BLOB); BEGIN").unwrap();
+    for n in 0..500_u32 {
+        let body = text::Dice::new(n.into()).bytes(400);
+        db.execute("INSERT INTO t VALUES(?1, ?2)", (n, body)).unwrap();
+    }
+    db.execute_batch("COMMIT").unwrap();
+}
+
+/// Spoils a page in the middle of a [`small_database`].
+pub fn spoil(path: &Path) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xee; 4096], 20 * 4096).unwrap();
+}
