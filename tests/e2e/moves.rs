@@ -52,12 +52,12 @@ fn a_move_is_proposed_shown_done_and_done_once() {
     let ran = desk.ok(&["pull", "-n", "--map", "auto"]);
     let (was, is) = (encoded(&old), encoded(&new));
     for line in [
-        format!("rename   claude-code/home/projects/{was}-work -> {is}-work\n"),
+        format!("rename   claude-code/home/projects/{was}-code -> {is}-code\n"),
         format!(
             "rename   claude-code/home/projects/{was}-forgotten -> {is}-forgotten (by its beginning"
         ),
         format!(
-            "rewrite  claude-code/dot/.claude.json: keys of projects: {}/work -> {}/work\n",
+            "rewrite  claude-code/dot/.claude.json: keys of projects: {}/code -> {}/code\n",
             old.display(),
             new.display()
         ),
@@ -73,11 +73,11 @@ fn a_move_is_proposed_shown_done_and_done_once() {
     let done = desk.json(&["pull", "--yes", "--map", "auto"]);
     assert_eq!((&done["renames"], &done["rewrites"]), (&told["renames"], &told["rewrites"]));
     assert_eq!(done["problems"], Value::from(Vec::<Value>::new()));
-    let transcript = format!("{is}-work/s1.jsonl");
+    let transcript = format!("{is}-code/s1.jsonl");
     let projects = new.join(".claude/projects");
     assert_eq!(
         fs::read(projects.join(transcript)).unwrap(),
-        fs::read(old.join(format!(".claude/projects/{was}-work/s1.jsonl"))).unwrap()
+        fs::read(old.join(format!(".claude/projects/{was}-code/s1.jsonl"))).unwrap()
     );
     let again = desk.json(&["pull", "--yes", "--map", &map]);
     for key in ["created", "replaced", "metadata"] {
@@ -89,9 +89,9 @@ fn a_move_is_proposed_shown_done_and_done_once() {
     let ran =
         desk.ok(&["pull", "--to", below.to_str().unwrap(), "--map", &map, "--rewrite-transcripts"]);
     assert!(ran.err.contains("moved: 4 directories with a new name, "), "{}", ran.err);
-    let s1 = below.join(format!("claude-code/home/projects/{is}-work/s1.jsonl"));
+    let s1 = below.join(format!("claude-code/home/projects/{is}-code/s1.jsonl"));
     let text = fs::read_to_string(s1).unwrap();
-    assert!(text.contains(&format!("\"cwd\":\"{}/work/src\"", new.display())), "{text}");
+    assert!(text.contains(&format!("\"cwd\":\"{}/code/src\"", new.display())), "{text}");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_second_move_over_what_changed_saves_it_first_and_one_can_go_back() {
     let (desk, old, new) = moved();
     let map = format!("{}={}", old.display(), new.display());
     desk.ok(&["pull", "--yes", "--map", &map]);
-    let work = new.join(format!(".claude/projects/{}-work", encoded(&new)));
+    let work = new.join(format!(".claude/projects/{}-code", encoded(&new)));
     let files = [work.join("s1.jsonl"), new.join(".claude/history.jsonl")];
     let first = files.each_ref().map(|path| fs::read(path).unwrap());
     // the agent goes on in the new place
@@ -138,7 +138,7 @@ fn a_second_move_over_what_changed_saves_it_first_and_one_can_go_back() {
     let saved = again["safety_snapshot"].as_str().unwrap();
     let held = desk.ok(&["ls", "-R", saved]);
     let was = encoded(&old);
-    assert!(!held.text().contains(&format!("{was}-work/")), "{}", held.text());
+    assert!(!held.text().contains(&format!("{was}-code/")), "{}", held.text());
     let back = desk.json(&["pull", saved, "--yes"]);
     assert_eq!((&back["replaced"], &back["proposed_maps"]), (&2.into(), &Value::Null), "{back}");
     assert_eq!(files.each_ref().map(|path| fs::read(path).unwrap()), mine);
@@ -149,7 +149,7 @@ fn what_its_agent_deleted_at_the_old_home_comes_back_at_the_new_one() {
     let (mut desk, old, new) = moved();
     let map = format!("{}={}", old.display(), new.display());
     let (was, is) = (encoded(&old), encoded(&new));
-    let stored = old.join(format!(".claude/projects/{was}-work/s1.jsonl"));
+    let stored = old.join(format!(".claude/projects/{was}-code/s1.jsonl"));
     let bytes = fs::read(&stored).unwrap();
     fs::remove_file(&stored).unwrap();
     desk.set("HOME", old.to_str().unwrap());
@@ -160,11 +160,11 @@ fn what_its_agent_deleted_at_the_old_home_comes_back_at_the_new_one() {
     let told = desk.json(&[&pull[..], &["-n"]].concat());
     let done = desk.json(&pull);
     assert_eq!(told["renames"], done["renames"]);
-    assert_eq!(done["renames"][0]["name"], format!("{is}-work"), "{done}");
+    assert_eq!(done["renames"][0]["name"], format!("{is}-code"), "{done}");
     assert_eq!(done["renames"][0]["guess"], false, "the transcript tells its path: {done}");
     let projects = new.join(".claude/projects");
-    assert_eq!(names(&projects), [format!("{is}-work")], "only what is gone");
-    let transcript = projects.join(format!("{is}-work/s1.jsonl"));
+    assert_eq!(names(&projects), [format!("{is}-code")], "only what is gone");
+    let transcript = projects.join(format!("{is}-code/s1.jsonl"));
     assert_eq!(fs::read(&transcript).unwrap(), bytes);
     // a file of the same name that is there is newer
     fs::write(&transcript, "newer").unwrap();
@@ -175,6 +175,6 @@ fn what_its_agent_deleted_at_the_old_home_comes_back_at_the_new_one() {
     let done = desk.json(&[&pull[..], &["--overwrite", "always"]].concat());
     assert_eq!(fs::read(&transcript).unwrap(), bytes);
     let saved = done["safety_snapshot"].as_str().unwrap();
-    let path = format!("{saved}:claude-code/home/projects/{is}-work/s1.jsonl");
+    let path = format!("{saved}:claude-code/home/projects/{is}-code/s1.jsonl");
     assert_eq!(desk.ok(&["cat", &path]).out, b"newer");
 }
