@@ -103,7 +103,7 @@ fn much_metadata_does_not_lie_beside_content() {
         put_names(&store.take()).filter(|name| name.starts_with("packs/")).count()
     };
     assert_eq!(packs(200), 1);
-    assert_eq!(packs(3_000), 2);
+    assert_eq!(packs(9_000), 2);
 }
 
 #[test]
