@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Breaks the protocol in each of the ways of crates/repo/tests/mutants, one after the other, and expects
-# the simulation to notice within SEEDS seeds. Works on a copy of the last commit; nothing here changes.
+# the simulation to notice within SEEDS seeds, or else a unit test. Works on a copy of the last commit; nothing here changes.
 #
 #   tests/mutants.sh [name...]        all, or those whose file name begins so
 set -euo pipefail
@@ -32,9 +32,11 @@ for patch in "$root"/crates/repo/tests/mutants/*.patch; do
     SEED=${SEED:-0} COUNT=$seeds cargo test -q -p agent-backup-repo --test simulation --locked -- \
       --ignored --exact many_seeds >"$out" 2>&1 || true
     found=$(grep -m1 '^seed [0-9]*: ' "$out" || true)
-    printf '%-28s %s\n' "$name" "${found:-not found within $seeds seeds}"
-    # why that one is margin stands in docs/decisions/0006-simulation.md
-    [ -n "$found" ] || [ "$name" = m08-own-lists-alone ] || missed=$((missed + 1))
+    if [ -z "$found" ]; then # a regression of ours may be as rare as that, and has a test of its own
+      cargo test -q -p agent-backup-repo --lib --locked >"$out" 2>&1 || found=$(grep -m1 '^    tests::' "$out" || true)
+    fi
+    printf '%-28s %s\n' "$name" "${found:-not found within $seeds seeds, nor by a unit test}"
+    [ -n "$found" ] || missed=$((missed + 1))
   fi
   git checkout --quiet -- .
 done
