@@ -24,6 +24,7 @@ use agent_backup_benches::ledger::{self, Verdict, Written};
 use agent_backup_benches::repository::{Ours, Place, Pushed};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
 /// Copies to compare with.
@@ -60,6 +61,9 @@ struct Args {
     /// At least so many later pushes
     #[arg(long, default_value_t = 3)]
     pushes: usize,
+    /// Milliseconds between two later pushes
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
     /// Where the repository is. On the same disk its fsyncs are in the writer's way
     #[arg(long, value_enum, default_value_t = Place::Local)]
     place: Place,
@@ -218,6 +222,13 @@ struct Taken {
     verdict: Verdict,
 }
 
+impl Taken {
+    /// Seconds for which the push held its read transaction.
+    fn held_secs(&self) -> f64 {
+        self.pushed.held_ms.unwrap_or_default() as f64 / 1000.0
+    }
+}
+
 /// A writer's latency.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Latency {
@@ -249,6 +260,7 @@ struct Report {
     alone: Latency,
     during_first: Latency,
     during_later: Latency,
+    during_idle_reader: Latency,
     during_copies: Latency,
     copies: Vec<Used>,
     first: Taken,
@@ -280,7 +292,7 @@ fn measure(args: &Args, base: &Path, work: &Path) -> Result<Report> {
     drop(Database::copy_of(Kind::Mixed, args.size, args.seed, &cache, &path)?);
     ledger::prepare(&mut ledger::open(&path)?)?;
     let ours = Ours::init(&args.binary, work, args.place)?;
-    let stretch = Duration::from_secs(args.seconds);
+    let (stretch, pause) = (Duration::from_secs(args.seconds), Duration::from_millis(args.pause));
 
     let (before, ()) = written_while(&path, args.pace, "alone", || {
         std::thread::sleep(stretch);
@@ -296,8 +308,16 @@ fn measure(args: &Args, base: &Path, work: &Path) -> Result<Report> {
             if push.pushed.is_made {
                 taken.push(push);
             }
+            std::thread::sleep(pause);
         }
         Ok(taken)
+    })?;
+    // What any reader costs, whatever it reads: one that holds the database as long, as often, and does nothing.
+    let held = median(later.iter().map(Taken::held_secs));
+    let round = median(later.iter().map(|taken| taken.pushed.used.wall_secs));
+    let rest = Duration::from_secs_f64((round - held).max(0.0)) + pause;
+    let (during_idle_reader, ()) = written_while(&path, args.pace, "an idle reader", || {
+        idle_reader(&path, Duration::from_secs_f64(held), rest, stretch)
     })?;
     let (during_copies, copies) = written_while(&path, args.pace, "copies", || {
         (0..COPIES).map(|_| copy(&path, work)).collect()
@@ -313,6 +333,7 @@ fn measure(args: &Args, base: &Path, work: &Path) -> Result<Report> {
         alone: (&before.and(&after)).into(),
         during_first: (&during_first).into(),
         during_later: (&during_later).into(),
+        during_idle_reader: (&during_idle_reader).into(),
         during_copies: (&during_copies).into(),
         copies,
         first,
@@ -350,6 +371,19 @@ fn push(ours: &Ours, dir: &Path) -> Result<Taken> {
     wal.push("-wal");
     let wal_bytes = fs::metadata(wal).map_or(0, |meta| meta.len());
     Ok(Taken { pushed, wal_bytes, verdict: Verdict::default() })
+}
+
+/// Read transactions that read one page each and stay open for `held`, `rest` apart, for at least `stretch`.
+fn idle_reader(path: &Path, held: Duration, rest: Duration, stretch: Duration) -> Result<()> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let begin = Instant::now();
+    while begin.elapsed() < stretch {
+        db.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1")?;
+        std::thread::sleep(held);
+        db.execute_batch("COMMIT")?;
+        std::thread::sleep(rest);
+    }
+    Ok(())
 }
 
 fn copy(path: &Path, work: &Path) -> Result<Used> {
@@ -413,6 +447,7 @@ fn print(report: &Report) {
         ("alone, before and after", &report.alone, None),
         ("during the first push", &report.during_first, Some(LATENCY_BAR)),
         ("during later pushes", &report.during_later, Some(LATENCY_BAR)),
+        ("during an idle reader", &report.during_idle_reader, None),
         ("during `cp`", &report.during_copies, None),
     ] {
         let ratio = latency.p99_ms / report.alone.p99_ms.max(1e-3);
@@ -433,8 +468,7 @@ fn print(report: &Report) {
     println!("\n| | wall s | times `cp` | bar |\n|---|---|---|---|");
     println!("| `cp --reflink=never`, median of {COPIES} | {copy:.2} | 1 | |");
     println!("| first push, whole | {first:.2} | {:.2} | |", first / copy);
-    let held = |taken: &Taken| taken.pushed.held_ms.unwrap_or_default() as f64 / 1000.0;
-    let capture = held(&report.first);
+    let capture = report.first.held_secs();
     println!(
         "| first push, the database held | {capture:.2} | {} |",
         against(capture / copy, FIRST_BAR)
@@ -444,7 +478,7 @@ fn print(report: &Report) {
         report.later.len(),
         against(later / copy, LATER_BAR)
     );
-    let held = median(report.later.iter().map(held));
+    let held = median(report.later.iter().map(Taken::held_secs));
     println!("| later push, the database held | {held:.2} | {:.2} | |", held / copy);
     print_pushes(report);
 }
