@@ -1,5 +1,5 @@
 //! What the engine we replace did wrong, where one needs the whole program to see that we do not: one test
-//! for each, by its number in `docs/parity.md`. Others stand in `crates/engine/tests/seed_defects.rs` and
+//! for each, by its number in `docs/parity.md`. Others stand in `crates/engine/tests/all/seed_defects.rs` and
 //! `seed_trust.rs`.
 
 use std::fs;

@@ -1,5 +1,6 @@
 //! Four hundred days of a whole daemon on a clock that is made up: every job comes when it should, none beside
-//! itself, and what the daemon holds on to stays what it is.
+//! itself, and what the daemon holds on to stays what it is. Descriptors and memory are those of the whole
+//! process: nothing else may run in it.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 

@@ -3,10 +3,13 @@
 //! Whatever a tree says, nothing outside the target is touched, memory stays bounded, and either
 //! the bad entry is named and the honest ones beside it come back, or the tree as a whole is
 //! refused before anything is written: a node that breaks a rule of the format is no node.
+//!
+//! A binary of its own, because the peak of memory is that of the whole process.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail where it stands")]
 
-#[path = "support/forger.rs"]
+#[path = "all/forger.rs"]
 mod forger;
+#[path = "all/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
