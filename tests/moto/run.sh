@@ -2,7 +2,7 @@
 # Runs a command against a local S3 server (moto, from PyPI) with an empty, versioned bucket.
 #
 #   tests/moto/run.sh COMMAND [ARGUMENT...]
-#   tests/moto/run.sh cargo test -p agent-backup-testkit --test live -- --ignored
+#   tests/moto/run.sh cargo test -p agent-backup-testkit --test all live:: -- --ignored
 #
 # Needs python3 with venv, and PyPI the first time. moto is installed into MOTO_VENV (default: a
 # temporary directory that is removed again; name one to keep it for the next run).

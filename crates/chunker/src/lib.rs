@@ -11,7 +11,7 @@
 //! - [`verified_prefix`]: is a file that grew still what it was, up to the length it had?
 //!
 //! **Cut points are format.** Two clients of one repository find each other's chunks only if they
-//! cut alike, so `tests/golden.rs` pins the cuts as constants. A change there is a new format.
+//! cut alike, so `tests/all/golden.rs` pins the cuts as constants. A change there is a new format.
 
 mod chunks;
 mod cutter;

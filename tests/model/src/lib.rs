@@ -2,8 +2,8 @@
 //! steps is walked. The store knows PUT, GET, DELETE and LIST; there is no clock and no
 //! compare-and-swap. Each request is a step of its own.
 //!
-//! The tests say which configurations are safe (`tests/safe.rs`) and that each rule is needed
-//! (`tests/flaws.rs`). docs/decisions/0005-the-protocol-is-model-checked.md has the tables.
+//! The tests say which configurations are safe (`tests/all/safe.rs`) and that each rule is needed
+//! (`tests/all/flaws.rs`). docs/decisions/0005-the-protocol-is-model-checked.md has the tables.
 
 mod check;
 mod collect;

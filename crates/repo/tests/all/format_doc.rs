@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use repo::limits;
 
-const FORMAT: &str = include_str!("../../../docs/FORMAT.md");
-const LIMITS: &str = include_str!("../src/limits.rs");
+const FORMAT: &str = include_str!("../../../../docs/FORMAT.md");
+const LIMITS: &str = include_str!("../../src/limits.rs");
 const SOURCES: [&str; 5] = [
-    include_str!("../src/keys/mod.rs"),
-    include_str!("../src/keys/recovery.rs"),
-    include_str!("../src/keys/slot.rs"),
-    include_str!("../src/config.rs"),
-    include_str!("../../chunker/src/gear.rs"),
+    include_str!("../../src/keys/mod.rs"),
+    include_str!("../../src/keys/recovery.rs"),
+    include_str!("../../src/keys/slot.rs"),
+    include_str!("../../src/config.rs"),
+    include_str!("../../../chunker/src/gear.rs"),
 ];
 
 /// Every limit, from the constants.

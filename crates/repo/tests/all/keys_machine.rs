@@ -1,7 +1,5 @@
 //! Secrets outside the store: the machine key file and the code on paper.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected panics")]
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,8 +1,6 @@
 //! What must hold for every input: nothing lost, nothing out of bounds, the same cuts however the
 //! bytes arrive, and cuts that stay where they are when something else changes.
 
-#![allow(clippy::unwrap_used, reason = "readers of slices do not fail")]
-
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, OnceLock};

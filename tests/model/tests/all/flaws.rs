@@ -3,8 +3,6 @@
 //!
 //! M1 to M14 are the numbers of docs/decisions/0005-the-protocol-is-model-checked.md.
 
-#![expect(clippy::print_stdout, reason = "--nocapture shows how data is lost")]
-
 use agent_backup_model::{Existence, Flaw, GENERATED_MAX, Ids, Role, Setup, World, check};
 
 const PUSH: Role = Role::Push(Ids::of(&[0]));

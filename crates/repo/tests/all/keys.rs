@@ -1,7 +1,5 @@
 //! Key slots, as whoever holds a secret, loses one, or meets a hostile store sees them.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected panics")]
-
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;

@@ -144,7 +144,7 @@ fn a_full_disk_is_named_and_leaves_nothing_behind() {
     let child = std::process::Command::new("unshare")
         .args(["--map-root-user", "--mount", "sh", "-c", &script])
         .arg(std::env::current_exe().expect("this test"))
-        .arg("a_full_disk_is_named_and_leaves_nothing_behind")
+        .arg("directory::a_full_disk_is_named_and_leaves_nothing_behind")
         .env(MARK, root.path())
         .output();
     let out = match child {

@@ -1,8 +1,6 @@
 //! Configurations of the protocol as it is: whatever the order of steps, no promise is broken. Each
 //! test also says what has to have happened somewhere, so that it is about something.
 
-#![expect(clippy::print_stdout, reason = "--nocapture shows how many states there are")]
-
 use agent_backup_model::Milestone::{
     AdoptedSwept, AdopterObserved, CollectorStopped, Compacted, CopiedFirst, DeclaredDead,
     GarbageDeleted, NewForgotten, PinGivenUp, PinHeld, PushedAgain, PushedBesideDeletion,

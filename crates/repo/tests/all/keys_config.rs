@@ -1,7 +1,5 @@
 //! The config object: damage, forgery, newer formats and sizes that no client could work with.
 
-#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected panics")]
-
 use repo::config::{Config, Params};
 use repo::keys::Keyring;
 use repo::{Error, RepoId};

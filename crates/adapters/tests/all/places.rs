@@ -1,8 +1,6 @@
 //! Where agents' roots are: environment overrides, the candidates of each system, several roots,
 //! overlaps, and the way back from a label to a directory.
 
-#![cfg(unix)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

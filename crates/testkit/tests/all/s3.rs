@@ -319,7 +319,7 @@ fn a_server_that_is_not_there_is_unavailable() {
 #[test]
 fn somebody_elses_aws_environment_is_ignored() {
     const MARK: &str = "TESTKIT_CHILD";
-    let test = "somebody_elses_aws_environment_is_ignored";
+    let test = "s3::somebody_elses_aws_environment_is_ignored";
     #[expect(clippy::disallowed_methods, reason = "this test is about the environment")]
     let child = std::env::var_os(MARK).is_some();
     if child {

@@ -1,7 +1,5 @@
 //! Groups: which files an adapter wants from one moment, and under which name.
 
-#![cfg(unix)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

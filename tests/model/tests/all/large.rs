@@ -4,8 +4,6 @@
 //! cargo test --release -p agent-backup-model -- --ignored --nocapture --test-threads 1
 //! ```
 
-#![expect(clippy::print_stdout, reason = "--nocapture shows how many states there are")]
-
 use agent_backup_model::{
     Existence, Ids, Milestone, Role, Setup, Verdict, World, check, check_deep,
 };

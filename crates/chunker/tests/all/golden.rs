@@ -2,8 +2,6 @@
 //! chunks that are already in a repository. If one of these fails, do not edit the constants: either
 //! the change is wrong, or it needs a new repository format.
 
-#![allow(clippy::unwrap_used, reason = "fixed inputs; a failure here is a failed test")]
-
 use std::fmt::Write;
 use std::sync::Arc;
 

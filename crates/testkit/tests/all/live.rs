@@ -31,7 +31,7 @@ fn options() -> Options {
 }
 
 #[test]
-#[ignore = "needs an S3 server, which this starts: tests/moto/run.sh cargo test -p agent-backup-testkit --test live -- --ignored"]
+#[ignore = "needs an S3 server, which this starts: tests/moto/run.sh cargo test -p agent-backup-testkit --test all live:: -- --ignored"]
 fn a_foreign_server_keeps_the_contract() {
     let count = std::cell::Cell::new(0);
     conformance(|| {
@@ -43,7 +43,7 @@ fn a_foreign_server_keeps_the_contract() {
 }
 
 #[test]
-#[ignore = "needs an S3 server, which this starts: tests/moto/run.sh cargo test -p agent-backup-testkit --test live -- --ignored"]
+#[ignore = "needs an S3 server, which this starts: tests/moto/run.sh cargo test -p agent-backup-testkit --test all live:: -- --ignored"]
 fn a_missing_bucket_is_named() {
     let endpoint = setting("S3_TEST_ENDPOINT");
     let address = Address::parse(&format!("s3:{endpoint}/no-such-bucket")).expect("an address");

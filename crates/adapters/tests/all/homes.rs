@@ -1,20 +1,16 @@
 //! The table of all agents: each adapter against a home of its own (`testdata/homes`, see `fixture`), on Linux, and
 //! by paths alone on macOS and Windows (`testdata/places.txt`). What a root gives and the list does not name fails.
 
-#![cfg(unix)]
-
-mod fixture;
-#[path = "fixture/leaves.rs"]
-mod leaves;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use adapters::{Adapter, Decision, Env, Os, Root, RowAction, RowRule, RowValues, builtin};
-use fixture::{Home, Kind, Listed};
 use rusqlite::{Connection, params_from_iter};
+
+use crate::fixture::{self, Home, Kind, Listed};
+use crate::leaves;
 
 fn adapter(id: &str) -> Adapter {
     builtin().into_iter().find(|adapter| adapter.id() == id).expect("embedded")

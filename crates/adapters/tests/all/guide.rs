@@ -6,7 +6,7 @@ use std::path::Path;
 
 use adapters::{Adapter, Decision, Env, Os, Root};
 
-const GUIDE: &str = include_str!("../../../docs/adapters.md");
+const GUIDE: &str = include_str!("../../../../docs/adapters.md");
 
 fn example() -> Adapter {
     let start = GUIDE.find("```toml\n").expect("an example") + "```toml\n".len();
