@@ -43,6 +43,7 @@ mod session;
 pub mod sessions;
 mod state;
 pub mod status;
+mod steady;
 pub mod suspects;
 pub mod undelete;
 pub mod verify;

@@ -133,16 +133,20 @@ fn file<'r>(
         };
         tell(place, &finding);
     };
-    if let Some(fields) = root.filter.field_rules(rel) {
-        let fields = Fields::of(&fields);
-        let (bytes, _) = fields.redact(&fields.read(&mut file, found.stat.size)?)?;
-        scanner.feed(&bytes, 0, &mut told);
-        scanner.finish(&mut told);
-        return Ok(bytes.len() as u64);
-    }
+    let raw;
+    let splice;
+    let mut from: Box<dyn Read + '_> = match root.filter.field_rules(rel) {
+        Some(rules) => {
+            let fields = Fields::of(&rules);
+            raw = fields.read(file.file(), found.stat.size)?;
+            (splice, _) = fields.hide(&raw)?;
+            Box::new(splice.reader(&raw, None).map_err(|e| e.to_string())?)
+        }
+        None => Box::new(&mut file),
+    };
     let (mut at, mut buffer) = (0, vec![0; READ_BYTES]);
     while !cancel.load(Ordering::Relaxed) {
-        let read = file.read(&mut buffer).map_err(|e| e.to_string())?;
+        let read = from.read(&mut buffer).map_err(|e| e.to_string())?;
         if read == 0 {
             break;
         }

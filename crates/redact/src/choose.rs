@@ -5,6 +5,7 @@
 //! for is visited with the states of the place where it stands, each state once, so that neither a
 //! ring of aliases nor aliases of aliases take more time than nodes times states.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, refused};
@@ -12,7 +13,7 @@ use crate::path::{Path, Segment};
 use crate::tree::{Id, Step, Tag, Tree, Value};
 
 /// Rule, and how many of its segments are behind.
-type State = (usize, usize);
+pub(crate) type State = (usize, usize);
 
 /// The nodes to replace, in the order of the file. `text` is what the tree was read from.
 pub(crate) fn choose(tree: &Tree, text: &str, paths: &[Path]) -> Result<Vec<Id>, Error> {
@@ -75,11 +76,13 @@ pub(crate) fn named(tree: &Tree, paths: &[Path]) -> Vec<Id> {
 }
 
 /// The states with those that `**` reaches by standing for nothing.
-fn close(paths: &[Path], mut states: Vec<State>) -> Vec<State> {
+pub(crate) fn close<P: Borrow<Path>>(paths: &[P], mut states: Vec<State>) -> Vec<State> {
     let mut at = 0;
     while let Some((rule, done)) = states.get(at).copied() {
         let next = (rule, done + 1);
-        if paths[rule].segments().get(done) == Some(&Segment::Deep) && !states.contains(&next) {
+        if paths[rule].borrow().segments().get(done) == Some(&Segment::Deep)
+            && !states.contains(&next)
+        {
             states.push(next);
         }
         at += 1;
@@ -88,10 +91,10 @@ fn close(paths: &[Path], mut states: Vec<State>) -> Vec<State> {
 }
 
 /// The states after a step with this key or index.
-fn follow(paths: &[Path], states: &[State], step: &str) -> Vec<State> {
+pub(crate) fn follow<P: Borrow<Path>>(paths: &[P], states: &[State], step: &str) -> Vec<State> {
     let mut next = Vec::new();
     for (rule, done) in states {
-        match paths[*rule].segments().get(*done) {
+        match paths[*rule].borrow().segments().get(*done) {
             Some(Segment::Deep) => next.push((*rule, *done)),
             Some(segment) if segment.takes(step) => next.push((*rule, *done + 1)),
             Some(_) | None => {}

@@ -1,5 +1,7 @@
 //! What can go wrong, and where in the file. No message holds a value of the file.
 
+use std::io;
+
 use crate::format::Format;
 
 /// Why a file is not redacted or restored. Nothing of the file may be sent then.
@@ -8,9 +10,10 @@ use crate::format::Format;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file is longer than is read, or holds more values.
+    /// The file is longer than is read, or holds more values; of JSON those count that are named.
     #[error(
-        "larger than is redacted: {format} of at most {bytes_max} bytes and {values_max} values"
+        "larger than is redacted: {format} of at most {bytes_max} bytes and {values_max} {values}",
+        values = if format.is_json() { "values to leave out" } else { "values" }
     )]
     TooLarge {
         /// The format it was read as.
@@ -48,12 +51,24 @@ pub enum Error {
         /// What stands there.
         reason: &'static str,
     },
+    /// The file could not be read, or not be read again as it was.
+    #[error("it could not be read: {reason}")]
+    Read {
+        /// What the system said.
+        reason: String,
+    },
     /// The result did not read back as it should. That is a mistake of this program.
     #[error("the redacted {format} does not read back as what was meant; please report this")]
     Unproven {
         /// The format it was read as.
         format: Format,
     },
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Read { reason: error.to_string() }
+    }
 }
 
 /// Line and column, from 1, of byte `at` of `text`.

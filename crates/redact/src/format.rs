@@ -38,11 +38,16 @@ impl Format {
         }
     }
 
-    /// The longest file that is read, in bytes. A parsed file takes some 50 times its size in memory
-    /// at worst, so these are far above what configuration is, and far below what hurts.
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::JsonLines)
+    }
+
+    /// The longest file that is read, in bytes. JSON takes the memory of what is looked for in it, and may be
+    /// as long as nobody minds the time. In other formats a parsed file takes some 50 times its size in
+    /// memory at worst: that is far above what configuration is, and far below what hurts.
     pub fn bytes_max(self) -> usize {
         match self {
-            Self::Json | Self::JsonLines => 64 << 20,
+            Self::Json | Self::JsonLines => 256 << 20,
             Self::Toml | Self::Yaml | Self::Env => 8 << 20,
         }
     }

@@ -11,6 +11,10 @@
 //! a value cannot be replaced safely is an [`Error`], and the caller sends nothing of it. Every result
 //! is parsed again and compared with what was read, so a mistake in here refuses a file, too.
 //!
+//! **JSON may be long.** It is read in pieces from a [`Source`], as events; kept is what the rules name, or
+//! what stands where a stored file has markers, and [`hide`] and [`fill`] give a [`Splice`], of which the
+//! new file is read without being held. Files of other formats are short, and trees.
+//!
 //! What a rule finds ([`Path`] tells how one is written):
 //!
 //! - A string, number, boolean or date that is named becomes the marker. Null, an empty string, an
@@ -31,25 +35,31 @@
 //! Read as: JSON with all that JSON5 adds, and without missing commas; TOML 1.1; YAML 1.2; `.env` as
 //! the dotenv libraries agree on it, where what they read differently is refused.
 //!
-//! Memory is bounded by [`Format::bytes_max`], depth by the parsers (256 objects in JSON, 255 lists or
-//! maps in YAML, 80 in TOML); more is an [`Error`]. Nothing here does any I/O, starts a thread or reads a clock.
+//! Memory is bounded by the number of values that are kept (250,000 of a JSON file), or by
+//! [`Format::bytes_max`]; depth by the parsers (256 objects in JSON, 255 lists or maps in YAML, 80 in TOML);
+//! more is an [`Error`]. Nothing here opens a file, starts a thread or reads a clock.
 
 mod choose;
 mod edit;
 mod error;
 mod format;
+mod guide;
 mod path;
 mod read;
 mod restore;
 mod rewrite;
+mod source;
+mod splice;
 mod tree;
 
-pub use edit::{Redacted, redact};
+pub use edit::{Hidden, Redacted, hide, redact};
 pub use error::Error;
 pub use format::Format;
 pub use path::{Path, PathError};
-pub use restore::{Restored, lost, restore};
+pub use restore::{Filled, Restored, fill, lost, restore};
 pub use rewrite::{Part, Rewritten, Rule, rewrite};
+pub use source::Source;
+pub use splice::{Splice, Spliced};
 
 /// What stands in the place of a value that was left out.
 pub const MARKER: &str = "[left out by agent-backup]";

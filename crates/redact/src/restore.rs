@@ -16,8 +16,12 @@ use crate::choose::choose;
 use crate::edit::{Edit, apply};
 use crate::error::Error;
 use crate::format::Format;
+use crate::guide::{Named, Wanted};
 use crate::path::Path;
+use crate::read::json;
 use crate::read::{decode, read};
+use crate::source::{Source, Text};
+use crate::splice::{New, Patch, Splice};
 use crate::tree::{Id, Swap, Tag, Tree, Value, agree};
 
 /// Members that tell which element of a list is meant, the first that is there.
@@ -32,7 +36,20 @@ const TRIES_MAX: usize = 200;
 pub struct Restored {
     /// The file.
     pub bytes: Vec<u8>,
-    /// Where a live value was put in, in the order of the file; places as in [`crate::Redacted`].
+    /// [`Filled::kept`].
+    pub kept: Vec<String>,
+    /// [`Filled::missing`].
+    pub missing: Vec<String>,
+    /// [`Filled::live_error`].
+    pub live_error: Option<Error>,
+}
+
+/// What takes the places of markers in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filled {
+    /// Puts the live values in; made of the stored file and the live one.
+    pub splice: Splice,
+    /// Where a live value is put in, in the order of the file; places as in [`crate::Hidden`].
     pub kept: Vec<String>,
     /// Where the marker is still: what a person has to fill in.
     pub missing: Vec<String>,
@@ -42,53 +59,118 @@ pub struct Restored {
 
 /// Puts the values that `live` has into the places of the markers in `stored`.
 ///
+/// Errors as [`fill`].
+pub fn restore(format: Format, stored: &[u8], live: Option<&[u8]>) -> Result<Restored, Error> {
+    let live = live.as_ref().map(|live| live as &dyn Source);
+    let Filled { splice, kept, missing, live_error } = fill(format, &stored, live)?;
+    Ok(Restored { bytes: splice.bytes(stored, live)?, kept, missing, live_error })
+}
+
+/// Which values that `live` has go into the places of the markers in `stored`. JSON is read in pieces,
+/// several times; what has another format is kept in memory.
+///
 /// Errors only if `stored` cannot be read; it is what is to be restored then, markers and all. Null, an
 /// empty string, list or map, and anything with a marker in it is no value to keep.
-pub fn restore(format: Format, stored: &[u8], live: Option<&[u8]>) -> Result<Restored, Error> {
-    let (mark, text) = decode(format, stored)?;
-    let tree = read(format, text)?;
-    let markers = tree.in_order((0..tree.nodes.len()).filter(|id| tree.is_marker(*id)));
-    if markers.is_empty() {
-        let (bytes, kept, missing) = (stored.to_vec(), Vec::new(), Vec::new());
-        return Ok(Restored { bytes, kept, missing, live_error: None });
-    }
-    let live = match live.map(|bytes| decode(format, bytes)).transpose() {
-        Ok(None) => Ok(None),
-        Ok(Some((_, text))) => read(format, text).map(|tree| Some((tree, text))),
-        Err(error) => Err(error),
+pub fn fill(
+    format: Format,
+    stored: &dyn Source,
+    live: Option<&dyn Source>,
+) -> Result<Filled, Error> {
+    let stored = Text::of(stored)?;
+    let live = live.map(Text::of).transpose();
+    let (tree, found) = if format.is_json() {
+        match Wanted::of(format, &stored)? {
+            None => (Tree::new(format), Ok(None)),
+            Some(wanted) => {
+                let tree = json::read(format, &stored, &&wanted)?;
+                let found = live.and_then(|live| {
+                    live.map(|live| find(format, &stored, &tree, &live, &wanted)).transpose()
+                });
+                (tree, found)
+            }
+        }
+    } else {
+        let bytes = stored.whole(format)?;
+        let (_, text) = decode(format, &bytes)?;
+        let tree = read(format, text)?;
+        let found = live.and_then(|live| {
+            live.map(|live| find_short(&stored, &Side { tree: &tree, text }, &live)).transpose()
+        });
+        (tree, found)
     };
-    let (live, live_error) = match live {
-        Ok(live) => (live, None),
+    let (found, live_error) = match found {
+        Ok(found) => (found, None),
         Err(error) => (None, Some(error)),
     };
-    let Some((live, live_text)) = live else {
-        let missing = markers.iter().map(|id| tree.path(*id)).collect();
-        return Ok(Restored { bytes: stored.to_vec(), kept: Vec::new(), missing, live_error });
-    };
-    let pairs = pair(&tree, &live);
-    let stored = Side { tree: &tree, text };
-    let live = Side { tree: &live, text: live_text };
-    let wishes: Vec<Vec<Fill<'_>>> =
-        pairs.iter().map(|(marker, value)| fills(&stored, *marker, &live, *value)).collect();
-    let placed = place(&stored, &wishes);
-    let edits = placed.iter().map(|fill| fill.edit.clone()).collect();
-    let done: BTreeSet<Id> = placed.iter().map(|fill| fill.marker).collect();
+    let (splice, done) =
+        found.unwrap_or_else(|| (Splice::new(&stored, None, Vec::new()), BTreeSet::new()));
+    let markers = tree.in_order((0..tree.nodes.len()).filter(|id| tree.is_marker(*id)));
     let (kept, missing): (Vec<Id>, Vec<Id>) = markers.iter().partition(|id| done.contains(id));
-    Ok(Restored {
-        bytes: [mark, apply(text, edits).as_bytes()].concat(),
-        kept: kept.into_iter().map(|id| tree.path(id)).collect(),
-        missing: missing.into_iter().map(|id| tree.path(id)).collect(),
-        live_error,
-    })
+    let paths = |ids: Vec<Id>| ids.into_iter().map(|id| tree.path(id)).collect();
+    Ok(Filled { splice, kept: paths(kept), missing: paths(missing), live_error })
+}
+
+/// What is put into a file, and the markers whose places that are.
+type Found = (Splice, BTreeSet<Id>);
+
+fn find(
+    format: Format,
+    stored: &Text<'_>,
+    tree: &Tree,
+    live: &Text<'_>,
+    wanted: &Wanted,
+) -> Result<Found, Error> {
+    let found = json::read(format, live, &wanted)?;
+    let pairs = pair(tree, &found).into_iter();
+    let pairs: Vec<_> = pairs.filter(|(_, value)| is_to_keep(&found, *value)).collect();
+    let patch = |(marker, value): &(Id, Id)| {
+        let (range, of) = (tree.nodes[*marker].slot.clone()?, found.nodes[*value].slot.clone()?);
+        Some(Patch { range, new: New::Of(of) })
+    };
+    let splice = Splice::new(stored, Some(live), pairs.iter().filter_map(patch).collect());
+    // it does not where a live value nests deeper than the reader follows
+    if splice.holds(format, stored, Some(live), &mut |_| Ok(()))? {
+        return Ok((splice, pairs.into_iter().map(|(marker, _)| marker).collect()));
+    }
+    Ok((Splice::new(stored, None, Vec::new()), BTreeSet::new()))
+}
+
+fn find_short(text: &Text<'_>, stored: &Side<'_>, live: &Text<'_>) -> Result<Found, Error> {
+    let format = stored.tree.format;
+    let bytes = live.whole(format)?;
+    let (_, live) = decode(format, &bytes)?;
+    let live = Side { tree: &read(format, live)?, text: live };
+    let pairs = pair(stored.tree, live.tree);
+    let wishes: Vec<Vec<Fill<'_>>> =
+        pairs.iter().map(|(marker, value)| fills(stored, *marker, &live, *value)).collect();
+    let placed = place(stored, &wishes);
+    let patch = |fill: &&Fill<'_>| {
+        let (range, new) = fill.edit.clone();
+        Patch { range, new: New::Text(new) }
+    };
+    let splice = Splice::new(text, None, placed.iter().map(patch).collect());
+    Ok((splice, placed.iter().map(|fill| fill.marker).collect()))
 }
 
 /// Places of values in `live` that `paths` name and that `new` has at no place that they name: what is lost
-/// if `new` takes the place of `live`. Written as in [`crate::Redacted`]. If `new` cannot be read, it is all.
+/// if `new` takes the place of `live`. Written as in [`crate::Hidden`]. If `new` cannot be read, it is all.
 ///
 /// Errors if nobody can tell which values `live` has.
-pub fn lost(format: Format, new: &[u8], live: &[u8], paths: &[Path]) -> Result<Vec<String>, Error> {
-    let named = |bytes| -> Result<(Tree, Vec<Id>), Error> {
-        let (_, text) = decode(format, bytes)?;
+pub fn lost(
+    format: Format,
+    new: &dyn Source,
+    live: &dyn Source,
+    paths: &[Path],
+) -> Result<Vec<String>, Error> {
+    let named = |source| -> Result<(Tree, Vec<Id>), Error> {
+        let text = Text::of(source)?;
+        if format.is_json() {
+            let tree = json::read(format, &text, &Named { paths, whole: true })?;
+            let named = choose(&tree, "", paths)?;
+            return Ok((tree, named));
+        }
+        let bytes = text.whole(format)?;
+        let (_, text) = decode(format, &bytes)?;
         let tree = read(format, text)?;
         let named = choose(&tree, text, paths)?;
         Ok((tree, named))
@@ -249,14 +331,18 @@ fn alike(stored: &Tree, s: Id, live: &Tree, l: Id) -> bool {
     true
 }
 
+/// Is it a value that is put in the place of a marker?
+fn is_to_keep(live: &Tree, value: Id) -> bool {
+    !live.hides_nothing(value) && !live.below(value).any(|id| live.is_marker(id))
+}
+
 /// The ways to put a live value in the place of a marker, the best first; none if it is none to keep.
 fn fills<'t>(stored: &Side<'_>, marker: Id, live: &Side<'t>, value: Id) -> Vec<Fill<'t>> {
     let (old, new) = (&stored.tree.nodes[marker], &live.tree.nodes[value]);
-    let hidden = live.tree.below(value).any(|id| live.tree.is_marker(id));
     let (Some(old_slot), Some(new_slot)) = (old.slot.clone(), new.slot.clone()) else {
         return Vec::new();
     };
-    if live.tree.hides_nothing(value) || hidden || new.tag == Tag::Other {
+    if !is_to_keep(live.tree, value) || new.tag == Tag::Other {
         return Vec::new();
     }
     let mut ways = Vec::new();

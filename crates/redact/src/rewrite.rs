@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::choose::named;
+use crate::choose::{State, close, follow, named};
 use crate::edit::{Edit, apply};
 use crate::error::{Error, refused};
 use crate::format::Format;
 use crate::path::Path;
+use crate::read::json::{self, Guide, Keep};
 use crate::read::{decode, read};
 use crate::restore::quote;
+use crate::source::Text;
+use crate::splice::{New, Patch, Splice};
 use crate::tree::{Id, Step, Tag, Tree, Value, agree};
 
 /// What of a named value is meant.
@@ -60,8 +63,13 @@ pub fn rewrite(
     rules: &[Rule],
     change: &mut dyn FnMut(usize, &str) -> Option<String>,
 ) -> Result<Rewritten, Error> {
+    let source = Text::of(&bytes)?;
     let (mark, text) = decode(format, bytes)?;
-    let mut tree = read(format, text)?;
+    let mut tree = if format.is_json() {
+        json::read(format, &source, &Rewriting::new(rules))?
+    } else {
+        read(format, text)?
+    };
     let mut wanted = Wanted::default();
     for (number, rule) in rules.iter().enumerate() {
         let found = tree.in_order(named(&tree, std::slice::from_ref(&rule.path)));
@@ -93,6 +101,14 @@ pub fn rewrite(
         edits.push((place, written));
         tree.nodes[id].step = Step::Key(new.into());
     }
+    if format.is_json() {
+        let patch = |(range, new)| Patch { range, new: New::Text(new) };
+        let splice = Splice::new(&source, None, edits.into_iter().map(patch).collect());
+        if !splice.holds(format, &source, None, &mut |_| Ok(()))? {
+            return Err(Error::Unproven { format });
+        }
+        return Ok(Rewritten { bytes: splice.bytes(bytes, None)?, clashes });
+    }
     let out = apply(text, edits);
     match read(format, &out) {
         Ok(found) if agree(&tree, &found, &BTreeMap::new()) => {
@@ -104,6 +120,57 @@ pub fn rewrite(
             }
             _ => Error::Unproven { format },
         }),
+    }
+}
+
+/// What rules name, of JSON: strings, and maps with their keys.
+struct Rewriting<'r> {
+    rules: &'r [Rule],
+    paths: Vec<&'r Path>,
+}
+
+/// A place on the way to what rules name.
+struct Way {
+    states: Vec<State>,
+    /// It is named, or its key is.
+    named: bool,
+    /// The keys in it are.
+    keys: bool,
+}
+
+impl<'r> Rewriting<'r> {
+    fn new(rules: &'r [Rule]) -> Self {
+        Self { rules, paths: rules.iter().map(|rule| &rule.path).collect() }
+    }
+
+    fn way(&self, states: Vec<State>, named: bool) -> Way {
+        // each rule by itself: what one names another may go on through
+        let ends = |part| {
+            states.iter().any(|(rule, done)| {
+                let Rule { path, part: other } = &self.rules[*rule];
+                *other == part && *done == path.segments().len()
+            })
+        };
+        let (named, keys) = (named || ends(Part::Value), ends(Part::Keys));
+        Way { states, named, keys }
+    }
+}
+
+impl Guide for Rewriting<'_> {
+    type At = Way;
+
+    fn top(&self) -> Keep<Way> {
+        let states = close(&self.paths, (0..self.rules.len()).map(|rule| (rule, 0)).collect());
+        Keep::Way(self.way(states, false))
+    }
+
+    fn step(&self, at: &Way, step: &str) -> Option<Keep<Way>> {
+        let states = close(&self.paths, follow(&self.paths, &at.states, step));
+        (at.keys || !states.is_empty()).then(|| Keep::Way(self.way(states, at.keys)))
+    }
+
+    fn stays(&self, at: &Way) -> bool {
+        at.named || at.keys
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) enum Value {
     Null,
     /// A string, decoded.
     Text(String),
+    /// A string of JSON that is longer than is kept.
+    Long(Digest),
     /// Any other scalar, as it is written. In YAML all plain ones, strings too.
     Bare(String),
     Map(Vec<Id>),
@@ -62,6 +64,10 @@ pub(crate) enum Value {
     /// Stands for that node, which is no alias itself.
     Alias(Id),
 }
+
+/// The hash of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Digest(pub(crate) [u8; 32]);
 
 /// A YAML tag, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,7 +114,7 @@ impl Tree {
     pub(crate) fn children(&self, id: Id) -> &[Id] {
         match &self.nodes[id].value {
             Value::Map(ids) | Value::List(ids) => ids,
-            Value::Null | Value::Text(_) | Value::Bare(_) | Value::Alias(_) => &[],
+            Value::Null | Value::Text(_) | Value::Long(_) | Value::Bare(_) | Value::Alias(_) => &[],
         }
     }
 
@@ -130,7 +136,7 @@ impl Tree {
             Value::Null => true,
             Value::Text(text) => text.is_empty() || text == MARKER,
             Value::Map(ids) | Value::List(ids) => ids.is_empty(),
-            Value::Bare(_) | Value::Alias(_) => false,
+            Value::Long(_) | Value::Bare(_) | Value::Alias(_) => false,
         }
     }
 

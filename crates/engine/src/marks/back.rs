@@ -253,11 +253,11 @@ pub(crate) fn give_back_bytes(
     key: &[u8; 32],
     path: &[u8],
     stored: &[u8],
-    live: &[u8],
+    live: &mut dyn Read,
 ) -> io::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(stored.len());
     let secrets = Secrets { key, spared: None };
-    give_back(secrets, path, &mut io::Cursor::new(stored), Some(&mut &*live), &mut out)?;
+    give_back(secrets, path, &mut io::Cursor::new(stored), Some(live), &mut out)?;
     Ok(out)
 }
 

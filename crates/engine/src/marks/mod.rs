@@ -167,9 +167,10 @@ impl Marking {
     }
 
     /// How a file looks from outside that has these bytes.
-    pub(crate) fn source_of(&self, bytes: &[u8]) -> MarkedSource {
-        let hash = *source_hasher(&self.key).update(bytes).finalize().as_bytes();
-        MarkedSource { size: bytes.len() as u64, hash }
+    pub(crate) fn source_of(&self, from: &mut dyn Read) -> io::Result<MarkedSource> {
+        let mut hasher = source_hasher(&self.key);
+        hasher.update_reader(from)?;
+        Ok(MarkedSource { size: hasher.count(), hash: *hasher.finalize().as_bytes() })
     }
 }
 

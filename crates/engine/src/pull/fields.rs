@@ -10,67 +10,79 @@
 //! was stored may have one now.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, BufRead as _, BufReader, Read};
 
-use redact::Format;
+use redact::{Format, Source};
 use repo::{Entry, TextFormat};
 
 use super::apply::Run;
 use super::error::show;
 use super::file::Failed;
 use super::inspect::hash_file;
+use super::marks::Hashing;
+use super::moves::apply::COMPARED_BYTES_MAX;
 use super::moves::plan::MovePlan;
 use super::plan::{Action, Item, Place};
 use super::source::Content;
-use super::target::Found;
+use super::target::{Found, Temp};
 use super::{Overwrite, marks, moves};
 use crate::push::fields::{format_in, format_of, parsed};
+use crate::steady::Steady;
 
 /// Places that a message names.
 const PLACES_SHOWN_MAX: usize = 5;
 
-/// Puts the live values into a whole and verified file.
+/// Puts the live values into a whole and verified file: what has them takes its place.
 pub(super) fn keep_live(
     run: &Run<'_>,
     index: usize,
-    file: &File,
+    temp: &mut Temp,
+    file: &mut File,
     format: TextFormat,
 ) -> Result<(), Failed> {
     let (item, format) = (&run.items[index], format_of(format));
     let (_, place) = item.target().ok_or(Failed::Over)?;
-    // a move may have changed its length
-    let size = file.metadata()?.len();
-    let too_long = || Failed::Content(format!("{format} of {size} bytes is not parsed"));
-    let len = usize::try_from(size).ok().filter(|len| *len <= format.bytes_max());
-    let mut stored = vec![0; len.ok_or_else(too_long)?];
-    file.read_exact_at(&mut stored, 0)?;
     let stays = |why: &dyn std::fmt::Display| {
         let why =
             format!("what is there may have values that nobody else has: {why}; move it away");
         Err(Failed::Content(why))
     };
     let goes = run.options.overwrite == Overwrite::Always;
-    let live = match live(run, place)? {
-        Some(file) => match read_live(&file, format)? {
+    let there = live(run, place)?;
+    let live = match &there {
+        Some(file) => match steady(file, format)? {
             None if !goes => return stays(&format!("it is too long to be read as {format}")),
             live => live,
         },
         None => None,
     };
-    let restored = redact::restore(format, &stored, live.as_deref()).map_err(|e| {
+    let live = live.as_ref().map(|live| live as &dyn Source);
+    // a move may have changed its length
+    let size = file.metadata()?.len();
+    let Some(stored) = steady(file, format)? else {
+        return Err(Failed::Content(format!("{format} of {size} bytes is not parsed")));
+    };
+    let filled = redact::fill(format, &stored, live).map_err(|e| {
         Failed::Content(format!("values were left out of it, and it is damaged: {e}"))
     })?;
-    if let (Some(error), false) = (&restored.live_error, goes) {
+    if let (Some(error), false) = (&filled.live_error, goes) {
         return stays(error);
     }
-    if !restored.missing.is_empty() {
-        run.blank(item, restored.missing);
+    if !filled.missing.is_empty() {
+        run.blank(item, filled.missing);
     }
-    file.write_all_at(&restored.bytes, 0)?;
-    file.set_len(restored.bytes.len() as u64)?;
-    let hash = *blake3::hash(&restored.bytes).as_bytes();
-    run.set_written(index, Written { size: restored.bytes.len() as u64, hash });
+    if filled.splice.is_empty() {
+        let hash = hash_file(file, run.cancel).map_err(|_| Failed::Over)??;
+        run.set_written(index, Written { size, hash });
+        return Ok(());
+    }
+    let (new_temp, mut new_file) = Temp::file(temp.dir())?;
+    let mut to = Hashing::new(&mut new_file, run);
+    let size = io::copy(&mut filled.splice.reader(&stored, live)?, &mut to);
+    let size = size.map_err(|e| if run.is_over() { Failed::Over } else { Failed::Local(e) })?;
+    run.set_written(index, Written { size, hash: to.finish()? });
+    drop(stored);
+    (*temp, *file) = (new_temp, new_file);
     Ok(())
 }
 
@@ -82,12 +94,10 @@ pub(super) fn lose_none(run: &Run<'_>, index: usize, file: &File) -> Result<(), 
     let Some(rules) = rules else { return Ok(()) };
     let Some(live) = live(run, place)? else { return Ok(()) };
     let format = format_of(format_in(&rules));
-    let lost = match (read_live(&live, format)?, parsed(&rules.redact)) {
+    let lost = match (steady(&live, format)?, parsed(&rules.redact)) {
         (Some(live), Ok(paths)) => {
             // one that is too long is none of this format, and has none of the values
-            let len = usize::try_from(file.metadata()?.len()).ok();
-            let mut new = vec![0; len.filter(|len| *len <= format.bytes_max()).unwrap_or(0)];
-            file.read_exact_at(&mut new, 0)?;
+            let new = steady(file, format)?.unwrap_or(Steady::Kept(Vec::new()));
             redact::lost(format, &new, &live, &paths).map_err(|error| error.to_string())
         }
         (None, _) => Err(format!("it is too long to be read as {format}")),
@@ -162,16 +172,37 @@ pub(super) fn fits(
 ) -> repo::Result<bool> {
     let Some(entry) = item.entry.as_deref() else { return Ok(false) };
     let Some(format) = entry.redacted.map(format_of) else { return Ok(false) };
-    let Ok(Some(live)) = read_live(there, format) else { return Ok(false) };
-    let Some(mut stored) = stored(content, entry, format.bytes_max() as u64)? else {
-        return Ok(false);
+    let Ok(Some(live)) = steady(there, format) else { return Ok(false) };
+    let Some(mut stored) = stored(content, entry, COMPARED_BYTES_MAX)? else {
+        return Ok(false); // then it is compared when it is written
     };
-    stored = marks::filled(content, item, entry, stored, &live);
+    if let Ok(mut live) = live.read_from(0) {
+        stored = marks::filled(content, item, entry, stored, &mut *live);
+    }
     if let Some(moves) = moves {
         stored = moves::apply::rewritten(moves, item, stored);
     }
-    let restored = redact::restore(format, &stored, Some(&live));
-    Ok(restored.is_ok_and(|restored| restored.bytes == live))
+    let stored = &stored[..];
+    let Ok(filled) = redact::fill(format, &stored, Some(&live)) else { return Ok(false) };
+    let same = || is_same(live.read_from(0)?, filled.splice.reader(&stored, Some(&live))?);
+    Ok(same().unwrap_or(false))
+}
+
+/// Do two readers give the same?
+fn is_same(one: impl Read, other: impl Read) -> io::Result<bool> {
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    loop {
+        let (some, others) = (one.fill_buf()?, other.fill_buf()?);
+        let len = some.len().min(others.len());
+        if some[..len] != others[..len] || (len == 0 && some.len() != others.len()) {
+            return Ok(false);
+        }
+        if len == 0 {
+            return Ok(true);
+        }
+        one.consume(len);
+        other.consume(len);
+    }
 }
 
 /// What is stored of a file that is no longer than this; none if it is longer or does not fit its hash:
@@ -199,9 +230,8 @@ pub(super) fn stored(
     Ok(fits.then_some(stored))
 }
 
-/// A live file, if it is not too long to be one that can be parsed.
-fn read_live(file: &File, format: Format) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    let read = file.take(format.bytes_max() as u64 + 1).read_to_end(&mut bytes)?;
-    Ok((read <= format.bytes_max()).then_some(bytes))
+/// A file, if it is not too long to be one that can be parsed.
+fn steady(file: &File, format: Format) -> io::Result<Option<Steady<'_>>> {
+    let size = file.metadata()?.len();
+    (size <= format.bytes_max() as u64).then(|| Steady::new(file, size)).transpose()
 }

@@ -274,7 +274,7 @@ impl<'r> Writing<'r> {
         let back = marks::keep_live(run, self.index, &mut self.temp, &mut self.file)?;
         moves::apply::carry_out(run, self.index, &mut self.temp, &mut self.file)?;
         if let Some(format) = self.entry.redacted {
-            fields::keep_live(run, self.index, &self.file, format)?;
+            fields::keep_live(run, self.index, &mut self.temp, &mut self.file, format)?;
         }
         fields::lose_none(run, self.index, &self.file)?;
         marks::end(run, self.index, &self.file, back)?;

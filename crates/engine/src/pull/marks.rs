@@ -43,13 +43,11 @@ pub(super) fn keep_live(
         return learnt(run, item, there);
     }
     let (new_temp, mut new_file) = Temp::file(temp.dir())?;
-    let mut to = Hashing { to: BufWriter::new(&mut new_file), run, hasher: blake3::Hasher::new() };
+    let mut to = Hashing::new(&mut new_file, run);
     let live = there.as_mut().map(|file| file as &mut dyn Read);
     let back = give_back(secrets(run, item, &key), &item.path, file, live, &mut to);
     let back = back.map_err(|e| if run.is_over() { Failed::Over } else { Failed::Local(e) })?;
-    to.flush()?;
-    let hash = *to.hasher.finalize().as_bytes();
-    drop(to);
+    let hash = to.finish()?;
     if back.put > 0 {
         let size = Facts::of(&new_file)?.size;
         run.set_written(index, Written { size, hash });
@@ -191,7 +189,7 @@ pub(super) fn filled(
     item: &Item,
     entry: &Entry,
     stored: Vec<u8>,
-    live: &[u8],
+    live: &mut dyn Read,
 ) -> Vec<u8> {
     if entry.marks.is_none() {
         return stored;
@@ -211,10 +209,22 @@ impl Read for At<'_> {
 }
 
 /// Hashes what it writes, and ends with the run.
-struct Hashing<'f, 'r, W: Write> {
+pub(super) struct Hashing<'f, 'r, W: Write> {
     to: BufWriter<&'f mut W>,
     run: &'r Run<'r>,
     hasher: blake3::Hasher,
+}
+
+impl<'f, 'r, W: Write> Hashing<'f, 'r, W> {
+    pub(super) fn new(to: &'f mut W, run: &'r Run<'r>) -> Self {
+        Self { to: BufWriter::new(to), run, hasher: blake3::Hasher::new() }
+    }
+
+    /// The hash of what was written, all of it.
+    pub(super) fn finish(mut self) -> io::Result<[u8; 32]> {
+        self.to.flush()?;
+        Ok(*self.hasher.finalize().as_bytes())
+    }
 }
 
 impl<W: Write> Write for Hashing<'_, '_, W> {

@@ -1,16 +1,16 @@
 //! Field rules carried out: of a text file, what may leave the machine.
 //!
-//! In: a file and the rules that its adapter has for it. Out: its bytes with markers in the place of
-//! the values that the rules name (crate `redact`). Invariant: a file that has rules is stored so or
-//! not at all; whatever goes wrong is a reason to leave it out.
+//! In: a file and the rules that its adapter has for it. Out: which values give way to markers (crate
+//! `redact`), in a file that cannot change any more without being found out. Invariant: a file that has
+//! rules is stored so or not at all; whatever goes wrong is a reason to leave it out.
 
-use std::io::Read as _;
+use std::fs::File;
 
 use adapters::{FieldFormat, FieldRules};
-use redact::Format;
+use redact::{Format, Splice};
 use repo::TextFormat;
 
-use crate::scan::OpenedFile;
+use crate::steady::Steady;
 
 /// Changes when the same rules come to mean something else: then all files are read again.
 const EDITION: &[u8] = b"agent-backup fields 1";
@@ -42,28 +42,25 @@ impl Fields {
     }
 
     /// The first `size` bytes of a file; or why that is not possible.
-    pub(crate) fn read(&self, file: &mut OpenedFile, size: u64) -> Result<Vec<u8>, String> {
+    pub(crate) fn read<'f>(&self, file: &'f File, size: u64) -> Result<Steady<'f>, String> {
         let format = format_of(self.format);
         if size > format.bytes_max() as u64 {
             let max = format.bytes_max();
             return Err(format!("it has {size} bytes, at most {max} are parsed; {TOO_LARGE}"));
         }
-        let mut bytes = Vec::new();
-        file.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-        Ok(bytes)
+        Steady::new(file, size).map_err(|e| e.to_string())
     }
 
-    /// A file without the values, and how it is written if there are markers in it; or why that is not
-    /// possible.
-    pub(crate) fn redact(&self, bytes: &[u8]) -> Result<(Vec<u8>, Option<TextFormat>), String> {
+    /// What of a file is left out, and how it is written if there are markers in it then; or why that
+    /// is not possible.
+    pub(crate) fn hide(&self, file: &Steady<'_>) -> Result<(Splice, Option<TextFormat>), String> {
         let paths = parsed(&self.paths)?;
-        let redacted = redact::redact(format_of(self.format), bytes, &paths);
-        let redacted = redacted.map_err(|error| match error {
+        let hidden = redact::hide(format_of(self.format), file, &paths);
+        let hidden = hidden.map_err(|error| match error {
             redact::Error::TooLarge { .. } => format!("{error}; {TOO_LARGE}"),
             error => error.to_string(),
         })?;
-        let marked = blank(&redacted.bytes);
-        Ok((redacted.bytes, marked.then_some(self.format)))
+        Ok((hidden.splice, hidden.marked.then_some(self.format)))
     }
 }
 
@@ -91,10 +88,4 @@ pub(crate) fn format_of(format: TextFormat) -> Format {
         TextFormat::Yaml => Format::Yaml,
         TextFormat::Env => Format::Env,
     }
-}
-
-/// Is there a marker in it, of now or of a restore before?
-fn blank(bytes: &[u8]) -> bool {
-    let marker = redact::MARKER.as_bytes();
-    bytes.windows(marker.len()).any(|part| part == marker)
 }

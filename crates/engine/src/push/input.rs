@@ -5,10 +5,11 @@
 use std::io::{self, Read, Seek as _, SeekFrom, Take};
 
 use chunker::{Prefix, verified_prefix};
+use redact::Source as _;
 use repo::Marks;
 
 use super::reader::{Content, FileReader, Job};
-use crate::marks::{Marked, Marking, Tally, form_of, is_binary};
+use crate::marks::{Marked, Marking, Tally, is_binary};
 use crate::scan::{OpenedFile, Stat};
 
 /// The first bytes of a file, up to a length.
@@ -126,19 +127,26 @@ impl FileReader<'_> {
         let marking = self.marking(job);
         (job.entry.redacted, job.entry.marks) = (None, None);
         if let Some(fields) = &job.fields {
-            let raw = fields.read(file, before.size).map_err(Unread::Fields)?;
-            let (mut bytes, format) = fields.redact(&raw).map_err(Unread::Fields)?;
-            if let Some(marking) = marking {
-                let form = form_of(&job.path, &bytes);
-                let path = String::from_utf8_lossy(&job.path);
-                let (marked, tally) = marking.replace(&path, form, &bytes);
-                self.tell_marks(&job.path, &tally);
-                let (count, source) = (tally.count(), Some(marking.source_of(&raw)));
-                job.entry.marks = (count > 0).then_some(Marks { count, source });
-                bytes = marked;
-            }
+            let raw = fields.read(file.file(), before.size).map_err(Unread::Fields)?;
+            let (splice, format) = fields.hide(&raw).map_err(Unread::Fields)?;
+            // one that changed since may have values in other places
+            let changed = |error: io::Error| Unread::Fields(error.to_string());
+            let mut stored = splice.reader(&raw, None).map_err(changed)?;
             job.entry.redacted = format;
-            return Ok(Some(self.content_of(job, &bytes)));
+            let Some(marking) = marking else {
+                return self.content_of(job, &mut stored).map_err(changed);
+            };
+            let mut marked = Marked::new(marking, &job.path, 0, stored);
+            let content = self.content_of(job, &mut marked).map_err(changed)?;
+            if let Some((marks, tally)) = marked.seen() {
+                self.tell_marks(&job.path, tally);
+                let source = |marks: Marks| {
+                    let source = marking.source_of(&mut *raw.read_from(0)?)?;
+                    Ok(Marks { source: Some(source), ..marks })
+                };
+                job.entry.marks = marks.map(source).transpose().map_err(changed)?;
+            }
+            return Ok(content);
         }
         let input = Input::of(job, file, before.size, marking.map(|marking| &**marking))?;
         let Some((content, input)) = self.content(job, input)? else { return Ok(None) };

@@ -411,16 +411,20 @@ impl<'a> FileReader<'a> {
         Outcome::Read(Box::new(file))
     }
 
-    /// The content of a short file that is not stored as it is.
-    pub(super) fn content_of(&mut self, job: &Job, bytes: &[u8]) -> Content {
-        let size = bytes.len() as u64;
-        let known = Known::of(job.old.as_deref(), size, &self.cx.dedup.index);
+    /// The content of a file that is not stored as it is. `None` if the run was stopped.
+    pub(super) fn content_of(
+        &mut self,
+        job: &Job,
+        from: &mut dyn Read,
+    ) -> io::Result<Option<Content>> {
+        let known = Known::of(job.old.as_deref(), u64::MAX, &self.cx.dedup.index);
         let avoid = known.map(|known| known.sparse_blocks).unwrap_or_default();
-        let mut pieces = Vec::new();
+        let (mut hasher, mut pieces) = (blake3::Hasher::new(), Vec::new());
         self.begin_look(job, None, 0);
-        self.cut_bytes(bytes, &avoid, &mut pieces);
+        let length = self.cut_into(from, Some(&mut hasher), &avoid, &mut pieces)?;
         self.end_look();
-        Content::of(size, *blake3::hash(bytes).as_bytes(), pieces, None)
+        let of = |length| Content::of(length, *hasher.finalize().as_bytes(), pieces, None);
+        Ok(length.map(of))
     }
 
     /// Reads a file. `None` if the run was stopped.

@@ -220,7 +220,8 @@ fn merge_file(
     if let (Some(live), true) = (&live, listing.entry.marks.is_some()) {
         // an entry with a mark is the one that has its secret
         let path = merged.path.as_bytes();
-        entries = stored(&give_back_bytes(&mark_key(work), path, &bytes, live).map_err(told)?)?;
+        entries =
+            stored(&give_back_bytes(&mark_key(work), path, &bytes, &mut &live[..]).map_err(told)?)?;
     }
     let done = catalogue::merge(catalogue, live.as_deref(), &entries)
         .map_err(|e| format!("the one that is there stays as it is: {e}"))?;

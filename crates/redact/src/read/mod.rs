@@ -1,15 +1,21 @@
-//! Readers: the text of a file in, a [`Tree`] out, with the bytes that hold each value.
+//! Readers: the text of a file in, a [`Tree`] out, with the bytes that hold each value. JSON, whose files
+//! are long, is read in events, of which [`json`] makes a tree of what is wanted.
 
 mod env;
-mod json;
+pub(crate) mod events;
+pub(crate) mod json;
+mod scan;
 mod toml;
 mod yaml;
 
 use crate::error::{Error, syntax};
 use crate::format::Format;
+use crate::guide::Wanted;
+use crate::source::Text;
 use crate::tree::Tree;
 
-/// More values than this in one file are refused; each takes some 200 bytes of memory.
+/// More values than this in one file are refused; each takes some 200 bytes of memory. JSON has
+/// [`json::KEPT_MAX`].
 const VALUES_MAX: usize = 2_000_000;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -31,22 +37,21 @@ pub(crate) fn decode(format: Format, bytes: &[u8]) -> Result<(&[u8], &str), Erro
     }
 }
 
-/// The values of a text.
+/// All values of a text. JSON, which may be long, is better read by [`json::read`].
 pub(crate) fn read(format: Format, text: &str) -> Result<Tree, Error> {
     match format {
-        Format::Json | Format::Toml => {
-            // before these parsers build their own trees: every value but the first stands behind one
+        Format::Json | Format::JsonLines => {
+            let source: &[u8] = text.as_bytes();
+            json::read(format, &Text { source: &source, mark: 0 }, &&Wanted::All)
+        }
+        Format::Toml => {
+            // before the parser builds its own tree: every value but the first stands behind one
             let between = |byte: &u8| matches!(byte, b'[' | b'{' | b',' | b'=' | b':');
             if text.as_bytes().iter().filter(|byte| between(byte)).count() >= VALUES_MAX {
                 return Err(too_large(format));
             }
+            toml::read(text)
         }
-        Format::JsonLines | Format::Yaml | Format::Env => {}
-    }
-    match format {
-        Format::Json => json::read(text),
-        Format::JsonLines => json::read_lines(text),
-        Format::Toml => toml::read(text),
         Format::Yaml => yaml::read(text),
         Format::Env => env::read(text),
     }
@@ -57,8 +62,9 @@ fn check_count(tree: &Tree) -> Result<(), Error> {
     if tree.nodes.len() > VALUES_MAX { Err(too_large(tree.format)) } else { Ok(()) }
 }
 
-fn too_large(format: Format) -> Error {
-    Error::TooLarge { format, bytes_max: format.bytes_max(), values_max: VALUES_MAX }
+pub(crate) fn too_large(format: Format) -> Error {
+    let values_max = if format.is_json() { json::KEPT_MAX } else { VALUES_MAX };
+    Error::TooLarge { format, bytes_max: format.bytes_max(), values_max }
 }
 
 /// The end of `text` less the white space it ends with.

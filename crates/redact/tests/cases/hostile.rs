@@ -1,5 +1,7 @@
 //! Files made to break a reader: deep, wide, long, not text. They end in an error or in time.
 
+use std::io::{self, Read};
+
 use redact::{Error, Format, Path, redact, restore};
 
 use crate::paths;
@@ -70,14 +72,29 @@ fn the_deepest_files_that_are_read_are_redacted() {
     }
 }
 
+/// So many of them.
+struct Spaces(u64);
+
+impl redact::Source for Spaces {
+    fn read_from(&self, at: u64) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(io::repeat(b' ').take(self.0 - at)))
+    }
+}
+
 #[test]
 fn what_is_longer_than_is_read_is_an_error() {
     for format in ALL {
-        let text = " ".repeat(format.bytes_max() + 1);
-        assert!(matches!(run(format, &text), Err(Error::TooLarge { .. })), "{format}");
+        let spaces = Spaces(format.bytes_max() as u64 + 1);
+        let done = redact::hide(format, &spaces, &paths(&["**.k"]));
+        assert!(matches!(done, Err(Error::TooLarge { .. })), "{format}");
     }
-    let text = format!("[{}1]", "1,".repeat(2_000_000));
+    // what no rule names does not count, however much it is
+    let text = format!("[{}{{\"k\": 1}}]", "1,".repeat(2_000_000));
+    assert_eq!(run(Format::Json, &text), Ok(()));
+    let text = format!("[{}1]", "{\"k\":1},".repeat(250_000));
     assert!(matches!(run(Format::Json, &text), Err(Error::TooLarge { .. })));
+    let text = format!("a = [{}1]", "1,".repeat(2_000_000));
+    assert!(matches!(run(Format::Toml, &text), Err(Error::TooLarge { .. })));
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn a_byte_order_mark_is_the_stored_one() {
 #[test]
 fn a_live_value_that_is_nowhere_in_the_new_file_is_named() {
     let lost = |format, new: &str, live: &str| {
-        redact::lost(format, new.as_bytes(), live.as_bytes(), &paths(&["k", "s.*.t"]))
+        redact::lost(format, &new.as_bytes(), &live.as_bytes(), &paths(&["k", "s.*.t"]))
     };
     let live = r#"{"k": "A", "s": {"x.y": {"t": "B"}, "z": {"t": ""}}, "other": "C"}"#;
     for (new, named) in [

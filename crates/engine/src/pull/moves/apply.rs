@@ -22,7 +22,7 @@ use crate::pull::source::Content;
 use crate::pull::target::{Facts, Found, Temp};
 
 /// A file that is longer is not compared in memory with what it would become.
-const COMPARED_BYTES_MAX: u64 = 64 << 20;
+pub(in crate::pull) const COMPARED_BYTES_MAX: u64 = 64 << 20;
 
 /// Rewrites the file of an item, if the move does. What cannot be rewritten stays as it was stored, and
 /// is told.
@@ -128,7 +128,8 @@ pub(super) fn no_database(entry: &Entry) -> Option<&'static str> {
 /// Is what is there, under the final name, just what was written now? Then it stays.
 pub(in crate::pull) fn is_there(run: &Run<'_>, index: usize, file: &File) -> io::Result<bool> {
     let item = &run.items[index];
-    let own = |entry: &Entry| item.bound.is_some() || entry.marks.is_some();
+    let own =
+        |entry: &Entry| item.bound.is_some() || entry.marks.is_some() || entry.redacted.is_some();
     let Some((_, place)) = item.target().filter(|(entry, _)| own(entry)) else {
         return Ok(false);
     };
@@ -177,7 +178,7 @@ pub(in crate::pull) fn fits(
         return Ok(false);
     }
     let stored = stored(content, entry, COMPARED_BYTES_MAX)?;
-    let stored = stored.map(|stored| filled(content, item, entry, stored, &live));
+    let stored = stored.map(|stored| filled(content, item, entry, stored, &mut &live[..]));
     Ok(stored.is_some_and(|stored| text_of(bound, &plan.maps, &stored) == live))
 }
 

@@ -12,6 +12,8 @@ use redact::{Format, Part, Rule};
 use super::path::{Maps, path_in};
 use super::{Bound, Tally};
 
+/// A file that is longer, or a line of one, is not read whole.
+const WHOLE_BYTES_MAX: u64 = 64 << 20;
 /// A file that is one path is no longer than this.
 const PATH_BYTES_MAX: u64 = 64 << 10;
 
@@ -104,7 +106,7 @@ fn document(
     change: &mut Changing<'_>,
     left: &mut Vec<String>,
 ) -> Result<(), Trouble> {
-    let text = whole(from, format.bytes_max() as u64)?;
+    let text = whole(from, WHOLE_BYTES_MAX.min(format.bytes_max() as u64))?;
     let mut of_rule = |rule: usize, old: &str| change(&ready.places[rule], old);
     let done = redact::rewrite(format, text.as_bytes(), &ready.rules, &mut of_rule)
         .map_err(|error| Trouble::Content(error.to_string()))?;
@@ -123,7 +125,7 @@ fn lines(
     change: &mut Changing<'_>,
     left: &mut Vec<String>,
 ) -> Result<(), Trouble> {
-    let longest = Format::Json.bytes_max() as u64;
+    let longest = WHOLE_BYTES_MAX;
     let (mut from, mut line, mut unread) = (BufReader::new(from), Vec::new(), 0_u64);
     loop {
         line.clear();

@@ -213,19 +213,21 @@ fn a_file_that_is_too_long_for_its_rules_is_left_out_and_one_is_told_what_to_do(
     case.write("a.md", "one");
     case.write("settings.json", "{}");
     let long = fs::File::options().write(true).open(case.path("settings.json")).unwrap();
-    long.set_len((64 << 20) + 1).unwrap();
+    long.set_len((256 << 20) + 1).unwrap();
     let told = case.push_with(&case.options);
     let [problem] = told.problems.as_slice() else { panic!("{:?}", told.problems) };
     assert!(problem.path == b"files/settings.json" && !problem.notice, "{problem:?}");
-    for words in ["67108865 bytes", "at most 67108864", "make it smaller", "adapter of your own"] {
+    for words in ["268435457 bytes", "at most 268435456", "make it smaller", "adapter of your own"]
+    {
         assert!(problem.what.contains(words), "{words}: {problem:?}");
     }
     assert_eq!(case.stored(&told.pushed, "settings.json"), None);
     // short, but of very many values
-    case.write("settings.json", format!("[{}0]", "0,".repeat(2_000_000)));
+    let servers: Vec<String> = (0..=250_000).map(|n| format!("\"{n}\":{{\"key\":1}}")).collect();
+    case.write("settings.json", format!("{{\"servers\":{{{}}}}}", servers.join(",")));
     let told = case.push_with(&case.options);
     let [problem] = told.problems.as_slice() else { panic!("{:?}", told.problems) };
-    assert!(problem.what.contains("2000000 values; make it smaller"), "{problem:?}");
+    assert!(problem.what.contains("250000 values to leave out; make it smaller"), "{problem:?}");
     long.set_len(0).unwrap();
     case.write("settings.json", "{}");
     let pushed = case.push();
