@@ -8,19 +8,12 @@ use std::process::Command;
 use crate::desk::{BINARY, Desk, Ran, recovery_code};
 use crate::tidy::root;
 
-/// The example, built as the binary under test was.
+/// The example. For the whole workspace, as CI builds it: for one package, features of what is below it differ, and
+/// most of that would be built again.
 fn example() -> PathBuf {
     let dir = Path::new(BINARY).parent().unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--offline",
-        "--quiet",
-        "-p",
-        "agent-backup",
-        "--example",
-        "quill-backup",
-    ]);
+    cargo.args(["build", "--offline", "--quiet", "--workspace", "--example", "quill-backup"]);
     if dir.ends_with("release") {
         cargo.arg("--release");
     }
