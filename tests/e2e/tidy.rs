@@ -107,7 +107,12 @@ pub(crate) fn sources() -> Vec<(PathBuf, String)> {
 fn every_source_file_opens_with_what_it_is_and_is_short_enough_to_read() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
+        // the manifests say `test = false` of programs
+        let program = path.ends_with("src/main.rs") || path.parent().unwrap().ends_with("src/bin");
         let path = path.display();
+        if program && text.contains(concat!("#[te", "st]")) {
+            wrong.push(format!("{path}: a test that never runs; it belongs into the library"));
+        }
         if !text.starts_with("//!") {
             wrong.push(format!("{path}: does not open with //!"));
         }
