@@ -3,12 +3,13 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use adapters::sessions::SessionSource;
 use anyhow::Result;
 use data_encoding::BASE64;
 use engine::Session;
-use engine::grep::{self, FileFound, LineFound, LineNear, Listener, Options, Stats, Wanted};
+use engine::grep::{self, FileFound, LineFound, LineNear, Lines, Listener, Options, Stats, Wanted};
 use engine::sessions::{self, Found, Place};
 use repo::{OpId, Snapshot};
 use serde::Serialize;
@@ -133,6 +134,7 @@ enum Heading {
 /// Prints what is found as it comes, or keeps it for a document.
 struct Output<'a> {
     screen: &'a Screen,
+    cancel: &'a AtomicBool,
     meter: Meter,
     wanted: Wanted,
     /// Snapshots are not shown where there is only one.
@@ -158,15 +160,15 @@ impl Listener for Output<'_> {
         self.meter.tell(path, what, false);
     }
 
-    fn found(&mut self, file: FileFound) -> ControlFlow<()> {
+    fn found(&mut self, file: FileFound, lines: &mut Lines<'_>) -> ControlFlow<()> {
         self.files += 1;
         self.lines += file.count;
-        if self.screen.json() {
-            self.records.push(self.record(&file));
-            return ControlFlow::Continue(());
-        }
-        self.meter.hide();
-        self.stopped = self.print_session(&file.path).and_then(|()| self.print(&file));
+        self.stopped = if self.screen.json() {
+            self.record(&file, lines).map(|record| self.records.push(record))
+        } else {
+            self.meter.hide();
+            self.print_session(&file.path).and_then(|()| self.print(&file, lines))
+        };
         if self.stopped.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
@@ -196,7 +198,7 @@ impl Output<'_> {
         ))
     }
 
-    fn print(&self, file: &FileFound) -> Result<()> {
+    fn print(&self, file: &FileFound, lines: &mut Lines<'_>) -> Result<()> {
         let path = sanitize::bytes(&file.path);
         let gone = if file.gone { ", gone since" } else { "" };
         let ids = |snapshots: &[OpId]| match snapshots {
@@ -213,15 +215,20 @@ impl Output<'_> {
                 self.screen.line(format_args!("{path}:{}{}", file.count, ids(&file.snapshots)))
             }
             Wanted::Lines => {
-                let mut last: Option<(&LineFound, Option<u64>)> = None;
-                for line in &file.lines {
-                    self.print_before(&path, line, last)?;
+                let mut last: Option<(LineFound, Option<u64>)> = None;
+                for at in 0..lines.len() {
+                    if self.cancel.load(Ordering::Relaxed) {
+                        return Err(engine::Error::Cancelled.into());
+                    }
+                    let line = lines.get(at)?;
+                    self.print_before(&path, &line, last.as_ref())?;
                     let place = line
                         .line
                         .map_or_else(|| format!("@{}", line.offset), |number| format!(":{number}"));
-                    let (text, ids) = (shown(line), ids(&line.snapshots));
+                    let (text, ids) = (shown(&line), ids(&line.snapshots));
                     self.screen.line(format_args!("{path}{place}: {text}{ids}"))?;
-                    last = Some((line, self.print_after(&path, line, &file.lines)?));
+                    let shown = self.print_after(&path, &line, || lines.next_number(at))?;
+                    last = Some((line, shown));
                 }
                 Ok(())
             }
@@ -233,14 +240,14 @@ impl Output<'_> {
         &self,
         path: &str,
         line: &LineFound,
-        last: Option<(&LineFound, Option<u64>)>,
+        last: Option<&(LineFound, Option<u64>)>,
     ) -> Result<()> {
         if !self.context {
             return Ok(());
         }
         // numbers are those of the newest snapshot: of two that differ they say nothing of each other
         let same = last.filter(|(other, _)| other.snapshots.last() == line.snapshots.last());
-        let shown = same.and_then(|(_, shown)| shown);
+        let shown = same.and_then(|(_, shown)| *shown);
         let first = line.line.map(|number| number - line.before.len() as u64);
         let apart = match (shown, first) {
             (Some(shown), Some(first)) => first > shown + 1,
@@ -260,11 +267,15 @@ impl Output<'_> {
     }
 
     /// The lines behind one that fits, but for those that fit themselves; the number of the last.
-    fn print_after(&self, path: &str, line: &LineFound, all: &[LineFound]) -> Result<Option<u64>> {
+    /// `next`: the number of the next that fits.
+    fn print_after(
+        &self,
+        path: &str,
+        line: &LineFound,
+        next: impl FnOnce() -> Option<u64>,
+    ) -> Result<Option<u64>> {
         let Some(number) = line.line else { return Ok(None) };
-        let newest = |other: &&LineFound| other.snapshots.last() == line.snapshots.last();
-        let next = all.iter().filter(newest).filter_map(|other| other.line);
-        let next = next.filter(|next| *next > number).min();
+        let next = if line.after.is_empty() { None } else { next() };
         let mut shown = number;
         for (number, near) in (number + 1..).zip(&line.after) {
             if next == Some(number) {
@@ -282,7 +293,7 @@ impl Output<'_> {
         self.screen.line(format_args!("{path}{place}- {}{dots}", sanitize::bytes(&near.text)))
     }
 
-    fn record(&self, file: &FileFound) -> FileRecord {
+    fn record(&self, file: &FileFound, lines: &mut Lines<'_>) -> Result<FileRecord> {
         let hex = |ids: &[OpId]| ids.iter().map(OpId::hex).collect();
         let line = |line: &LineFound| {
             let (text, text_base64) = text_record(&line.text);
@@ -311,14 +322,15 @@ impl Output<'_> {
                 sub_agent: found.sub_agent,
             })
         });
-        FileRecord {
+        let lines = (0..lines.len()).map(|at| Ok(line(&lines.get(at)?))).collect::<Result<_>>()?;
+        Ok(FileRecord {
             path: json::Path::new(&file.path),
             session,
             gone: file.gone,
             count: (self.wanted != Wanted::Files).then_some(file.count),
             snapshots: hex(&file.snapshots),
-            lines: file.lines.iter().map(line).collect(),
-        }
+            lines,
+        })
     }
 }
 
@@ -378,8 +390,10 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         lines_after: args.after_context.max(args.context).into(),
         ..Options::default()
     };
+    let cancel = context.signals.graceful();
     let mut output = Output {
         screen,
+        cancel,
         meter: Meter::new(screen),
         wanted,
         one_snapshot: snapshots.len() == 1,
@@ -392,7 +406,6 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         lines: 0,
         stopped: Ok(()),
     };
-    let cancel = context.signals.graceful();
     let stats = grep::grep(session, &snapshots, &options, cancel, &mut output)?;
     let Output { meter, records: files, files: files_found, lines, stopped, .. } = output;
     let told = meter.finish();

@@ -12,7 +12,7 @@ use super::pattern::{Beginning, Hit, Pattern, line_id};
 use super::plan::{Plan, Reading};
 use super::search::Searched;
 use super::{Limits, Stats};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A line that fits, where it stands in a content.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub(super) struct Assembler<'a> {
     pub(super) stats: &'a mut Stats,
     /// Lines that were put together, by their parts.
     pub(super) joined: HashMap<[u8; 16], Option<Ref>>,
+    /// Is nothing of this wanted any more?
+    pub(super) is_over: &'a dyn Fn() -> bool,
 }
 
 /// What a line is looked for in.
@@ -63,6 +65,9 @@ impl Assembler<'_> {
         let mut unread = None;
         let mut near = Near::new(self.pattern.around);
         for number in Plan::numbers(&list) {
+            if (self.is_over)() {
+                return Err(Error::Cancelled);
+            }
             let stretch = self.plan.stretches[number as usize];
             let facts = self.searched.facts[number as usize];
             if let Some(why) = self.searched.unread.get(&stretch.block) {

@@ -13,19 +13,21 @@
 //! in parts.
 //!
 //! **Memory**: the index; for each distinct stretch about 100 bytes; for each path and content its name
-//! and map; the limits of [`Limits`]; and the results of one path. What would be more goes into a
-//! sealed file without a name in the state directory.
+//! and map; the limits of [`Limits`]; and for each line that fits in one path about 100 bytes. What
+//! would be more goes into sealed files without a name in the state directory.
 
 mod assemble;
 mod history;
 mod keep;
+mod lines;
 mod near;
 mod pattern;
 mod plan;
 mod search;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,10 +35,11 @@ use repo::{OpId, Reader, Snapshot};
 
 use crate::error::{Error, Result};
 use crate::session::Session;
-use assemble::{Assembler, Occurrence};
+use assemble::Assembler;
 use history::{File, History};
 use keep::Keep;
-use pattern::{Beginning, Pattern};
+pub use lines::Lines;
+use pattern::Pattern;
 use plan::Plan;
 use search::Searched;
 
@@ -135,8 +138,6 @@ pub struct FileFound {
     pub snapshots: Arc<[OpId]>,
     /// Different lines that fit, in all of them. 1 if only files are wanted.
     pub count: u64,
-    /// The lines, if they are wanted: in the order of their places.
-    pub lines: Vec<LineFound>,
 }
 
 /// A line that fits. Its place is that in the newest snapshot that has it.
@@ -208,8 +209,9 @@ pub trait Listener {
     fn progress(&mut self, done: u64, of: u64);
     /// A file could not be searched whole.
     fn problem(&mut self, path: &[u8], what: &str);
-    /// Something was found. Files come when all is read: by their groups, and in path order.
-    fn found(&mut self, file: FileFound) -> ControlFlow<()>;
+    /// Something was found. Files come when all is read: by their groups, and in path order. There are no
+    /// lines if they are not wanted.
+    fn found(&mut self, file: FileFound, lines: &mut Lines<'_>) -> ControlFlow<()>;
 }
 
 /// Searches snapshots, which come oldest first.
@@ -247,137 +249,79 @@ pub fn grep(
         keep: &mut keep,
         stats: &mut stats,
         joined: HashMap::new(),
+        is_over: &is_over,
     };
     let mut told = vec![false; history.contents.len()];
+    let mut results_file_bytes = 0;
     let mut files: Vec<&File> = history.files.iter().collect();
     files.sort_by_key(|file| options.groups.get(&file.path).copied().unwrap_or(usize::MAX));
     for file in files {
         if is_over() {
             return Err(Error::Cancelled);
         }
-        let found =
-            search_file(&history, file, snapshots, options, &mut assembler, &mut |held, why| {
+        let found = search_file(
+            &history,
+            file,
+            snapshots,
+            options,
+            dir,
+            &mut assembler,
+            &mut |held, why| {
                 if !std::mem::replace(&mut told[held], true) {
                     listener.problem(&file.path, why);
                 }
-            })?;
-        if let Some(found) = found
-            && listener.found(found).is_break()
-        {
+            },
+        )?;
+        let Some((found, mut lines)) = found else { continue };
+        results_file_bytes += lines.file_bytes();
+        if listener.found(found, &mut lines).is_break() {
             break;
         }
     }
     stats.kept_bytes_max = stats.kept_bytes_max.max(keep.memory_bytes() as u64);
-    stats.file_bytes = keep.file_bytes();
+    stats.file_bytes = keep.file_bytes() + results_file_bytes;
     Ok(stats)
 }
 
-/// A line in the making: as the newest content so far has it, and which of the file's contents do.
-struct Line {
-    newest: Occurrence,
-    held: Vec<usize>,
-}
-
-fn search_file(
+fn search_file<'h>(
     history: &History,
     file: &File,
-    snapshots: &[Snapshot],
+    snapshots: &'h [Snapshot],
     options: &Options,
+    dir: &Path,
     assembler: &mut Assembler<'_>,
     problem: &mut dyn FnMut(usize, &str),
-) -> Result<Option<FileFound>> {
-    // contents by the newest snapshot that has them: what comes later says where a line is now
-    let mut spans: Vec<(BTreeMap<usize, bool>, usize)> =
+) -> Result<Option<(FileFound, Lines<'h>)>> {
+    // contents by the newest snapshot that has them: what comes first says where a line is now
+    let mut spans: Vec<_> =
         file.held.iter().map(|held| (history.snapshots(held), held.content)).collect();
     spans.sort_by_key(|(ranks, _)| ranks.last_key_value().map(|(rank, _)| *rank));
-    let mut lines: Vec<Line> = Vec::new();
-    let mut known: HashMap<([u8; 16], u32), usize> = HashMap::new();
-    let mut fitting: Vec<usize> = Vec::new();
-    for (at, (_, content)) in spans.iter().enumerate() {
-        let mut seen: HashMap<[u8; 16], u32> = HashMap::new();
-        let mut any = false;
-        let unread = assembler.each(*content, &mut |found| {
-            any = true;
-            if options.wanted == Wanted::Files {
-                return false;
-            }
-            let again = seen.entry(found.hit.id).or_default();
-            let line = *known.entry((found.hit.id, *again)).or_insert_with(|| {
-                lines.push(Line { newest: found.clone(), held: Vec::new() });
-                lines.len() - 1
-            });
-            *again += 1;
-            lines[line].held.push(at);
-            lines[line].newest = found;
-            true
+    let contents: Vec<usize> = spans.iter().map(|(_, content)| *content).collect();
+    let keep = Keep::new(dir, options.limits.kept_bytes_max / 4);
+    let spans = spans.into_iter().map(|(ranks, _)| ranks).collect();
+    let mut lines = Lines::new(spans, snapshots, keep, options.wanted);
+    for (at, content) in contents.into_iter().enumerate().rev() {
+        let mut failed = None;
+        lines.begin(at);
+        let unread = assembler.each(content, &mut |found| {
+            lines.add(&found).unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
         })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
         if let Some(why) = unread {
-            problem(*content, &why);
-        }
-        if any {
-            fitting.push(at);
+            problem(content, &why);
         }
     }
-    if fitting.is_empty() {
-        return Ok(None);
-    }
-    let mut sets = Sets { spans: &spans, snapshots, made: HashMap::new() };
-    let (all, gone) = sets.of(fitting);
+    let Some((snapshots, gone)) = lines.end() else { return Ok(None) };
     let count = if options.wanted == Wanted::Files { 1 } else { lines.len() as u64 };
     if options.wanted != Wanted::Lines {
         lines.clear();
     }
-    lines.sort_by_key(|line| (line.newest.offset, line.held.first().copied()));
-    let near = |line: Beginning| LineNear { text: line.text, len: line.len };
-    let found = |line: Line| {
-        let (Occurrence { line: number, offset, hit }, held) = (line.newest, line.held);
-        let (snapshots, _) = sets.of(held);
-        LineFound {
-            line: number,
-            offset,
-            len: hit.len,
-            text: hit.text,
-            text_at: hit.from,
-            matched: hit.start..hit.end,
-            snapshots,
-            before: hit.before.into_iter().map(near).collect(),
-            after: hit.after.into_iter().map(near).collect(),
-        }
-    };
-    let lines = lines.into_iter().map(found).collect();
-    Ok(Some(FileFound { path: file.path.clone(), gone, snapshots: all, count, lines }))
-}
-
-/// Sets of snapshots; many lines have the same one.
-struct Sets<'a> {
-    /// Of each content of a file: the places of its snapshots, and whether it was gone there.
-    spans: &'a [(BTreeMap<usize, bool>, usize)],
-    snapshots: &'a [Snapshot],
-    made: HashMap<Vec<usize>, (Arc<[OpId]>, bool)>,
-}
-
-impl Sets<'_> {
-    /// The snapshots of some contents, and whether the file was gone in the newest of them.
-    fn of(&mut self, held: Vec<usize>) -> (Arc<[OpId]>, bool) {
-        let (spans, snapshots) = (self.spans, self.snapshots);
-        let make = |held: &Vec<usize>| {
-            let mut all: BTreeMap<usize, bool> = BTreeMap::new();
-            for (rank, gone) in held.iter().flat_map(|at| &spans[*at].0) {
-                *all.entry(*rank).or_insert(true) &= *gone;
-            }
-            let gone = all.last_key_value().is_some_and(|(_, gone)| *gone);
-            (all.keys().map(|rank| snapshots[*rank].id).collect(), gone)
-        };
-        let set = self.made.entry(held);
-        let made = match set {
-            std::collections::hash_map::Entry::Occupied(made) => made.into_mut(),
-            std::collections::hash_map::Entry::Vacant(empty) => {
-                let made = make(empty.key());
-                empty.insert(made)
-            }
-        };
-        made.clone()
-    }
+    Ok(Some((FileFound { path: file.path.clone(), gone, snapshots, count }, lines)))
 }
 
 /// Does this error mean that no other block will do better?

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::grep::{self, FileFound, Limits, Listener, Options, Stats, Wanted};
+use engine::grep::{
+    self, FileFound, Limits, LineFound, Lines as LinesFound, Listener, Options, Stats, Wanted,
+};
 use engine::push::PushOptions;
 use engine::{Error, InitOptions, Session};
 use repo::config::Params;
@@ -36,10 +38,24 @@ fn small_repository(bench: &Bench) -> Session {
     Session::init(bench.store.clone(), &options, &bench.dirs(), machine(), clock).unwrap().0
 }
 
+/// A file with its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    file: FileFound,
+    lines: Vec<LineFound>,
+}
+
+impl std::ops::Deref for Found {
+    type Target = FileFound;
+    fn deref(&self) -> &FileFound {
+        &self.file
+    }
+}
+
 /// Keeps what it hears.
 #[derive(Debug, Default)]
 struct Heard {
-    files: Vec<FileFound>,
+    files: Vec<Found>,
     problems: Vec<(Vec<u8>, String)>,
 }
 
@@ -50,8 +66,9 @@ impl Listener for Heard {
     fn problem(&mut self, path: &[u8], what: &str) {
         self.problems.push((path.to_vec(), what.to_owned()));
     }
-    fn found(&mut self, file: FileFound) -> ControlFlow<()> {
-        self.files.push(file);
+    fn found(&mut self, file: FileFound, lines: &mut LinesFound<'_>) -> ControlFlow<()> {
+        let lines = (0..lines.len()).map(|at| lines.get(at).unwrap()).collect();
+        self.files.push(Found { file, lines });
         ControlFlow::Continue(())
     }
 }
@@ -346,10 +363,13 @@ fn files_and_counts_are_those_of_the_lines() {
     let (counts, _) = search(&session, &snapshots, &options);
     let options = Options { wanted: Wanted::Files, ..pattern("needle") };
     let (files, _) = search(&session, &snapshots, &options);
-    let without = |file: &FileFound| FileFound { lines: Vec::new(), ..file.clone() };
+    let without = |found: &Found| Found { file: found.file.clone(), lines: Vec::new() };
     assert!(lines.files.len() > 20);
     assert_eq!(counts.files, lines.files.iter().map(without).collect::<Vec<_>>());
-    let one = |file: &FileFound| FileFound { count: 1, ..without(file) };
+    let one = |found: &Found| {
+        let file = FileFound { count: 1, ..found.file.clone() };
+        Found { file, lines: Vec::new() }
+    };
     assert_eq!(files.files, lines.files.iter().map(one).collect::<Vec<_>>());
 }
 
