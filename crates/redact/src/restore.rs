@@ -205,7 +205,7 @@ struct Fill<'t> {
 }
 
 /// Markers of `stored`, each with the value of `live` at its place.
-fn pair(stored: &Tree, live: &Tree) -> Vec<(Id, Id)> {
+pub(crate) fn pair(stored: &Tree, live: &Tree) -> Vec<(Id, Id)> {
     let mut pairs = Vec::new();
     let mut open = match (stored.roots.as_slice(), live.roots.as_slice()) {
         ([one], [other]) => vec![(*one, *other)],

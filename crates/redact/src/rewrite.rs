@@ -124,13 +124,13 @@ pub fn rewrite(
 }
 
 /// What rules name, of JSON: strings, and maps with their keys.
-struct Rewriting<'r> {
+pub(crate) struct Rewriting<'r> {
     rules: &'r [Rule],
     paths: Vec<&'r Path>,
 }
 
 /// A place on the way to what rules name.
-struct Way {
+pub(crate) struct Way {
     states: Vec<State>,
     /// It is named, or its key is.
     named: bool,
@@ -139,7 +139,7 @@ struct Way {
 }
 
 impl<'r> Rewriting<'r> {
-    fn new(rules: &'r [Rule]) -> Self {
+    pub(crate) fn new(rules: &'r [Rule]) -> Self {
         Self { rules, paths: rules.iter().map(|rule| &rule.path).collect() }
     }
 

@@ -142,6 +142,12 @@ impl<'s> Events<'s> {
         Ok(self.scan.end)
     }
 
+    /// Bytes of the text that are in memory, read or decoded.
+    #[cfg(test)]
+    pub(crate) fn bytes_kept(&self) -> usize {
+        self.scan.bytes_kept()
+    }
+
     fn in_map(&self) -> bool {
         self.open.last().is_some_and(|open| open.is_map)
     }

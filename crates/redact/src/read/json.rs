@@ -220,3 +220,7 @@ impl<'g, G: Guide> Builder<'g, G> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

@@ -141,6 +141,11 @@ impl<'s> Scan<'s> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn bytes_kept(&self) -> usize {
+        self.from.capacity() + self.raw.capacity() + self.window.capacity() + self.text.capacity()
+    }
+
     /// What is ahead: so many bytes, or all up to the end.
     fn ahead(&mut self, len: usize) -> Result<&str, Stop> {
         while self.window.len() - self.at < len && self.more()? {}

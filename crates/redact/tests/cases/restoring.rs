@@ -52,9 +52,19 @@ fn a_live_value_goes_to_its_place_and_the_rest_is_as_stored() {
 
 #[test]
 fn what_is_no_value_is_not_kept() {
-    for live in
-        ["{k: @}", "{k: null}", "{k: ''}", "{k: {}}", "{k: [@]}", "{}", "{j: 1}", "[1]", "", "1"]
-    {
+    for live in [
+        "{k: @}",
+        "{k: {a: 1, b: [{c: 2, d: @}]}}",
+        "{k: null}",
+        "{k: ''}",
+        "{k: {}}",
+        "{k: [@]}",
+        "{}",
+        "{j: 1}",
+        "[1]",
+        "",
+        "1",
+    ] {
         gives(Format::Json, "{\"k\": @}", live, "{\"k\": @}");
     }
     // a table has no place of its own to copy
@@ -196,6 +206,7 @@ fn without_a_live_file_that_can_be_read_all_is_missing() {
 #[test]
 fn a_byte_order_mark_is_the_stored_one() {
     gives(Format::Json, "\u{feff}{\"a\": @}", "{\"a\": 1}", "\u{feff}{\"a\": 1}");
+    gives(Format::Json, "{\"a\": @}", "\u{feff}{\"a\": 1}", "{\"a\": 1}");
     gives(Format::Env, "A=@", "\u{feff}A=1", "A=1");
 }
 
