@@ -46,6 +46,25 @@ impl Guide for Named<'_> {
     }
 }
 
+/// Markers, wherever they are.
+pub(crate) struct Markers;
+
+impl Guide for Markers {
+    type At = ();
+
+    fn top(&self) -> Keep<()> {
+        Keep::Way(())
+    }
+
+    fn step(&self, (): &(), _: &str) -> Option<Keep<()>> {
+        Some(Keep::Way(()))
+    }
+
+    fn stays(&self, (): &()) -> bool {
+        false
+    }
+}
+
 /// The values at the places of markers, and what is needed to find them again in another file.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Wanted {

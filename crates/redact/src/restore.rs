@@ -16,7 +16,7 @@ use crate::choose::choose;
 use crate::edit::{Edit, apply};
 use crate::error::Error;
 use crate::format::Format;
-use crate::guide::{Named, Wanted};
+use crate::guide::{Markers, Named, Wanted};
 use crate::path::Path;
 use crate::read::json;
 use crate::read::{decode, read};
@@ -82,11 +82,17 @@ pub fn fill(
         match Wanted::of(format, &stored)? {
             None => (Tree::new(format), Ok(None)),
             Some(wanted) => {
-                let tree = json::read(format, &stored, &&wanted)?;
-                let found = live.and_then(|live| {
-                    live.map(|live| find(format, &stored, &tree, &live, &wanted)).transpose()
-                });
-                (tree, found)
+                let both = |live: Text<'_>| {
+                    let tree = json::read(format, &stored, &&wanted)?;
+                    let found = find(format, &stored, &tree, &live, &wanted)?;
+                    Ok((tree, found))
+                };
+                match live.and_then(|live| live.map(both).transpose()) {
+                    Ok(Some((tree, found))) => (tree, Ok(Some(found))),
+                    // markers have places, whatever can be told of the lists that they are in
+                    Ok(None) => (json::read(format, &stored, &Markers)?, Ok(None)),
+                    Err(error) => (json::read(format, &stored, &Markers)?, Err(error)),
+                }
             }
         }
     } else {

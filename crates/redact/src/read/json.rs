@@ -24,7 +24,7 @@ pub(crate) trait Guide {
     fn top(&self) -> Keep<Self::At>;
     /// What of the value at this key or index.
     fn step(&self, at: &Self::At, step: &str) -> Option<Keep<Self::At>>;
-    /// Does a value on the way stay if nothing in it is kept?
+    /// Does a value on the way stay if nothing in it is kept? A marker does.
     fn stays(&self, at: &Self::At) -> bool;
 }
 
@@ -160,6 +160,7 @@ impl<'g, G: Guide> Builder<'g, G> {
         let is_open = matches!(event.what, What::Map | What::List);
         if let Keep::Way(at) = &keep
             && !is_open
+            && event.what != What::Text(MARKER)
             && !self.guide.stays(at)
         {
             return Ok(None);

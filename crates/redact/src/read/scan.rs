@@ -96,7 +96,7 @@ impl<'s> Scan<'s> {
         Ok(true)
     }
 
-    /// The next token of the document; none at its end. A key is kept however long it is.
+    /// The next token of the document; none at its end. Of what may be a `key` all of the text is kept.
     pub(crate) fn token(&mut self, key: bool) -> Result<Option<Token>, Stop> {
         self.text.clear();
         self.long = None;

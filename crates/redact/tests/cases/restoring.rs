@@ -203,6 +203,20 @@ fn without_a_live_file_that_can_be_read_all_is_missing() {
     assert_eq!(bad, Error::Syntax { format: Format::Json, line: 1, column: 1 });
 }
 
+/// What may be stored can be restored, though a list is too long to be compared with another.
+#[test]
+fn a_list_that_is_too_long_to_be_compared_keeps_its_markers() {
+    let items = 60_000;
+    let item = format!("{{\"a\":1,\"b\":2,\"c\":3,\"t\":\"{MARKER}\"}}");
+    let stored = format!("[{}]", vec![item; items].join(","));
+    let alone = restore(Format::Json, stored.as_bytes(), None).unwrap();
+    assert_eq!((alone.missing.len(), alone.missing[1].as_str()), (items, "1.t"));
+    let live = stored.replace(MARKER, "SECRET");
+    let over = restore(Format::Json, stored.as_bytes(), Some(live.as_bytes())).unwrap();
+    assert!(matches!(over.live_error, Some(Error::TooLarge { .. })), "{:?}", over.live_error);
+    assert!(over.bytes == stored.as_bytes() && over.missing == alone.missing);
+}
+
 #[test]
 fn a_byte_order_mark_is_the_stored_one() {
     gives(Format::Json, "\u{feff}{\"a\": @}", "{\"a\": 1}", "\u{feff}{\"a\": 1}");
