@@ -303,6 +303,10 @@ fn of_repo(error: &repo::Error) -> Verdict {
         E::WrongKey { .. } => {
             with(Exit::WrongKey, "check the passphrase; the recovery code opens it too")
         }
+        E::Missing { object } if object == "config" => with(
+            Exit::Damage,
+            "there are snapshots: put config back from a copy of the repository, or an old version of it where the store keeps them",
+        ),
         E::Corrupt { .. } | E::Missing { .. } => with(
             Exit::Damage,
             "agent-backup verify says which files that touches, agent-backup repair --help what can be done",

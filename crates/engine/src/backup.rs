@@ -217,6 +217,7 @@ impl Backup {
             labels: labels.clone(),
             filters: own.iter().map(filter).collect(),
             secrets_stay: self.options.redact_secrets.then(|| Arc::clone(&self.options.ignored)),
+            shared: vec![self.env.home.clone()],
             ..Options::new(to)
         };
         let content = SnapshotContent::open(&self.session, &snapshot).map_err(of_engine)?;

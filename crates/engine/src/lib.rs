@@ -30,6 +30,7 @@ pub mod grep;
 mod ignored;
 pub mod import;
 pub mod journal;
+mod leftover;
 mod marks;
 mod monitor;
 pub mod pull;

@@ -67,6 +67,7 @@ impl Repository {
         if !store.list("config")?.is_empty() {
             return Err(Error::AlreadyExists { address: store.address() });
         }
+        refuse_without_config(&*store)?;
         let config = Config::new(RepoId(crate::random::bytes()), params, created_secs)?;
         Ok(Self { store, config, keys: Keys::new(Keyring::random()) })
     }
@@ -88,7 +89,11 @@ impl Repository {
     pub fn read_config(store: &dyn Store) -> Result<Config> {
         match store.get("config") {
             Ok(bytes) => Config::parse(&bytes),
-            Err(store::Error::NotFound { .. } | store::Error::NoSuchStore { .. }) => {
+            Err(store::Error::NotFound { .. }) => {
+                refuse_without_config(store)?;
+                Err(Error::NoRepository { address: store.address() })
+            }
+            Err(store::Error::NoSuchStore { .. }) => {
                 Err(Error::NoRepository { address: store.address() })
             }
             Err(e) => Err(e.into()),
@@ -305,4 +310,12 @@ impl Repository {
         out.sort_by_key(|s| (s.finished_nanos, s.id));
         Ok(out)
     }
+}
+
+/// A store with snapshots and without `config` is a damaged repository and no place for a new one.
+fn refuse_without_config(store: &dyn Store) -> Result<()> {
+    if store.list("snap/")?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Missing { object: "config".into() })
 }

@@ -68,6 +68,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         even_if_open: args.even_if_open,
         filters: live.filters(&roots)?,
         secrets_stay: push::secrets_stay(settings)?,
+        shared: vec![settings.adapters_env.home.clone()],
         moves: mapped.moves.clone(),
         ..Options::new(to)
     };

@@ -1,4 +1,4 @@
-//! Small edits of settings files as commands: one line, one replacement, by `sed` with a copy kept (`.bak`).
+//! Small edits of settings files as commands: one line, one replacement, by `sed`.
 //!
 //! In: a file's text, and what should be there. Out: a command. Invariant: an edit of JSON is only
 //! given if, done here on the text, it changes that one value and nothing else.
@@ -49,10 +49,11 @@ impl Substitution {
     }
 }
 
-/// Edits in place and keeps a copy; a link is followed, so that it stays one.
+/// Edits in place; a link is followed, so that it stays one. Every `sed` takes `-i` with a suffix; the copy that this
+/// makes goes, as a push would take it, and settings hold secrets.
 fn sed(path: &Path, script: &str) -> Option<String> {
-    let real = path.canonicalize().ok()?;
-    Some(format!("sed -i.bak {} {}", quote(script), quote_path(&real)?))
+    let real = quote_path(&path.canonicalize().ok()?)?;
+    Some(format!("sed -i.bak {} {real} && rm {real}.bak", quote(script)))
 }
 
 /// Makes a line of a file with `#` comments a comment.

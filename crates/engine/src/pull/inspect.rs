@@ -82,6 +82,9 @@ impl Inspector<'_> {
         };
         item.action = self.kept_by_choice(&entry, &facts).unwrap_or(Action::Replace);
         match (entry.kind, facts.found) {
+            (Kind::Dir, Found::Dir) if self.is_shared(&place) => {
+                (item.settle, item.action) = (false, Action::Leave);
+            }
             (Kind::Dir, Found::Dir) => self.decide_dir(item, &entry, &facts),
             _ if item.action != Action::Replace => {}
             (Kind::File, Found::File) => self.decide_file(item, &entry, target, &place, &facts)?,
@@ -141,6 +144,10 @@ impl Inspector<'_> {
             }
             _ => None,
         }
+    }
+
+    fn is_shared(&self, place: &Place) -> bool {
+        place.rel.bytes().is_empty() && self.options.shared.contains(&self.bases[place.base].path)
     }
 
     fn decide_dir(&self, item: &mut Item, entry: &Entry, facts: &Facts) {

@@ -100,6 +100,9 @@ pub struct Options {
     pub verify: bool,
     /// Replace databases that another process has open.
     pub even_if_open: bool,
+    /// Directories that are not an agent's own, such as the home: where they are there, their modes, owners
+    /// and times stay.
+    pub shared: Vec<PathBuf>,
     /// Restore owners (only root can).
     pub owners: bool,
     /// Restore setuid, setgid and sticky bits of files.
@@ -129,6 +132,7 @@ impl Options {
             keep: Vec::new(),
             verify: false,
             even_if_open: false,
+            shared: Vec::new(),
             owners: true,
             special_bits: false,
             fold_case: cfg!(any(target_os = "macos", target_os = "ios")),

@@ -14,6 +14,8 @@ use repo::Kind;
 use rustix::fs::{AtFlags, readlinkat, statat};
 use rustix::io::Errno;
 
+use crate::leftover::is_temp_name;
+
 use super::ignored::Ignored;
 use super::names::Names;
 use super::source::{SourceRoot, open_dir_at, open_dir_path, open_parent};
@@ -385,6 +387,7 @@ impl RootWalk<'_, '_> {
     fn judge(&mut self, is_dir: bool) -> Verdict {
         let rel = &self.path[self.root.label.len() + 1..];
         let verdict = match self.root.filter.decide(rel, is_dir) {
+            _ if is_temp_name(self.name()) => Verdict::Skip,
             Verdict::Walk if !is_dir => Verdict::Skip,
             Verdict::Skip => Verdict::Skip,
             _ if self.is_ignored(is_dir) => Verdict::Skip,

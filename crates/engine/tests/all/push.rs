@@ -61,3 +61,22 @@ fn what_goes_in_comes_back_and_a_second_push_makes_no_snapshot() {
     assert!(files.contains(&("files/projects/a/s.jsonl".into(), local)));
     assert_eq!(snapshot.counter, 2);
 }
+
+#[test]
+fn what_a_killed_pull_left_beside_its_place_is_not_pushed() {
+    let bench = Bench::new(Arc::new(MemoryStore::new()));
+    let source = bench.source();
+    std::fs::create_dir_all(source.join("deep")).unwrap();
+    std::fs::write(source.join("deep/settings.json"), "{}").unwrap();
+    for name in [".agent-backup-tmp-0123456789abcdef", ".agent-backup-tmp-0123456789abcdef-wal"] {
+        std::fs::write(source.join(name), "a secret that came back").unwrap();
+        std::fs::write(source.join("deep").join(name), "a secret that came back").unwrap();
+    }
+    // somebody else's
+    std::fs::write(source.join(".agent-backup-tmp-notes"), "mine").unwrap();
+    let session = bench.init();
+    let pushed = bench.push(&session).unwrap();
+    let names: Vec<String> =
+        contents(&session, &pushed.snapshot().tree).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(names, ["files/.agent-backup-tmp-notes", "files/deep/settings.json"]);
+}

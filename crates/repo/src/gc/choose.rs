@@ -37,7 +37,7 @@ pub(crate) struct Choice {
     pub(crate) dead: Vec<PackId>,
     /// What lives in them moves, then they are condemned.
     pub(crate) emptied: Vec<PackId>,
-    /// Of those, how many are emptied because they are small and many.
+    /// Of those, how many are emptied only because they are small.
     pub(crate) merged_count: usize,
     /// Sealed bytes that move.
     pub(crate) moved_bytes: u64,
@@ -45,16 +45,6 @@ pub(crate) struct Choice {
     pub(crate) freed_bytes: u64,
     /// Bytes that do not live and stay, because moving what lives beside them costs more.
     pub(crate) unused_bytes: u64,
-}
-
-impl Choice {
-    /// What lives in the pack moves, and the pack goes.
-    fn empty(&mut self, pack: &PackUse) {
-        self.moved_bytes += pack.live_bytes;
-        self.freed_bytes += pack.dead_bytes;
-        self.unused_bytes -= pack.dead_bytes;
-        self.emptied.push(pack.pack);
-    }
 }
 
 /// Chooses. `moved_bytes_max` bounds what is moved in this run.
@@ -67,43 +57,49 @@ pub(crate) fn choose(packs: &[PackUse], moved_bytes_max: u64) -> Choice {
         choice.dead.push(pack.pack);
         choice.freed_bytes += pack.bytes;
     }
-    let movable: Vec<&PackUse> = partly.into_iter().filter(|pack| pack.is_movable).collect();
-    choice.unused_bytes = movable.iter().map(|pack| pack.dead_bytes).sum();
-    // what has to move anyway counts against what may move to free bytes
-    let (small, mut rest) = many_small(movable);
-    for pack in small {
-        if choice.moved_bytes + pack.live_bytes > moved_bytes_max {
-            break;
-        }
-        choice.empty(pack);
-        choice.merged_count += 1;
-    }
+    let mut movable: Vec<&PackUse> = partly.into_iter().filter(|pack| pack.is_movable).collect();
     // what frees most for what it moves comes first; ids make the order one for all
     let cost = |pack: &PackUse| pack.live_bytes * 1000 / (pack.live_bytes + pack.dead_bytes);
-    rest.sort_by_key(|pack| (cost(pack), pack.pack));
-    for pack in rest {
+    movable.sort_by_key(|pack| (cost(pack), pack.pack));
+    choice.unused_bytes = movable.iter().map(|pack| pack.dead_bytes).sum();
+    let mut rest = Vec::new();
+    for pack in movable {
         let too_little = choice.unused_bytes <= (total - choice.freed_bytes) / UNUSED_DIVISOR;
         let moved = choice.moved_bytes + pack.live_bytes;
         let freed = choice.freed_bytes + pack.dead_bytes;
-        let is_dear = |moved: u64, freed: u64| moved * 10 > freed * MOVED_TENTHS;
-        let too_dear = is_dear(moved, freed) && is_dear(pack.live_bytes, pack.dead_bytes);
-        if !(too_little || too_dear || moved > moved_bytes_max || pack.dead_bytes == 0) {
-            choice.empty(pack);
+        let too_dear = moved * 10 > freed * MOVED_TENTHS;
+        if too_little || too_dear || moved > moved_bytes_max || pack.dead_bytes == 0 {
+            rest.push(pack);
+            continue;
         }
+        choice.unused_bytes -= pack.dead_bytes;
+        (choice.moved_bytes, choice.freed_bytes) = (moved, freed);
+        choice.emptied.push(pack.pack);
     }
+    merge_small(&mut choice, rest, moved_bytes_max);
     choice
 }
 
-/// Many small packs cost requests and memory: once there are too many, those in which least lives are
-/// merged. Returns them, and the others.
-fn many_small(packs: Vec<&PackUse>) -> (Vec<&PackUse>, Vec<&PackUse>) {
-    let (mut small, mut rest): (Vec<&PackUse>, Vec<&PackUse>) =
-        packs.into_iter().partition(|pack| pack.bytes < PACK_SMALL_BYTES);
-    let merged_count =
-        if small.len() < PACKS_SMALL_MAX { 0 } else { small.len() - PACKS_SMALL_KEPT };
-    small.sort_by_key(|pack| (pack.live_bytes, pack.pack));
-    rest.extend(small.split_off(merged_count));
-    (small, rest)
+/// Many small packs cost requests and memory: the smallest are merged once there are too many.
+fn merge_small(choice: &mut Choice, rest: Vec<&PackUse>, moved_bytes_max: u64) {
+    let mut small: Vec<&PackUse> =
+        rest.into_iter().filter(|pack| pack.bytes < PACK_SMALL_BYTES).collect();
+    if small.len() < PACKS_SMALL_MAX {
+        return;
+    }
+    small.sort_by_key(|pack| (pack.bytes, pack.pack));
+    small.truncate(small.len() - PACKS_SMALL_KEPT);
+    for pack in small {
+        let moved = choice.moved_bytes + pack.live_bytes;
+        if moved > moved_bytes_max {
+            break;
+        }
+        choice.moved_bytes = moved;
+        choice.freed_bytes += pack.dead_bytes;
+        choice.unused_bytes -= pack.dead_bytes;
+        choice.emptied.push(pack.pack);
+        choice.merged_count += 1;
+    }
 }
 
 #[cfg(test)]
@@ -159,27 +155,5 @@ mod tests {
         let choice = choose(&many, u64::MAX);
         assert_eq!(choice.merged_count, 500 - PACKS_SMALL_KEPT);
         assert_eq!(choice.emptied.len(), choice.merged_count);
-    }
-
-    #[test]
-    fn what_is_merged_counts_against_what_may_be_moved_to_free_bytes() {
-        let mut sizes = vec![(32 * MIB, MIB), (32 * MIB, 9 * MIB)];
-        sizes.extend(vec![(MIB, MIB); PACKS_SMALL_KEPT]);
-        let alone = choose(&packs(&sizes), u64::MAX);
-        assert_eq!((alone.merged_count, numbers(&alone.emptied)), (0, vec![0, 1]));
-        sizes.extend(vec![(MIB, MIB); PACKS_SMALL_MAX]);
-        let beside = choose(&packs(&sizes), u64::MAX);
-        assert_eq!(beside.merged_count, PACKS_SMALL_MAX);
-        let large: Vec<u32> = numbers(&beside.emptied).into_iter().filter(|n| *n < 2).collect();
-        assert_eq!(large, [0], "what frees more than it moves goes all the same");
-    }
-
-    #[test]
-    fn of_small_packs_those_move_in_which_least_lives() {
-        let mut sizes = vec![(2 * MIB, 2 * MIB); PACKS_SMALL_KEPT];
-        sizes.extend(vec![(3 * MIB, MIB); PACKS_SMALL_KEPT]);
-        let choice = choose(&packs(&sizes), u64::MAX);
-        assert_eq!(choice.merged_count, PACKS_SMALL_KEPT);
-        assert_eq!(choice.moved_bytes, PACKS_SMALL_KEPT as u64 * MIB);
     }
 }

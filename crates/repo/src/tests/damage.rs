@@ -187,3 +187,20 @@ fn a_second_copy_of_the_blocks_heals_a_damaged_pack() {
         }
     }
 }
+
+#[test]
+fn without_its_config_a_repository_is_damaged_and_no_place_for_a_new_one() {
+    let small = Small::new();
+    small.store.delete("config").unwrap();
+    let is_missing =
+        |error: &Error| matches!(error, Error::Missing { object } if object == "config");
+    let store = Arc::new(small.store.clone());
+    let error = Repository::read_config(&*store).unwrap_err();
+    assert!(is_missing(&error), "{error}");
+    let error = Repository::create(store, super::params(), 0).unwrap_err();
+    assert!(is_missing(&error), "{error}");
+    // an initialisation that did not come to its end leaves keys at most, and begins again
+    let store = MemoryStore::new();
+    store.put("keys/00", vec![b"of an earlier try".to_vec().into()]).unwrap();
+    assert!(matches!(Repository::read_config(&store), Err(Error::NoRepository { .. })));
+}

@@ -82,6 +82,7 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
         even_if_open: args.even_if_open,
         filters: live.filters(&roots)?,
         secrets_stay: push::secrets_stay(settings)?,
+        shared: vec![settings.adapters_env.home.clone()],
         ..Options::new(to.clone())
     };
     if !matches!(settings.which.address(), Address::Local(_)) {

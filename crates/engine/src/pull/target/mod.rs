@@ -24,19 +24,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+pub(crate) use crate::leftover::{SQLITE_SIDES, is_temp_name};
 pub(crate) use meta::{Rules, differs, set, set_symlink};
 pub(crate) use name::{Rel, split_last};
 pub(crate) use remove::{Guard, remove_tree};
-pub(crate) use temp::{Over, Temp, is_temp_name, path_of};
+pub(crate) use temp::{Over, Temp, path_of};
 
 /// An open directory below (or at) the base.
 pub(crate) type Dir = Arc<OwnedFd>;
 
 /// Directories kept open at most: well below the usual limit of 1,024 descriptors.
 const DIRS_OPEN_MAX: usize = 128;
-
-/// What SQLite keeps beside a database. Not part of a snapshot, which holds a whole image.
-pub(crate) const SQLITE_SIDES: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// What a thing on the disk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,10 +13,8 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Dir, Facts, SQLITE_SIDES, facts_at};
-
-/// How every temporary name begins; 16 hexadecimal digits follow.
-const PREFIX: &str = ".agent-backup-tmp-";
+use super::{Dir, Facts, facts_at};
+use crate::leftover::PREFIX;
 
 /// Tries for a free name before giving up: with 64 random bits, one is enough.
 const TRIES: u32 = 16;
@@ -28,14 +26,6 @@ pub(crate) enum Over {
     Nothing,
     /// Yes: whatever is there that is no directory.
     Anything,
-}
-
-/// Does a pull use this name for its temporary files, or SQLite for what belongs to one?
-pub(crate) fn is_temp_name(name: &[u8]) -> bool {
-    let main = SQLITE_SIDES.iter().find_map(|side| name.strip_suffix(*side)).unwrap_or(name);
-    main.strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| {
-        rest.len() == 16 && rest.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    })
 }
 
 /// A thing under a temporary name.

@@ -467,6 +467,33 @@ fn delete_never_removes_the_root_of_another_label() {
 }
 
 #[test]
+fn a_home_that_is_there_keeps_its_mode_and_time() {
+    let g = Ground::new();
+    let (home, other) = (g.path("home"), g.path("other"));
+    for dir in [&home, &other] {
+        fs::create_dir_all(dir).unwrap();
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let mode = |dir: &Path| fs::metadata(dir).unwrap().permissions().mode() & 0o7777;
+    let mut m = Memory::default();
+    m.dir("r").mode = 0o777;
+    m.dir("r/sub").mode = 0o751;
+    m.file("r/.agent.json", b"f");
+    m.dir("s").mode = 0o755;
+    let to = Placement::Each(vec![(b"r".to_vec(), home.clone()), (b"s".to_vec(), other.clone())]);
+    let labels = vec![b"r".to_vec(), b"s".to_vec()];
+    let options = Options { shared: vec![home.clone()], labels, ..Options::new(to) };
+    let report = restore(&m, &options);
+    assert_eq!(report.problems.len(), 0);
+    assert_eq!((mode(&home), mode(&other)), (0o700, 0o755));
+    assert_eq!(mode(&home.join("sub")), 0o751);
+    assert_eq!(g.read("home/.agent.json"), b"f");
+    fs::remove_dir_all(&home).unwrap();
+    restore(&m, &options);
+    assert_eq!(mode(&home), 0o777, "one that is made is as it was");
+}
+
+#[test]
 fn roots_go_where_they_are_told_also_single_files() {
     let g = Ground::new();
     fs::create_dir_all(g.path("real")).unwrap();
