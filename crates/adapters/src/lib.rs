@@ -15,6 +15,7 @@ mod adapter;
 mod binds;
 mod builtin;
 mod carve;
+mod copied;
 mod error;
 mod fields;
 mod parse;

@@ -2,7 +2,7 @@
 //!
 //! In: the pattern lists of a root. Out: a [`Decision`] for each path that the scan meets, and
 //! whether a directory is worth entering. Order of precedence: another root's piece, secrets,
-//! excludes, includes. Patterns are compiled once; a decision allocates nothing.
+//! excludes, includes. Patterns are compiled once; a decision allocates only for names of copies.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use globset::{Candidate, GlobSet};
 
 use crate::binds::{Bind, BindTable, Binds};
 use crate::carve::Carved;
+use crate::copied;
 use crate::error::AdapterError;
 use crate::fields::{FieldRules, FieldTable, Fields};
 use crate::pattern::{self, Case, Cover};
@@ -221,11 +222,22 @@ impl Rules {
         }
         let included = self.include.as_ref().is_none_or(|include| include.has(&path, is_dir));
         match (included, is_dir) {
+            (true, false) if self.is_copy_with_secrets(rel) => Decision::ExcludeSecret,
             (true, false) if self.sqlite.is_match_candidate(&path) => Decision::IncludeSqlite,
             (true, _) => Decision::Include,
             (false, true) if self.ways.is_match_candidate(&path) => Decision::Walk,
             (false, _) => left_out,
         }
+    }
+
+    /// By its name, is this a copy of a file that is a secret or holds some? One that has rules of its own
+    /// is treated by these.
+    fn is_copy_with_secrets(&self, rel: &[u8]) -> bool {
+        let Some(original) = copied::original(rel) else { return false };
+        let is_secret = self.secret.has(&Candidate::from_bytes(&original), false);
+        is_secret
+            || (self.fields.of(&original).is_some() && self.fields.of(rel).is_none())
+            || (!self.rows.of(&original).is_empty() && self.rows.of(rel).is_empty())
     }
 
     /// Whether the agent deletes this by itself, so that a backup must not follow the deletion.

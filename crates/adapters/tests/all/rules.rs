@@ -45,6 +45,38 @@ fn case_matters_except_for_secrets() {
 }
 
 #[test]
+fn a_copy_of_a_file_with_secrets_is_a_secret_unless_it_has_rules_of_its_own() {
+    let rules = rules(
+        r#"
+secret_exclude = ["auth.json"]
+[[roots.fields]]
+file = "settings.json"
+redact = ["env.*"]
+[[roots.fields]]
+file = "settings.json.orig"
+format = "json"
+redact = ["env.*"]
+[[roots.rows]]
+database = "state.db"
+table = "kv"
+where = { column = "key", glob = ["token*"] }
+delete = true
+"#,
+    );
+    for copy in
+        ["auth.json.bak", "auth.json~", "settings.json.bak", ".settings.json.swp", "state.db.old"]
+    {
+        assert_eq!(rules.decide(copy.as_bytes(), false), ExcludeSecret, "{copy}");
+    }
+    assert_eq!(rules.decide(b"settings.json.orig", false), Include);
+    assert!(rules.fields(b"settings.json.orig").is_some());
+    for other in ["notes.md.bak", "deep/auth.json.bak", "settings.json.tmpl"] {
+        assert_eq!(rules.decide(other.as_bytes(), false), Include, "{other}");
+    }
+    assert_eq!(rules.decide(b"auth.json.bak", true), Include, "a directory is no copy of a file");
+}
+
+#[test]
 fn directories_are_entered_only_if_something_in_them_can_be_included() {
     let rules = rules(
         r#"

@@ -51,11 +51,13 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
             );
         }
     }
-    let config = write_config(settings);
+    // with the keys of another one it is a second copy, and not what pushes go to from now on
+    let config = if args.like.is_some() { Ok(false) } else { write_config(settings) };
     match &config {
         Ok(true) => {
             screen.note(format_args!("wrote {}", sanitize::path(&settings.config_path)));
         }
+        Ok(false) if args.like.is_some() => {}
         Ok(false) if matches!(settings.which, Which::Named(_)) => screen.note(format_args!(
             "{} was there already and was left as it is",
             sanitize::path(&settings.config_path)

@@ -263,6 +263,18 @@ fn read_packs(
     data::read(repo, cache, &ground.tables, &plan)
 }
 
+/// Is it only that nothing may be written there, by this key or on this disk?
+fn may_not_write(error: &store::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    match error {
+        store::Error::Denied { .. } => true,
+        store::Error::Io { source, .. } => {
+            matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+        }
+        _ => false,
+    }
+}
+
 /// Writes the record of this run, then quarantines what is due. That nothing can be remembered is no
 /// reason to keep back what was found.
 fn remember(
@@ -274,7 +286,7 @@ fn remember(
 ) -> Result<()> {
     let now = match coverage.write(repo, run) {
         Ok(now) => Some(now),
-        Err(crate::Error::Store(error @ store::Error::Denied { .. })) => {
+        Err(crate::Error::Store(error)) if may_not_write(&error) => {
             report.forgotten = Some(error.to_string());
             None
         }
