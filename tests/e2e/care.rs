@@ -25,6 +25,24 @@ fn stored() -> (Desk, PathBuf, PathBuf) {
     (desk, repo, source)
 }
 
+#[test]
+fn a_second_copy_is_not_where_pushes_go_from_then_on() {
+    let desk = Desk::new();
+    let (source, mirror) = (desk.beside("src"), desk.beside("mirror"));
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("a.txt"), "first").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    let (here, there) = (desk.embedded(), mirror.to_str().unwrap());
+    desk.ok(&["-r", there, "init", "--no-passphrase", "--like", here.to_str().unwrap()]);
+    desk.ok(&["copy", "--to", there]);
+    fs::write(source.join("a.txt"), "second").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    for (repo, snapshots) in [(&here, 2), (&mirror, 1)] {
+        let listed = desk.json(&["-r", repo.to_str().unwrap(), "snapshots"]);
+        assert_eq!(listed["snapshots"].as_array().unwrap().len(), snapshots, "{listed}");
+    }
+}
+
 /// Changes bytes in the middle of every pack: of data, as most is data.
 fn spoil(repo: &Path) {
     for entry in fs::read_dir(repo.join("packs")).unwrap() {

@@ -174,9 +174,8 @@ fn a_restore_that_is_killed_leaves_each_database_old_or_new() {
     killed_at_random_moments(16);
 }
 
-/// `cargo test -p agent-backup --test e2e -- --ignored 200_moments`
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: cargo test -p agent-backup --test e2e -- --ignored 200_moments"]
 fn a_restore_killed_at_200_moments_leaves_each_database_old_or_new() {
     killed_at_random_moments(201);
 }

@@ -20,6 +20,7 @@ use super::kept::{self, Kept, same_content};
 use super::memo::{LabelMemo, PathHash, path_hash};
 use super::{Options, Since};
 use crate::error::Result;
+use crate::leftover::is_temp_name;
 use crate::monitor::Problem;
 use crate::pull::strip_path;
 use crate::push::PushRoot;
@@ -83,6 +84,10 @@ impl Root {
 
     /// Does a rule leave it out now?
     fn excludes(&self, rel: &[u8]) -> bool {
+        // one that was pushed by mistake, before a walk passed these over
+        if rel.rsplit(|byte| *byte == b'/').next().is_some_and(is_temp_name) {
+            return true;
+        }
         if let Some(files) = &self.files {
             return !files.iter().any(|name| name == rel);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use store::{Item, Listing, MemoryStore, Store};
-use testkit::{Fault, FaultStore, RecordingStore, Verb};
+use testkit::{Failure, Fault, FaultStore, RecordingStore, Verb};
 
 use super::gc::{bytes_of, collect, op, push};
 use super::{OP, REPO, create, fresh, open, restore};
@@ -321,4 +321,28 @@ fn damage_names_every_snapshot_and_file_that_it_touches() {
     assert_eq!(report.touched[0].snapshots, [op(1), op(2)]);
     assert_eq!(report.touched[0].blocks.iter().copied().collect::<Vec<_>>(), [block]);
     assert!(!report.touched[0].and_more);
+}
+
+#[test]
+fn where_nothing_can_be_written_damage_is_told_all_the_same() {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    let (store, repo) = fresh();
+    super::push(&repo, OP).unwrap();
+    let pack = store.list("packs/").unwrap()[0].name.clone();
+    flip(&store, &pack, 40);
+    let io = [PermissionDenied, ReadOnlyFilesystem, StorageFull].map(Failure::Io);
+    for failure in [Failure::Denied, Failure::CapReached].into_iter().chain(io) {
+        let closed = FaultStore::new(Arc::new(store.clone()), move |call| {
+            (call.verb == Verb::Put).then_some(Fault::Fail(failure))
+        });
+        let repo = open(Arc::new(closed)).unwrap();
+        for level in [Level::Sample, Level::All] {
+            let report = look(&repo, level);
+            assert!(report.is_damaged(), "{failure:?}");
+            assert_eq!(report.findings[0].object, pack);
+            assert!(report.forgotten.is_some());
+            assert_eq!((report.quarantined, report.waiting), (vec![], vec![]), "{failure:?}");
+        }
+    }
+    assert!(store.list("verify/").unwrap().is_empty() && store.list("gc/").unwrap().is_empty());
 }

@@ -263,14 +263,15 @@ fn read_packs(
     data::read(repo, cache, &ground.tables, &plan)
 }
 
-/// Is it only that nothing may be written there, by this key or on this disk?
-fn may_not_write(error: &store::Error) -> bool {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+/// Is it only that nothing can be written there: by this key, on this disk, or for want of room?
+fn cannot_write(error: &store::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error {
-        store::Error::Denied { .. } => true,
-        store::Error::Io { source, .. } => {
-            matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
-        }
+        store::Error::Denied { .. } | store::Error::CapReached { .. } => true,
+        store::Error::Io { source, .. } => matches!(
+            source.kind(),
+            PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+        ),
         _ => false,
     }
 }
@@ -285,10 +286,10 @@ fn remember(
     report: &mut Report,
 ) -> Result<()> {
     let now = match coverage.write(repo, run) {
-        Ok(now) => Some(now),
-        Err(crate::Error::Store(error)) if may_not_write(&error) => {
+        Ok(now) => now,
+        Err(crate::Error::Store(error)) if cannot_write(&error) => {
             report.forgotten = Some(error.to_string());
-            None
+            return Ok(());
         }
         Err(error) => return Err(error),
     };
@@ -307,9 +308,8 @@ fn remember(
 }
 
 /// Has damage lasted long enough? Both times are the store's.
-fn is_due(since_secs: Option<u64>, now_secs: Option<u64>) -> bool {
-    let (Some(since), Some(now)) = (since_secs, now_secs) else { return false };
-    now.saturating_sub(since) >= QUARANTINE_AFTER_SECS
+fn is_due(since_secs: Option<u64>, now_secs: u64) -> bool {
+    since_secs.is_some_and(|since| now_secs.saturating_sub(since) >= QUARANTINE_AFTER_SECS)
 }
 
 /// A reader over the tables of one look.
