@@ -235,6 +235,14 @@ fn of_engine(error: &engine::Error) -> Verdict {
             Exit::Refused,
             "forget -n shows what the policy does; --unsafe-allow-remove-all goes on",
         ),
+        E::MayBeNewest { other, .. } => {
+            let other = other.map(|id| format!("; without it that is {}", &id.hex()[..12]));
+            let hint = format!(
+                "agent-backup snapshots shows those that open{}; agent-backup repair puts it back where it can",
+                other.unwrap_or_default()
+            );
+            (Exit::Damage, Some(hint))
+        }
         E::Cancelled => (signals::exit(), None),
         E::Rules(_) => with(Exit::Configuration, "give a file of rules as gitleaks 8 reads it"),
         E::Pattern(_) => {
@@ -306,6 +314,11 @@ fn of_repo(error: &repo::Error) -> Verdict {
         E::Missing { object } if object == "config" => with(
             Exit::Damage,
             "there are snapshots: put config back from a copy of the repository, or an old version of it where the store keeps them",
+        ),
+        E::Corrupt { object, .. } if object.starts_with("snap/") => with(
+            Exit::Damage,
+            "agent-backup repair puts it back where it can, repair --accept-loss lets go of it; \
+             agent-backup snapshots shows the others",
         ),
         E::Corrupt { .. } | E::Missing { .. } => with(
             Exit::Damage,

@@ -19,7 +19,9 @@ use repo::{
     SealedBlock, Snapshot, TreeBuilder, blocks_named, rename_blocks, seal_block,
 };
 
+use crate::damaged::DamagedSnapshot;
 use crate::error::{Error, Result};
+use crate::gone::is_damage;
 use crate::session::Session;
 
 /// Blocks that are opened and sealed together.
@@ -40,15 +42,25 @@ pub struct Copied {
     pub bytes_stored: u64,
 }
 
+/// What was copied.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Snapshots that are in the target now.
+    pub copied: Vec<Copied>,
+    /// Those that are not: the source has not all that they need.
+    pub damaged: Vec<DamagedSnapshot>,
+}
+
 /// Copies snapshots, oldest first. One that the target has (the same push of the same machine, with no
-/// less in it) is passed over. What is pinned in the source is pinned in the target.
+/// less in it) is passed over; one that is damaged in the source does not stop the others. What is
+/// pinned in the source is pinned in the target.
 pub fn copy(
     from: &Session,
     to: &Session,
     snapshots: &[Snapshot],
     told: &mut dyn FnMut(&Copied),
     cancel: &AtomicBool,
-) -> Result<Vec<Copied>> {
+) -> Result<Done> {
     to.repo.config().writable()?;
     if from.repo.id() == to.repo.id() {
         let reason = "source and target are the same repository".to_owned();
@@ -68,21 +80,28 @@ pub fn copy(
     };
     let mut snapshots = snapshots.to_vec();
     snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
-    let mut done: Vec<Copied> = Vec::new();
+    let mut done = Done::default();
     for snapshot in &snapshots {
         let known = there.get(&push_of(snapshot)).filter(|s| entries(s) >= entries(snapshot));
         let copied = if let Some(known) = known {
             Copied { from: snapshot.id, to: known.id, was_there: true, bytes_stored: 0 }
         } else {
-            let known = |id: &OpId| done.iter().find(|one| one.from == *id).map(|one| one.to);
+            let known =
+                |id: &OpId| done.copied.iter().find(|one| one.from == *id).map(|one| one.to);
             let previous = snapshot.previous.as_ref().and_then(known);
-            copier.snapshot(snapshot, previous)?
+            match copier.snapshot(snapshot, previous)? {
+                Ok(copied) => copied,
+                Err(damage) => {
+                    done.damaged.push(DamagedSnapshot::new((snapshot.id, damage)));
+                    continue;
+                }
+            }
         };
         if pinned.contains(&snapshot.id) && !held.contains(&copied.to) {
             to.repo.pin(&copied.to)?;
         }
         told(&copied);
-        done.push(copied);
+        done.copied.push(copied);
     }
     Ok(done)
 }
@@ -107,7 +126,8 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
-    fn snapshot(&mut self, snapshot: &Snapshot, previous: Option<OpId>) -> Result<Copied> {
+    /// Copies one; damage of the source is told by the error inside.
+    fn snapshot(&mut self, snapshot: &Snapshot, previous: Option<OpId>) -> Result<Result<Copied>> {
         for _ in 0..ATTEMPTS_MAX {
             let (to, id) = (self.to, OpId::random());
             let mut state = to.state.load()?;
@@ -120,7 +140,17 @@ impl Copier<'_> {
             let now_secs = || to.clock.now_secs();
             let packs = Packs::new(&to.repo, to.cache.as_ref(), &op, 0, &now_secs);
             let mut target = Target { to, known: &known, packs };
-            let tree = self.tree(snapshot, &mut target)?;
+            let tree = match self.tree(snapshot, &mut target) {
+                // the target is only written to meanwhile: it is the source that is damaged
+                Err(error) if is_damage(&error) => {
+                    target.packs.finish()?;
+                    op.finish_without_snapshot()?;
+                    state.unfinished = None;
+                    to.state.save(&state)?;
+                    return Ok(Err(error));
+                }
+                other => other?,
+            };
             let bytes_stored = target.packs.finish()?.0.bytes;
             let record = Snapshot {
                 id,
@@ -135,12 +165,8 @@ impl Copier<'_> {
             to.state.save(&state)?;
             match commit {
                 Commit::Acknowledged(_) => {
-                    return Ok(Copied {
-                        from: snapshot.id,
-                        to: id,
-                        was_there: false,
-                        bytes_stored,
-                    });
+                    let (from, to) = (snapshot.id, id);
+                    return Ok(Ok(Copied { from, to, was_there: false, bytes_stored }));
                 }
                 Commit::InDoubt => {
                     to.repo.forget_unless_pinned(&id)?;

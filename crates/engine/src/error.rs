@@ -56,6 +56,14 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// The newest snapshot is asked for, and one that does not open may be that.
+    #[error("{damage}; it may be the snapshot that is asked for")]
+    MayBeNewest {
+        /// Why one does not open.
+        damage: repo::Error,
+        /// The one that is meant if it is not that.
+        other: Option<OpId>,
+    },
     /// The run was cancelled by a signal.
     #[error("interrupted")]
     Cancelled,

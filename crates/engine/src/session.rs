@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use repo::config::{Config, Params};
 use repo::keys::{self, Kdf, MachineKey, Note, RecoveryCode, SecretInput};
-use repo::{Cache, MachineId, OpId, Repository, Snapshot};
+use repo::{Cache, Listed, MachineId, OpId, Repository, Snapshot};
 use store::Store;
 
 use crate::clock::Clock;
+use crate::damaged::DamagedSnapshot;
 use crate::error::{Error, Result};
 use crate::state::{self, Lock, StateDir};
 
@@ -206,13 +207,20 @@ impl Session {
         Ok(self.repo.snapshots(self.cache.as_ref())?)
     }
 
+    /// Every snapshot, those that do not open apart.
+    pub fn snapshots_listed(&self) -> Result<(Vec<Snapshot>, Vec<DamagedSnapshot>)> {
+        let Listed { snapshots, damaged } = self.repo.snapshots_listed(self.cache.as_ref())?;
+        Ok((snapshots, damaged.into_iter().map(DamagedSnapshot::new).collect()))
+    }
+
     /// One snapshot by its full id.
     pub fn snapshot(&self, id: &OpId) -> Result<Snapshot> {
         Ok(self.repo.snapshot(self.cache.as_ref(), id)?.0)
     }
 
     /// Picks a snapshot: `latest`, `latest~N`, an id or a unique beginning of one (at least four
-    /// digits). `latest` and what it counts back from are no safety snapshots. `agent` narrows `latest` to snapshots that hold the agent, `host` to a machine.
+    /// digits). `latest` and what it counts back from are no safety snapshots;
+    /// [`Error::MayBeNewest`] if one does not open. `agent` narrows `latest` to snapshots that hold the agent, `host` to a machine.
     pub fn select(&self, spec: &str, agent: Option<&str>, host: Option<&str>) -> Result<Snapshot> {
         let fits = |s: &Snapshot| {
             agent.is_none_or(|a| s.agents().contains(&a)) && host.is_none_or(|h| s.host == h)
@@ -226,10 +234,15 @@ impl Session {
                 }
                 None => return Err(none(format!("{spec}: no snapshot has this name"))),
             };
+            let Listed { snapshots, damaged } = self.repo.snapshots_listed(self.cache.as_ref())?;
             let fitting: Vec<Snapshot> =
-                self.snapshots()?.into_iter().filter(|s| fits(s) && !s.is_safety()).collect();
+                snapshots.into_iter().filter(|s| fits(s) && !s.is_safety()).collect();
             let count = fitting.len();
-            return fitting.into_iter().rev().nth(back).ok_or_else(|| {
+            let found = fitting.into_iter().rev().nth(back);
+            if let Some((_, damage)) = damaged.into_iter().next() {
+                return Err(Error::MayBeNewest { damage, other: found.map(|s| s.id) });
+            }
+            return found.ok_or_else(|| {
                 none(format!(
                     "{spec}: there are {count} snapshots that fit; see `agent-backup snapshots`"
                 ))

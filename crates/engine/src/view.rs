@@ -17,7 +17,7 @@ use repo::{BlockId, Entry, Extent, Kind, Reader, Snapshot};
 use crate::error::{Error, Result};
 use crate::session::Session;
 
-pub use find::{FindOptions, Match, find};
+pub use find::{FindOptions, Match, Matches, find};
 pub use gone::{Gone, gone};
 pub use stats::{AgentStats, Stats, stats};
 

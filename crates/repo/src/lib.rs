@@ -51,7 +51,7 @@ pub use pack::{
 };
 pub use packs::{Packs, Stored};
 pub use pages::PageFormat;
-pub use repository::Repository;
+pub use repository::{Listed, Repository};
 pub use snapshot::{GroupRecord, ImportRecord, PushStats, RootRecord, SAFETY, Snapshot};
 pub use tree::{
     Entry, Kind, MarkedSource, Marks, Pages, TextFormat, TreeBuilder, TreeRoot, Xattr, flag, gone,

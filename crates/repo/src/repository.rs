@@ -299,17 +299,37 @@ impl Repository {
 
     /// Every snapshot, oldest first. A snapshot that does not open is an error: it is damage.
     pub fn snapshots(&self, cache: Option<&Cache>) -> Result<Vec<Snapshot>> {
-        let mut out = Vec::new();
+        let mut listed = self.snapshots_listed(cache)?;
+        if listed.damaged.is_empty() {
+            return Ok(listed.snapshots);
+        }
+        Err(listed.damaged.swap_remove(0).1)
+    }
+
+    /// Every snapshot, those that do not open apart: for whoever does more good with the others than
+    /// with none, and tells of the damage.
+    pub fn snapshots_listed(&self, cache: Option<&Cache>) -> Result<Listed> {
+        let mut listed = Listed::default();
         for id in self.snapshot_ids()? {
             match self.snapshot(cache, &id) {
-                Ok((snapshot, _)) => out.push(snapshot),
+                Ok((snapshot, _)) => listed.snapshots.push(snapshot),
                 Err(Error::Missing { .. }) => {} // forgotten between LIST and GET
+                Err(error @ Error::Corrupt { .. }) => listed.damaged.push((id, error)),
                 Err(e) => return Err(e),
             }
         }
-        out.sort_by_key(|s| (s.finished_nanos, s.id));
-        Ok(out)
+        listed.snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
+        Ok(listed)
     }
+}
+
+/// The snapshots of a repository, as far as they open.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Those that do, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// Those that do not, and why. When one was made and of what is not known: it may be the newest.
+    pub damaged: Vec<(OpId, Error)>,
 }
 
 /// A store with snapshots and without `config` is a damaged repository and no place for a new one.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::args::Copy;
 use crate::commands::Context;
+use crate::commands::damaged::{self, DamagedRecord};
 use crate::commands::snapshots::short_id;
 use crate::exit::{Exit, Usage};
 use crate::ui::{count, sanitize, size};
@@ -14,6 +15,8 @@ use crate::ui::{count, sanitize, size};
 struct Document {
     to: String,
     snapshots: Vec<Record>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_snapshots: Vec<DamagedRecord>,
 }
 
 #[derive(Serialize)]
@@ -33,12 +36,12 @@ pub(crate) fn run(args: &Copy, context: &Context<'_>) -> Result<Exit> {
     let target = context.open_other(&to, args.limit_upload.or(settings.push.limit_upload))?;
     screen.set_place(&settings.which.address().to_string());
     let source = context.open_patiently()?;
-    let snapshots = match args.snapshots.as_slice() {
-        [] => source.session.snapshots()?,
-        some => some
-            .iter()
-            .map(|one| Ok(source.session.select(one, None, None)?))
-            .collect::<Result<_>>()?,
+    let (snapshots, damaged) = match args.snapshots.as_slice() {
+        [] => source.session.snapshots_listed()?,
+        some => {
+            let one = |one: &String| Ok(source.session.select(one, None, None)?);
+            (some.iter().map(one).collect::<Result<_>>()?, Vec::new())
+        }
     };
     let address = to.which.address().to_string();
     screen.set_place(&address);
@@ -52,6 +55,9 @@ pub(crate) fn run(args: &Copy, context: &Context<'_>) -> Result<Exit> {
     let done = copy::copy(&source.session, &target.session, &snapshots, &mut told, cancel);
     let done = done.context("the copy stopped")?;
     failed?;
+    screen.set_place(&settings.which.address().to_string());
+    let (done, damaged) = (done.copied, [damaged, done.damaged].concat());
+    let exit = damaged::tell(&damaged, screen, Exit::Done);
     if screen.json() {
         let record = |one: &Copied| Record {
             snapshot: one.from.hex(),
@@ -60,8 +66,9 @@ pub(crate) fn run(args: &Copy, context: &Context<'_>) -> Result<Exit> {
             bytes_stored: one.bytes_stored,
         };
         let snapshots = done.iter().map(record).collect();
-        screen.document(&Document { to: address, snapshots })?;
-        return Ok(Exit::Done);
+        let damaged_snapshots = damaged::records(&damaged);
+        screen.document(&Document { to: address, snapshots, damaged_snapshots })?;
+        return Ok(exit);
     }
     let fresh = done.iter().filter(|one| !one.was_there).count() as u64;
     let bytes: u64 = done.iter().map(|one| one.bytes_stored).sum();
@@ -71,7 +78,7 @@ pub(crate) fn run(args: &Copy, context: &Context<'_>) -> Result<Exit> {
         sanitize::text(&address),
         size::show(bytes)
     ));
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn line(one: &Copied) -> String {

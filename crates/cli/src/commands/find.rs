@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::args::Find;
 use crate::commands::Context;
+use crate::commands::damaged::{self, DamagedRecord};
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::ui::count;
@@ -14,6 +15,8 @@ use crate::ui::entry::{self, EntryRecord};
 #[derive(Serialize)]
 struct Document {
     matches: Vec<MatchRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_snapshots: Vec<DamagedRecord>,
 }
 
 #[derive(Serialize)]
@@ -27,19 +30,23 @@ pub(crate) fn run(args: &Find, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open()?;
     let session = &connection.session;
-    let snapshots = match &args.snapshot {
-        Some(spec) => vec![session.select(spec, None, None)?],
-        None => session.snapshots()?,
+    let (snapshots, damaged) = match &args.snapshot {
+        Some(spec) => (vec![session.select(spec, None, None)?], Vec::new()),
+        None => session.snapshots_listed()?,
     };
     let options = FindOptions { globs: args.globs.clone(), ignore_case: args.ignore_case };
-    let matches = view::find(session, &snapshots, &options)?;
+    let found = view::find(session, &snapshots, &options)?;
+    let (matches, damaged) = (found.all, [damaged, found.damaged].concat());
+    let exit = damaged::tell(&damaged, screen, Exit::Done);
     if screen.json() {
         let record = |found: &view::Match| MatchRecord {
             entry: EntryRecord::new(&found.path, &found.entry),
             snapshots: found.snapshots.iter().map(repo::OpId::hex).collect(),
         };
-        screen.document(&Document { matches: matches.iter().map(record).collect() })?;
-        return Ok(Exit::Done);
+        let matches = matches.iter().map(record).collect();
+        let damaged_snapshots = damaged::records(&damaged);
+        screen.document(&Document { matches, damaged_snapshots })?;
+        return Ok(exit);
     }
     for found in &matches {
         let show = if args.long { entry::long } else { entry::short };
@@ -54,5 +61,5 @@ pub(crate) fn run(args: &Find, context: &Context<'_>) -> Result<Exit> {
     }
     let all = count(snapshots.len() as u64, "snapshot", "snapshots");
     screen.note(format_args!("{} in {all}", count(matches.len() as u64, "match", "matches")));
-    Ok(Exit::Done)
+    Ok(exit)
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use adapters::sessions::SessionSource;
 use anyhow::Result;
 use data_encoding::BASE64;
+use engine::DamagedSnapshot;
 use engine::Session;
 use engine::grep::{self, FileFound, LineFound, LineNear, Lines, Listener, Options, Stats, Wanted};
 use engine::sessions::{self, Found, Place};
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::args::Grep;
 use crate::commands::Context;
+use crate::commands::damaged::{self, DamagedRecord};
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::ui::progress::{Meter, records};
@@ -26,6 +28,8 @@ struct Document {
     files: Vec<FileRecord>,
     searched: SearchedRecord,
     problems: Vec<json::Problem>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_snapshots: Vec<DamagedRecord>,
 }
 
 #[derive(Serialize)]
@@ -148,12 +152,17 @@ struct Output<'a> {
     records: Vec<FileRecord>,
     files: u64,
     lines: u64,
+    damaged: Vec<DamagedSnapshot>,
     stopped: Result<()>,
 }
 
 impl Listener for Output<'_> {
     fn progress(&mut self, done: u64, of: u64) {
         self.meter.bytes(done, of);
+    }
+
+    fn damaged(&mut self, snapshot: DamagedSnapshot) {
+        self.damaged.push(snapshot);
     }
 
     fn problem(&mut self, path: &[u8], what: &str) {
@@ -368,7 +377,7 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open_patiently()?;
     let session = &connection.session;
-    let snapshots = choose(args, session)?;
+    let (snapshots, damaged) = choose(args, session)?;
     let wanted = match (args.files_with_matches, args.count) {
         (true, _) => Wanted::Files,
         (_, true) => Wanted::Counts,
@@ -404,10 +413,11 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         records: Vec::new(),
         files: 0,
         lines: 0,
+        damaged,
         stopped: Ok(()),
     };
     let stats = grep::grep(session, &snapshots, &options, cancel, &mut output)?;
-    let Output { meter, records: files, files: files_found, lines, stopped, .. } = output;
+    let Output { meter, records: files, files: files_found, lines, damaged, stopped, .. } = output;
     let told = meter.finish();
     stopped?;
     let exit = match (told.is_empty(), files_found) {
@@ -415,9 +425,11 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
         (true, 0) => Exit::Failed,
         (true, _) => Exit::Done,
     };
+    let exit = damaged::tell(&damaged, screen, exit);
     if screen.json() {
         let (searched, problems) = ((&stats).into(), records(&told, false));
-        screen.document(&Document { files, searched, problems })?;
+        let damaged_snapshots = damaged::records(&damaged);
+        screen.document(&Document { files, searched, problems, damaged_snapshots })?;
         return Ok(exit);
     }
     if stats.lines_in_windows > 0 {
@@ -439,8 +451,8 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
     Ok(exit)
 }
 
-/// The snapshots to search, oldest first.
-fn choose(args: &Grep, session: &Session) -> Result<Vec<Snapshot>> {
+/// The snapshots to search, oldest first; and those that do not open.
+fn choose(args: &Grep, session: &Session) -> Result<(Vec<Snapshot>, Vec<DamagedSnapshot>)> {
     let mut snapshots = Vec::new();
     if args.latest && !args.agents.is_empty() {
         for agent in &args.agents {
@@ -449,12 +461,12 @@ fn choose(args: &Grep, session: &Session) -> Result<Vec<Snapshot>> {
     } else if args.latest {
         snapshots.push(session.select("latest", None, None)?);
     } else if args.snapshots.is_empty() {
-        return Ok(session.snapshots()?);
+        return Ok(session.snapshots_listed()?);
     }
     for spec in &args.snapshots {
         snapshots.push(session.select(spec, None, None)?);
     }
     snapshots.sort_by_key(|snapshot| (snapshot.finished_nanos, snapshot.id));
     snapshots.dedup_by_key(|snapshot| snapshot.id);
-    Ok(snapshots)
+    Ok((snapshots, Vec::new()))
 }

@@ -5,6 +5,7 @@ mod cat;
 mod completions;
 mod copy;
 mod daemon;
+mod damaged;
 mod diff;
 mod doctor;
 mod find;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::args::{Sessions, SessionsCommand};
 use crate::commands::Context;
+use crate::commands::damaged::{self, DamagedRecord};
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::settings::absolute;
@@ -24,6 +25,8 @@ struct Document {
     sessions: Vec<SessionRecord>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<Unread>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_snapshots: Vec<DamagedRecord>,
 }
 
 /// A session in documents.
@@ -115,6 +118,7 @@ pub(crate) fn run(args: &Sessions, context: &Context<'_>) -> Result<Exit> {
     let fits = |one: &&Found| wanted(one, args, project.as_deref());
     let shown: Vec<&Found> = found.all.iter().filter(fits).collect();
     let exit = if found.unread.is_empty() { Exit::Done } else { Exit::Damage };
+    let exit = damaged::tell(&found.damaged, screen, exit);
     if screen.json() {
         let problems = found.unread.iter().map(|(path, snapshot, what)| Unread {
             snapshot: snapshot.hex(),
@@ -123,6 +127,7 @@ pub(crate) fn run(args: &Sessions, context: &Context<'_>) -> Result<Exit> {
         screen.document(&Document {
             sessions: shown.into_iter().map(SessionRecord::from).collect(),
             problems: problems.collect(),
+            damaged_snapshots: damaged::records(&found.damaged),
         })?;
         return Ok(exit);
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::Snapshots;
 use crate::commands::Context;
+use crate::commands::damaged::{self, DamagedRecord};
 use crate::exit::Exit;
 use crate::ui::table::{Align, Table};
 use crate::ui::{count, json, sanitize, size, time};
@@ -141,6 +142,8 @@ impl From<&Snapshot> for SnapshotRecord {
 #[derive(Serialize)]
 struct Document {
     snapshots: Vec<SnapshotRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_snapshots: Vec<DamagedRecord>,
 }
 
 /// The id as it is shown.
@@ -175,7 +178,7 @@ pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
     let session = &connection.session;
     let scope =
         Scope { host: args.host.clone(), agent: args.agent.clone(), tags: args.tags.clone() };
-    let (mut lost, mut snapshots) = (0, Vec::new());
+    let (mut lost, mut snapshots, mut damaged) = (0, Vec::new(), Vec::new());
     if args.forgotten {
         for one in engine::undelete::forgotten(session)? {
             if one.whole {
@@ -185,15 +188,16 @@ pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
             }
         }
     } else {
-        snapshots = session.snapshots()?;
+        (snapshots, damaged) = session.snapshots_listed()?;
     }
     snapshots.retain(|s| scope.has(s));
     let pinned = session.repo().pinned()?;
     if screen.json() {
         let record = |s: &Snapshot| SnapshotRecord { pinned: pinned.contains(&s.id), ..s.into() };
         let snapshots = snapshots.iter().map(record).collect();
-        screen.document(&Document { snapshots })?;
-        return Ok(Exit::Done);
+        let damaged_snapshots = damaged::records(&damaged);
+        screen.document(&Document { snapshots, damaged_snapshots })?;
+        return Ok(if damaged.is_empty() { Exit::Done } else { Exit::Damage });
     }
     if snapshots.is_empty() {
         screen.note(if args.forgotten { "no forgotten snapshots" } else { "no snapshots" });
@@ -207,7 +211,7 @@ pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
         let more = count(lost, "more was forgotten and cannot", "more were forgotten and cannot");
         screen.note(format_args!("{more} be brought back: a collection removed what it needed"));
     }
-    Ok(Exit::Done)
+    Ok(damaged::tell(&damaged, screen, Exit::Done))
 }
 
 fn table(snapshots: &[Snapshot], pinned: &BTreeSet<OpId>) -> Table {

@@ -5,6 +5,7 @@ use engine::view;
 use serde::Serialize;
 
 use crate::commands::Context;
+use crate::commands::damaged::{self, DamagedRecord};
 use crate::commands::snapshots::{SnapshotRecord, contents, short_id};
 use crate::exit::Exit;
 use crate::ui::table::{Align, Table};
@@ -23,6 +24,8 @@ struct Document {
     compression_ratio: Option<f64>,
     agents: Vec<AgentRecord>,
     snapshots: Vec<SnapshotRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged_snapshots: Vec<DamagedRecord>,
 }
 
 #[derive(Serialize)]
@@ -40,9 +43,10 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open()?;
     let stats = view::stats(&connection.session)?;
+    let exit = damaged::tell(&stats.damaged, screen, Exit::Done);
     if screen.json() {
         screen.document(&document(&stats))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
     screen.line(format_args!("snapshots        {}", stats.snapshots.len()))?;
@@ -58,7 +62,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<Exit> {
             screen.line(line)?;
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn agents(stats: &view::Stats) -> Table {
@@ -129,5 +133,6 @@ fn document(stats: &view::Stats) -> Document {
         compression_ratio: stats.compression_ratio(),
         agents: stats.agents.iter().map(agent).collect(),
         snapshots: stats.snapshots.iter().map(Into::into).collect(),
+        damaged_snapshots: damaged::records(&stats.damaged),
     }
 }

@@ -137,6 +137,14 @@ impl Screen {
         }
     }
 
+    /// Something that is wrong and does not end the run, on standard error; also with `--quiet`.
+    pub(crate) fn warn(&self, text: impl Display) {
+        if !self.json {
+            self.before_stderr();
+            stderr_line(text);
+        }
+    }
+
     /// Something to know for whoever asked with `-v`.
     pub(crate) fn detail(&self, text: impl Display) {
         if !self.json && self.verbose > 0 {

@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use repo::{OpId, Reader, Snapshot};
 
+use crate::damaged::{DamagedSnapshot, pass_over};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use assemble::Assembler;
@@ -207,6 +208,8 @@ pub struct Stats {
 pub trait Listener {
     /// So many bytes of blocks were read, of so many.
     fn progress(&mut self, done: u64, of: u64);
+    /// A snapshot is passed over.
+    fn damaged(&mut self, snapshot: DamagedSnapshot);
     /// A file could not be searched whole.
     fn problem(&mut self, path: &[u8], what: &str);
     /// Something was found. Files come when all is read: by their groups, and in path order. There are no
@@ -225,7 +228,11 @@ pub fn grep(
     let pattern = Pattern::new(options)?;
     let is_over = || cancel.load(Ordering::Relaxed);
     let reader = Reader::open(session.repo(), session.cache())?;
-    let history = History::read(&reader, snapshots, options, &is_over)?;
+    let mut damaged = Vec::new();
+    let (history, snapshots) = pass_over(session, snapshots, &mut damaged, &mut |some| {
+        History::read(&reader, some, options, &is_over)
+    })?;
+    damaged.into_iter().for_each(|one| listener.damaged(one));
     let mut stats = Stats {
         snapshots: snapshots.len() as u64,
         files: history.files.len() as u64,
@@ -262,7 +269,7 @@ pub fn grep(
         let found = search_file(
             &history,
             file,
-            snapshots,
+            &snapshots,
             options,
             dir,
             &mut assembler,

@@ -25,6 +25,7 @@ use adapters::sessions::SessionRule;
 use adapters::{Adapter, Rules};
 use repo::{Entry, OpId, Snapshot};
 
+use crate::damaged::{DamagedSnapshot, pass_over};
 use crate::error::{Error, Result};
 use crate::session::Session;
 
@@ -100,19 +101,23 @@ pub struct Sessions {
     pub all: Vec<Found>,
     /// Files that could not be read: path in the snapshot, snapshot, why.
     pub unread: Vec<(Vec<u8>, OpId, String)>,
+    /// Snapshots that were passed over.
+    pub damaged: Vec<DamagedSnapshot>,
 }
 
 /// Finds all sessions.
 pub fn find(session: &Session, adapters: &[Adapter], cancel: &AtomicBool) -> Result<Sessions> {
-    let snapshots = session.snapshots()?;
+    let (snapshots, mut damaged) = session.snapshots_listed()?;
     let mut used = HashSet::new();
     let mut work = bytes::Work::new(session, cancel);
-    let held = walk::walk(&mut work, &snapshots, adapters, &mut used)?;
+    let (held, snapshots) = pass_over(session, &snapshots, &mut damaged, &mut |some| {
+        walk::walk(&mut work, some, adapters, &mut used)
+    })?;
     let read = digest::read(&mut work, &held, &mut used)?;
     if let Some(cache) = session.cache() {
         cache.retain_derived(CACHE_PREFIX, &used);
     }
-    Ok(join::join(&snapshots, &held, &read))
+    Ok(Sessions { damaged, ..join::join(&snapshots, &held, &read) })
 }
 
 impl Sessions {

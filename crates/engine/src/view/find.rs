@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use repo::{Entry, OpId, Snapshot};
+use repo::{Entry, OpId, Reader, Snapshot};
 
 use super::{below, open};
+use crate::damaged::{DamagedSnapshot, pass_over};
 use crate::error::{Error, Result};
 use crate::session::Session;
 
@@ -33,14 +34,26 @@ pub struct Match {
     pub snapshots: Vec<OpId>,
 }
 
-/// Finds entries by name in snapshots: sorted by path, then by the first snapshot that has them.
-pub fn find(
-    session: &Session,
-    snapshots: &[Snapshot],
-    options: &FindOptions,
-) -> Result<Vec<Match>> {
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// Sorted by path, then by the first snapshot that has them.
+    pub all: Vec<Match>,
+    /// Snapshots that were passed over.
+    pub damaged: Vec<DamagedSnapshot>,
+}
+
+/// Finds entries by name in snapshots.
+pub fn find(session: &Session, snapshots: &[Snapshot], options: &FindOptions) -> Result<Matches> {
     let reader = open(session)?;
     let globs = Globs::new(options)?;
+    let mut damaged = Vec::new();
+    let (all, _) =
+        pass_over(session, snapshots, &mut damaged, &mut |some| search(&reader, some, &globs))?;
+    Ok(Matches { all, damaged })
+}
+
+fn search(reader: &Reader<'_>, snapshots: &[Snapshot], globs: &Globs) -> Result<Vec<Match>> {
     let mut matches: Vec<Match> = Vec::new();
     // matches in the tree that was looked at last, by path
     let mut live: BTreeMap<Vec<u8>, usize> = BTreeMap::new();

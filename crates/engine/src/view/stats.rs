@@ -7,6 +7,7 @@ use repo::keys::BlockKind;
 use repo::{Kind, OpId, Reader, Snapshot};
 
 use super::below;
+use crate::damaged::{DamagedSnapshot, pass_over};
 use crate::error::Result;
 use crate::session::Session;
 
@@ -57,6 +58,8 @@ pub struct Stats {
     pub objects: u64,
     /// By agent, sorted; plain directories first.
     pub agents: Vec<AgentStats>,
+    /// Snapshots that do not open, and those that were passed over where entries were counted.
+    pub damaged: Vec<DamagedSnapshot>,
 }
 
 impl Stats {
@@ -91,8 +94,10 @@ pub fn stats(session: &Session) -> Result<Stats> {
         }
     }
     let objects = repo.store().list("")?;
-    let snapshots = session.snapshots()?;
+    let (snapshots, mut damaged) = session.snapshots_listed()?;
     let reader = Reader::new(repo, session.cache(), index);
+    let (agents, _) =
+        pass_over(session, &snapshots, &mut damaged, &mut |some| agents(&reader, some))?;
     Ok(Stats {
         content_bytes: snapshots.iter().map(|s| s.stats.bytes).sum(),
         unique_bytes,
@@ -100,8 +105,9 @@ pub fn stats(session: &Session) -> Result<Stats> {
         metadata_bytes,
         stored_bytes: objects.iter().map(|item| item.size).sum(),
         objects: objects.len() as u64,
-        agents: agents(&reader, &snapshots)?,
+        agents,
         snapshots,
+        damaged,
     })
 }
 

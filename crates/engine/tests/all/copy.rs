@@ -22,7 +22,9 @@ fn push(bench: &Bench) -> repo::OpId {
 
 fn copy_all(from: &Session, to: &Session) -> engine::Result<Vec<Copied>> {
     let snapshots = from.snapshots()?;
-    copy(from, to, &snapshots, &mut |_| {}, &AtomicBool::new(false))
+    let done = copy(from, to, &snapshots, &mut |_| {}, &AtomicBool::new(false))?;
+    assert_eq!(done.damaged, []);
+    Ok(done.copied)
 }
 
 fn database(path: &std::path::Path, rows: std::ops::Range<u32>) {

@@ -246,6 +246,7 @@ fn copies_of_old_snapshots_are_as_old_as_those_and_a_policy_keeps_their_days() {
     let stop = AtomicBool::new(false);
     let copied =
         engine::copy::copy(&from, &to, &from.snapshots().unwrap(), &mut |_| {}, &stop).unwrap();
+    let copied = copied.copied;
     let planned = plan(&other.open(), &keep(Policy { daily: 3, ..Policy::default() })).unwrap();
     assert_eq!(planned.groups[0].times_set_right, 0);
     let forgotten: Vec<OpId> = planned.forget().iter().map(|s| s.id).collect();

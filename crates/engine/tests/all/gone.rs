@@ -468,7 +468,7 @@ fn every_view_says_what_is_gone_and_what_is_there() {
     assert_eq!((totals.removed, totals.gone_added, totals.gone_removed), (1, 1, 0));
     for glob in ["a.jsonl", "sessions/*.jsonl", "claude-code/home/sessions/a*"] {
         let options = view::FindOptions { globs: vec![glob.into()], ignore_case: false };
-        let found = view::find(&session, &[old.clone(), new.clone()], &options).unwrap();
+        let found = view::find(&session, &[old.clone(), new.clone()], &options).unwrap().all;
         let kept = found.iter().find(|one| one.path == stored.as_bytes());
         assert_eq!(kept.map(|one| one.snapshots.clone()), Some(vec![new.id]), "{glob}");
         let live = found.iter().find(|one| one.path == path).unwrap();

@@ -11,7 +11,7 @@ use engine::grep::{
     self, FileFound, Limits, LineFound, Lines as LinesFound, Listener, Options, Stats, Wanted,
 };
 use engine::push::PushOptions;
-use engine::{Error, InitOptions, Session};
+use engine::{DamagedSnapshot, Error, InitOptions, Session};
 use repo::config::Params;
 use repo::keys::Kdf;
 use repo::{BlockId, OpId, Reader, Repository, Snapshot};
@@ -62,6 +62,9 @@ struct Heard {
 impl Listener for Heard {
     fn progress(&mut self, done: u64, of: u64) {
         assert!(done <= of, "{done} of {of}");
+    }
+    fn damaged(&mut self, snapshot: DamagedSnapshot) {
+        panic!("{snapshot:?}");
     }
     fn problem(&mut self, path: &[u8], what: &str) {
         self.problems.push((path.to_vec(), what.to_owned()));

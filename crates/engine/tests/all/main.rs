@@ -30,6 +30,7 @@ mod import;
 mod moves;
 mod old_versions;
 mod page_budgets;
+mod passed_over;
 mod push;
 mod redacted;
 mod repair;

@@ -106,6 +106,7 @@ fn an_entry_that_stays_the_same_is_found_once_with_all_its_snapshots() {
         let options = FindOptions { globs: vec![glob.into()], ignore_case: false };
         view::find(&session, snapshots, &options)
             .unwrap()
+            .all
             .into_iter()
             .map(|found| (String::from_utf8(found.path).unwrap(), found.snapshots))
             .collect::<Vec<_>>()
@@ -126,7 +127,7 @@ fn an_entry_that_stays_the_same_is_found_once_with_all_its_snapshots() {
     assert_eq!(find(&all[2..], "agent/*.jsonl").len(), 0);
     assert_eq!(find(&all[2..], "TODO.md").len(), 0);
     let options = FindOptions { globs: vec!["TODO.md".into()], ignore_case: true };
-    assert_eq!(view::find(&session, &all[2..], &options).unwrap().len(), 1);
+    assert_eq!(view::find(&session, &all[2..], &options).unwrap().all.len(), 1);
 }
 
 #[test]

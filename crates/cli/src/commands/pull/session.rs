@@ -16,7 +16,7 @@ use super::moved::Mapped;
 use super::report::{self, SessionPart};
 use super::{REMOTE_WORKERS, confirm, literal, overwrite, safety};
 use crate::args::Pull;
-use crate::commands::{Context, push};
+use crate::commands::{Context, damaged, push};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop};
 use crate::settings::absolute;
@@ -63,6 +63,8 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let adapters = settings.adapters()?;
     let graceful = context.signals.graceful();
     let all = sessions::find(session, &adapters, graceful)?;
+    // what is found is whole all the same
+    damaged::tell(&all.damaged, screen, Exit::Done);
     let found = all.select(id, args.agent.as_deref())?;
     let family = all.family(found);
     let mut restore = sessions::restore(session, &family, graceful)?;
