@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use alarm::{Acknowledged, Alarm, acknowledge, alarms, pin};
 pub(crate) use alarm::{alarms_in, raise, take_place};
-pub(crate) use earlier::{is_damage, read as read_kept};
+pub(crate) use earlier::{Earlier, is_damage, read as read_kept};
 pub(crate) use kept::{Kept, tidy};
 pub(crate) use memo::Memo;
 pub use since::Since;

@@ -299,7 +299,7 @@ impl Kept {
     fn is_of_one_moment(&self, seen: &Seen) -> bool {
         match self {
             Self::Read(Outcome::Gone, _) => seen.main.is_none(),
-            Self::Read(Outcome::Kept(_), _) => false,
+            Self::Read(Outcome::Kept(_) | Outcome::KeptIn, _) => false,
             Self::Read(Outcome::Read(file), _) => {
                 file.entry.flags & flag::SQLITE != 0 || file.look.is_some()
             }
@@ -392,9 +392,9 @@ impl FileReader<'_> {
                         (Ending::Kept(Box::new(Item::Read(*file))), flags)
                     }
                     Outcome::Link(path, entry) => (ready(path, *entry), 0),
-                    // its side files have the same secrets
-                    Outcome::Kept(Some(entry)) => (ready(path.clone(), *entry), flag::SQLITE),
-                    Outcome::Kept(None) => (Ending::Gone, flag::SQLITE),
+                    // side files are those of another image, or have the same secrets
+                    Outcome::Kept(entry) => (ready(path.clone(), *entry), flag::SQLITE),
+                    Outcome::KeptIn => (Ending::Gone, flag::SQLITE),
                     Outcome::Gone | Outcome::Stopped => (Ending::Gone, 0),
                 }
             }

@@ -23,6 +23,7 @@ mod probe;
 mod reader;
 mod rows;
 mod run;
+mod stand_in;
 mod suspects;
 mod upload;
 

@@ -89,9 +89,8 @@ pub(super) struct Context<'a> {
     pub(super) watch: Option<&'a Watch>,
     /// Puts marks into what is stored, if anybody wants that.
     pub(super) marking: Option<&'a Arc<Marking>>,
-    /// What cannot be stored may be what it was in the snapshot before: the run makes a snapshot of what
-    /// there is, not one of what is about to be replaced.
-    pub(super) carries: bool,
+    /// What the snapshot before has of what cannot be stored now, by its root and path, if its row fits.
+    pub(super) stand_in: &'a (dyn Fn(usize, &[u8], &dyn Fn(&Row) -> bool) -> Option<Entry> + Sync),
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database_wait: Duration,
     /// For how long the health of a database is checked, if at all.
@@ -119,9 +118,10 @@ pub(super) enum Outcome {
     Read(Box<ReadFile>),
     /// A further name of a file that is in the snapshot.
     Link(Vec<u8>, Box<Entry>),
-    /// Its secrets may not leave and cannot be replaced: what the snapshot before has of it, if that can
-    /// be used.
-    Kept(Option<Box<Entry>>),
+    /// It is there and cannot be stored: what the snapshot before has of it stands for it.
+    Kept(Box<Entry>),
+    /// It has secrets that may not leave and cannot be replaced, and nothing stands for it.
+    KeptIn,
     Gone,
     Stopped,
 }
@@ -194,8 +194,10 @@ impl<'a> FileReader<'a> {
         let (named, image) = match &outcome {
             Outcome::Read(file) => (true, file.entry.flags & flag::SQLITE != 0),
             Outcome::Link(..) => (true, false),
+            // side files are those of another image
+            Outcome::Kept(_) => (true, true),
             // its side files have the same secrets
-            Outcome::Kept(_) => (false, true),
+            Outcome::KeptIn => (false, true),
             Outcome::Gone => (false, false),
             Outcome::Stopped => return None,
         };
@@ -205,13 +207,11 @@ impl<'a> FileReader<'a> {
         }
         let message = match outcome {
             Outcome::Read(file) => Message::Entry(place, Box::new(Item::Read(*file))),
-            Outcome::Kept(Some(entry)) => {
-                Message::Entry(place, Box::new(Item::Ready(path, *entry)))
-            }
+            Outcome::Kept(entry) => Message::Entry(place, Box::new(Item::Ready(path, *entry))),
             Outcome::Link(path, entry) => {
                 Message::Entry(place, Box::new(Item::Ready(path, *entry)))
             }
-            Outcome::Kept(None) | Outcome::Gone | Outcome::Stopped => Message::Gone(place),
+            Outcome::KeptIn | Outcome::Gone | Outcome::Stopped => Message::Gone(place),
         };
         self.cx.out.send(message).ok()
     }
@@ -249,7 +249,7 @@ impl<'a> FileReader<'a> {
         for attempt in 1.. {
             let seen_nanos = self.cx.clock.now_nanos();
             let Some(root) = &self.cx.roots[job.root] else {
-                return self.gone(&job, "its root cannot be opened");
+                return self.stand_in(&job, "its root cannot be opened");
             };
             let full = self.cx.dirs[job.root].join(os_path(&job.rel));
             // until this file is done nobody else in this process opens it
@@ -265,7 +265,8 @@ impl<'a> FileReader<'a> {
                     }
                     None => return self.gone(&job, "was replaced by something else"),
                 },
-                Err(e) => return self.gone(&job, &e.to_string()),
+                Err(e @ OpenProblem::Vanished) => return self.gone(&job, &e.to_string()),
+                Err(e) => return self.stand_in(&job, &e.to_string()),
             };
             let before = *file.stat();
             match file.xattrs() {
@@ -312,14 +313,13 @@ impl<'a> FileReader<'a> {
                     continue;
                 }
                 Err(Unread::Fields(why)) => {
-                    let what = "not in this snapshot: its adapter leaves fields out of it, which \
-                                was not possible";
-                    return self.gone(&job, &format!("{what}: {why}"));
+                    let what = "its adapter leaves fields out of it, which was not possible";
+                    return self.stand_in(&job, &format!("{what}: {why}"));
                 }
                 Err(Unread::Marks(tally)) => {
                     return self.keep_in(&job, &format!("it is no text: {}", tally.words()));
                 }
-                Err(Unread::Io(e)) => return self.gone(&job, &e.to_string()),
+                Err(Unread::Io(e)) => return self.stand_in(&job, &e.to_string()),
                 Ok(Some(read)) => read,
                 Ok(None) => return Outcome::Stopped,
             };
@@ -345,35 +345,6 @@ impl<'a> FileReader<'a> {
         let path = self.cx.dirs[job.root].join(os_path(&job.rel));
         let metadata = std::fs::symlink_metadata(path).ok()?;
         metadata.is_file().then(|| Stat::of_metadata(&metadata))
-    }
-
-    fn gone(&self, job: &Job, what: &str) -> Outcome {
-        self.problem(&job.path, what.to_owned(), false);
-        Outcome::Gone
-    }
-
-    /// A database that may only be stored without some of its rows, and these could not be left out.
-    fn left_out(&self, job: &Job, why: &str) -> Outcome {
-        let what =
-            "not in this snapshot: its adapter leaves rows out of it, which was not possible";
-        self.gone(job, &format!("{what}: {why}"))
-    }
-
-    /// A file with secrets that may not leave and that marks cannot take the place of.
-    fn keep_in(&self, job: &Job, why: &str) -> Outcome {
-        let index = &self.cx.dedup.index;
-        let old = job.old.as_ref().filter(|row| {
-            let blocks = row.blocks();
-            let reusable = blocks.is_some_and(|all| all.iter().all(|id| index.get(id).is_some()));
-            self.cx.carries && reusable
-        });
-        let now = match old {
-            Some(_) => "what it was in the snapshot before stands for it",
-            None => "not in this snapshot",
-        };
-        let what = format!("{now}: it holds secrets that could not be replaced: {why}");
-        self.problem(&job.path, what, false);
-        Outcome::Kept(old.map(|row| Box::new(row.entry.clone())))
     }
 
     /// How secrets of a file are replaced, if they are.

@@ -23,6 +23,7 @@ use super::fields::Fields;
 use super::members::{self, Meeting, Members};
 use super::reader::{Context, FileReader, Job, Work, os_path};
 use super::rows::{NewRows, Row, Rows};
+use super::stand_in::StandIns;
 use super::suspects::Watch;
 use super::upload::Uploads;
 use super::{PushOptions, PushRoot};
@@ -287,6 +288,7 @@ pub(super) fn run(
     let dedup =
         Dedup::new(repo.clone(), index.clone(), permits.clone(), Arc::new(pool), out.clone());
     let uploads = Uploads::new(session, op);
+    let stand_ins = StandIns::new(session, earlier, &scan_roots, &index);
     let watched = match earlier {
         Earlier::Snapshots(previous) => Some(gone::Watch::new(
             session,
@@ -311,7 +313,7 @@ pub(super) fn run(
         cutter: &cutter,
         watch: watch.as_ref(),
         marking: marking.as_ref(),
-        carries: matches!(earlier, Earlier::Snapshots(_)),
+        stand_in: &|root, path, fits| stand_ins.entry(root, path, fits),
         clock: session.clock.clone(),
         database_wait: options.database_wait,
         check_databases: options.check_databases.then_some(options.check_wait),

@@ -61,6 +61,10 @@ impl Case {
     }
 
     fn push_roots(&self, roots: &[Root]) -> (Pushed, Vec<Problem>) {
+        self.push_with(roots, &PushOptions::default())
+    }
+
+    fn push_with(&self, roots: &[Root], options: &PushOptions) -> (Pushed, Vec<Problem>) {
         let roots: Vec<PushRoot> = roots
             .iter()
             .map(|root| PushRoot {
@@ -75,8 +79,7 @@ impl Case {
             .collect();
         let ears = Ears::default();
         let session = self.bench.open().unwrap();
-        let options = PushOptions::default();
-        let pushed = push(&session, &roots, &options, &ears, &AtomicBool::new(false)).unwrap();
+        let pushed = push(&session, &roots, options, &ears, &AtomicBool::new(false)).unwrap();
         (pushed, ears.0.into_inner().unwrap())
     }
 
@@ -269,6 +272,72 @@ fn a_file_that_does_not_parse_is_named_and_not_sent() {
     fs::write(&path, whole).unwrap();
     let (pushed, _) = case.push();
     assert!(case.held(&pushed).iter().any(|(held, _)| *held == name));
+}
+
+#[test]
+fn the_last_copy_that_could_be_stored_stands_for_a_file_that_cannot() {
+    let case = Case::of("claude-code");
+    let one = case.home.listed.iter().find(|one| one.mark == 'F').unwrap();
+    let path = case.path(&one.label, &one.rel);
+    let name = format!("{}/{}", one.label, one.rel);
+    let whole = fs::read_to_string(&path).unwrap();
+    let (pushed, _) = case.push();
+    let held = |pushed: &Pushed| {
+        let held = case.held(pushed).into_iter().find(|(held, _)| *held == name);
+        held.map(|(_, bytes)| bytes)
+    };
+    let good = held(&pushed).unwrap();
+    let entry = |pushed: &Pushed| {
+        let session = case.bench.open().unwrap();
+        engine::view::entry(&session, pushed.snapshot(), name.as_bytes()).unwrap()
+    };
+    let good_entry = entry(&pushed);
+    // again and again, also when everything is read
+    for round in 0..3 {
+        fs::write(&path, &whole[..whole.len() / 2 - round]).unwrap();
+        let options = PushOptions { reread: round == 2, ..PushOptions::default() };
+        let (pushed, problems) = case.push_with(&case.roots, &options);
+        let about: Vec<_> = problems.iter().filter(|p| p.path == name.as_bytes()).collect();
+        assert!(about.len() == 1 && !about[0].notice, "{problems:?}");
+        let told = &about[0].what;
+        assert!(told.starts_with("what it was in the snapshot before stands for it: "), "{told}");
+        assert_eq!(held(&pushed).unwrap(), good, "round {round}");
+        assert_eq!(entry(&pushed), good_entry);
+    }
+    // a safety snapshot says what is there, not what was
+    let reason = Some(engine::forget::SAFETY.to_owned());
+    let (pushed, _) =
+        case.push_with(&case.roots, &PushOptions { reason, ..PushOptions::default() });
+    assert_eq!(held(&pushed), None);
+    // one that was gone meanwhile is another file
+    fs::remove_file(&path).unwrap();
+    let (pushed, _) = case.push();
+    assert_eq!(held(&pushed), None);
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let (pushed, problems) = case.push();
+    assert_eq!(held(&pushed), None);
+    assert!(problems.iter().any(|p| p.what.starts_with("not in this snapshot: ")), "{problems:?}");
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(held(&case.push().0).unwrap(), good);
+}
+
+#[test]
+fn what_was_stored_under_other_rules_stands_for_nothing() {
+    let case = Case::of("claude-code");
+    let mut open = case.roots.clone();
+    for root in &mut open {
+        root.rules = Arc::new(Rules::everything());
+    }
+    let (pushed, _) = case.push_roots(&open);
+    assert!(case.held(&pushed).iter().any(|(_, bytes)| has(bytes, "CANARY-")));
+    for one in case.home.listed.iter().filter(|one| one.mark == 'F') {
+        let path = case.path(&one.label, &one.rel);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    }
+    let (pushed, problems) = case.push();
+    assert!(problems.iter().any(|p| p.what.starts_with("not in this snapshot: ")), "{problems:?}");
+    assert!(case.held(&pushed).iter().all(|(_, bytes)| !has(bytes, "CANARY-")));
 }
 
 #[test]

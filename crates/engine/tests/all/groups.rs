@@ -357,7 +357,7 @@ fn a_database_that_can_only_be_copied_keeps_its_journal_and_is_told() {
 #[test]
 fn what_must_be_left_out_of_a_member_is_left_out_of_it_in_a_group_too() {
     let bench = bench();
-    let _db = catalogue(&bench);
+    let other = catalogue(&bench);
     let db = Connection::open(bench.source().join("y.db")).unwrap();
     db.execute_batch("CREATE TABLE login(token TEXT); INSERT INTO login VALUES('hunter2-hunter2')")
         .unwrap();
@@ -367,13 +367,19 @@ fn what_must_be_left_out_of_a_member_is_left_out_of_it_in_a_group_too() {
     assert_eq!(files.len(), 2);
     assert!(files.iter().all(|(_, bytes)| !bytes.windows(7).any(|part| part == b"hunter2")));
 
-    // none at all rather than with them, and then the group is not whole
+    // what it was before rather than with them, and then the group is of two moments
     drop(db);
     fs::write(bench.source().join("y.db"), "hunter2, but no database").unwrap();
+    other.execute_batch("CREATE TABLE later(t)").unwrap();
     let told = push_with(&bench, &PushOptions::default(), &|_| {});
     assert_eq!(told.consistent, Some(false));
+    let before = files;
     let files = bench.held(bench.store.clone(), &told.pushed.snapshot().id);
-    assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["files/z.db"]);
+    assert_eq!(
+        files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["files/y.db", "files/z.db"]
+    );
+    assert_eq!((files[0] == before[0], files[1] == before[1]), (true, false));
 }
 
 #[test]
