@@ -43,6 +43,62 @@ fn a_second_copy_is_not_where_pushes_go_from_then_on() {
     }
 }
 
+#[test]
+fn a_second_repository_is_not_where_pushes_go_while_the_first_needs_no_configuration() {
+    let desk = Desk::new();
+    let source = desk.beside("src");
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("a.txt"), "first").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    let there = desk.beside("other");
+    let there = there.to_str().unwrap();
+    let ran = desk.ok(&["-r", there, "init", "--no-passphrase"]);
+    assert!(ran.err.contains("pushes go on to the repository at"), "{}", ran.err);
+    fs::write(source.join("a.txt"), "second").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    assert_eq!(desk.snapshots().len(), 2);
+    let listed = desk.json(&["-r", there, "snapshots"]);
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 0, "{listed}");
+}
+
+#[test]
+fn a_cut_snapshot_is_named_beside_the_others_and_each_of_these_restores() {
+    let (desk, repo, source) = stored();
+    fs::write(source.join("a.txt"), "second needle").unwrap();
+    desk.ok(&["push", "--path", source.to_str().unwrap()]);
+    let ids = desk.snapshots();
+    let object = fs::read_dir(repo.join("snap")).unwrap().map(|entry| entry.unwrap().path());
+    let path = object.into_iter().find(|path| path.to_str().unwrap().contains(&ids[0])).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    // as a machine that has no cache sees it
+    let (short, other) = (&ids[0][..12], &ids[1][..12]);
+    let ran = desk.ends(4, &["--no-cache", "snapshots"]);
+    assert!(ran.err.contains(&format!("snapshot {short} is passed over")), "{}", ran.err);
+    assert!(ran.text().contains(other), "{}", ran.text());
+    let listed = desk.json_ends(4, &["--no-cache", "snapshots"]);
+    assert_eq!(listed["damaged_snapshots"][0]["id"], ids[0], "{listed}");
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "{listed}");
+    let to = desk.beside("back");
+    let to = to.to_str().unwrap();
+    let words = [other, "it may be the snapshot that is asked for", "agent-backup snapshots"];
+    desk.fails(4, "damage-found", &["--no-cache", "pull", "--to", to], &words);
+    desk.ok(&["--no-cache", "pull", other, "--to", to]);
+    assert_eq!(fs::read_to_string(desk.beside("back/src/a.txt")).unwrap(), "second needle");
+    let ran = desk.ends(4, &["--no-cache", "grep", "needle"]);
+    assert!(ran.text().contains("a.txt:1: second needle"), "{}", ran.text());
+    for args in [&["find", "a.txt"][..], &["sessions"], &["stats"]] {
+        let ran = desk.ends(4, &[&["--no-cache"], args].concat());
+        assert!(ran.err.contains(short), "{args:?}: {}", ran.err);
+    }
+    desk.fails(4, "damage-found", &["--no-cache", "forget", short], &["repair --accept-loss"]);
+    // this machine remembers it
+    desk.ok(&["snapshots"]);
+    let ran = desk.ok(&["repair", "--from-source"]);
+    assert!(ran.text().contains(&format!("snapshot {short} opens again")), "{}", ran.text());
+    desk.ok(&["--no-cache", "snapshots"]);
+}
+
 /// Changes bytes in the middle of every pack: of data, as most is data.
 fn spoil(repo: &Path) {
     for entry in fs::read_dir(repo.join("packs")).unwrap() {

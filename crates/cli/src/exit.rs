@@ -238,7 +238,7 @@ fn of_engine(error: &engine::Error) -> Verdict {
         E::MayBeNewest { other, .. } => {
             let other = other.map(|id| format!("; without it that is {}", &id.hex()[..12]));
             let hint = format!(
-                "agent-backup snapshots shows those that open{}; agent-backup repair puts it back where it can",
+                "agent-backup snapshots shows those that open{}; agent-backup repair --from-source puts it back where it can",
                 other.unwrap_or_default()
             );
             (Exit::Damage, Some(hint))
@@ -317,7 +317,7 @@ fn of_repo(error: &repo::Error) -> Verdict {
         ),
         E::Corrupt { object, .. } if object.starts_with("snap/") => with(
             Exit::Damage,
-            "agent-backup repair puts it back where it can, repair --accept-loss lets go of it; \
+            "agent-backup repair --from-source puts it back where it can, repair --accept-loss lets go of it; \
              agent-backup snapshots shows the others",
         ),
         E::Corrupt { .. } | E::Missing { .. } => with(

@@ -1,6 +1,8 @@
 //! Logs: standard error, by level of `-v`. Nothing that is logged holds key material; paths and
 //! names appear from `-vv` on.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
@@ -20,6 +22,8 @@ pub(crate) fn start(flags: &Global) {
         let target = meta.target().split("::").next().unwrap_or_default();
         matches!(target, "engine" | "repo" | "store" | "chunker" | "adapters" | "agent_backup")
     });
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    let lines = lines.with_target(false).without_time();
     tracing_subscriber::registry().with(lines.with_filter(level).with_filter(ours)).init();
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use jiff::{SignedDuration, Timestamp};
+use repo::gc::is_condemning;
 use repo::{OpId, RepoId};
 use schedule::Timetable;
 use store::Store;
@@ -76,7 +77,7 @@ pub struct Remote {
     pub newest_there: Option<bool>,
     /// Operations that are announced and not ended, and when each gave its last sign.
     pub operations: Vec<(OpId, SystemTime)>,
-    /// Collections that wait to free something.
+    /// Collections that wait to free something: each has condemned packs that are not swept yet.
     pub collections: u64,
 }
 
@@ -105,7 +106,7 @@ impl Remote {
                 "op" => {
                     operations.extend(OpId::from_hex(name).map(|id| (name, (id, item.modified))));
                 }
-                "gc" => collections += 1,
+                "gc" => collections += u64::from(is_condemning(&item.name)),
                 _ => {}
             }
         }
@@ -133,6 +134,13 @@ pub enum Trouble {
     },
     /// This machine's newest snapshot is gone, and nobody forgot it.
     Vanished,
+    /// The last push could not store all that it should have.
+    Incomplete {
+        /// When.
+        at: Timestamp,
+        /// How many items.
+        count: u64,
+    },
     /// Much of an agent's history vanished at once.
     HistoryGone(Alarm),
     /// The last look at what is stored, or the last rehearsal, found damage.
@@ -191,6 +199,9 @@ pub fn judge(
     }
     if remote.and_then(|remote| remote.newest_there) == Some(false) {
         troubles.push(Trouble::Vanished);
+    }
+    if let Some(push) = local.journal.push.as_ref().filter(|done| done.problems > 0) {
+        troubles.push(Trouble::Incomplete { at: push.at, count: push.problems });
     }
     troubles.extend(local.alarms.iter().cloned().map(Trouble::HistoryGone));
     if let Some(verify) = local.journal.verify.as_ref().filter(|done| done.damaged > 0) {
@@ -367,6 +378,17 @@ mod tests {
     }
 
     #[test]
+    fn a_push_that_could_not_store_all_is_told_until_one_could() {
+        let mut local = pushed("2026-05-27T10:01:00Z");
+        let now = at("2026-05-27T10:02:00Z");
+        local.journal.push.as_mut().unwrap().problems = 2;
+        let troubles = judge(&local, None, &Limits::default(), now);
+        assert_eq!(troubles, [Trouble::Incomplete { at: at("2026-05-27T10:01:00Z"), count: 2 }]);
+        local.journal.push.as_mut().unwrap().problems = 0;
+        assert!(judge(&local, None, &Limits::default(), now).is_empty());
+    }
+
+    #[test]
     fn history_that_vanished_is_told_until_somebody_says_that_it_was_seen() {
         let mut local = pushed("2026-05-27T10:01:00Z");
         local.alarms.push(Alarm {
@@ -398,10 +420,12 @@ mod tests {
         put(format!("snap/{one}"), 50);
         put(format!("op/{two}"), 10);
         put(format!("packs/{one}-0"), 1_000);
-        put(format!("gc/{two}"), 5);
+        put(format!("gc/{one}.s"), 5); // what a collection saw is there until the next one
+        put(format!("gc/{two}.d"), 5);
+        put(format!("gc/{two}.o"), 5);
         let now = at("2026-05-27T11:00:00Z");
         let remote = Remote::look(&store, Some(&one), now).unwrap();
-        assert_eq!(remote.size, Size { at: now, bytes: 1_175, objects: 6, snapshots: 1 });
+        assert_eq!(remote.size, Size { at: now, bytes: 1_185, objects: 8, snapshots: 1 });
         assert_eq!((remote.newest_there, remote.collections), (Some(true), 1));
         let running: Vec<String> = remote.operations.iter().map(|(id, _)| id.hex()).collect();
         assert_eq!(running, std::slice::from_ref(&two));

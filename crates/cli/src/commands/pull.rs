@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result};
+use engine::Session;
 use engine::pull::{self, Options, Part, Placement, Plan, SnapshotContent, strip_path};
 use engine::view::split_spec;
 use repo::{RootRecord, Snapshot};
@@ -23,7 +24,7 @@ use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::absolute;
 use crate::ui::progress::Meter;
-use crate::ui::{count, sanitize};
+use crate::ui::{Screen, count, sanitize};
 use live::Live;
 use moved::Mapped;
 
@@ -52,6 +53,9 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
     let here = snapshot.machine == *session.machine_id();
+    if !here {
+        tell_whose(&snapshot, session, screen)?;
+    }
     let live = Live::look(&roots, settings)?;
     let to = match &args.to {
         Some(dir) => Placement::Under(absolute(dir)?),
@@ -199,6 +203,23 @@ fn overwrite(typed: Overwrite, gone: bool) -> pull::Overwrite {
         Overwrite::IfNewer => pull::Overwrite::IfNewer,
         Overwrite::Never => pull::Overwrite::Never,
     }
+}
+
+/// `latest` is the newest of all machines.
+fn tell_whose(snapshot: &Snapshot, session: &Session, screen: &Screen) -> Result<()> {
+    let (all, _) = session.snapshots_listed()?;
+    let ours = all.iter().filter(|s| s.machine == *session.machine_id() && !s.is_safety());
+    let ours = ours.max_by_key(|s| s.order()).map(|own| {
+        let id = short_id(&own.id);
+        format!("; the newest of this one is {id}: agent-backup pull {id}")
+    });
+    screen.note(format_args!(
+        "snapshot {} was made on {}, another machine{}",
+        short_id(&snapshot.id),
+        sanitize::text(&snapshot.host),
+        ours.unwrap_or_default()
+    ));
+    Ok(())
 }
 
 /// Asks before anything that is there changes.

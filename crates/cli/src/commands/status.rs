@@ -345,6 +345,15 @@ fn trouble(trouble: &Trouble, now: Timestamp) -> TroubleRecord {
             text: "this machine's newest snapshot is gone from the storage, and nobody forgot it"
                 .to_owned(),
         },
+        Trouble::Incomplete { at, count: items } => TroubleRecord {
+            what: "incomplete",
+            job: Some(Job::Push.name()),
+            at: Some(*at),
+            text: format!(
+                "the last push could not store {} as it should; agent-backup push names what",
+                count(*items, "item", "items")
+            ),
+        },
         Trouble::HistoryGone(alarm) => TroubleRecord {
             what: "history-gone",
             job: None,

@@ -75,6 +75,8 @@ pub(crate) struct PushDefaults {
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) which: Which,
+    /// The repository that is taken where none is named; none without a home.
+    pub(crate) embedded: Option<PathBuf>,
     pub(crate) password: Option<Password>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
@@ -189,6 +191,7 @@ impl Settings {
             daemon: config.daemon,
             notes: notes(env),
             which,
+            embedded: embedded(env).ok(),
             tool: env.tool,
         })
     }
@@ -264,8 +267,13 @@ fn which(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Which
             Ok(Which::Named(Address::Local(env.open_tilde(text)?)))
         }
         Some(text) => parse("repo", text),
-        None => Ok(Which::Embedded(env.xdg("XDG_DATA_HOME", ".local/share")?.join("repository"))),
+        None => Ok(Which::Embedded(embedded(env)?)),
     }
+}
+
+/// The repository where none is named.
+fn embedded(env: &Environment) -> Result<PathBuf> {
+    Ok(env.xdg("XDG_DATA_HOME", ".local/share")?.join("repository"))
 }
 
 fn password(flags: &Global, env: &Environment, config: &ConfigFile) -> Result<Option<Password>> {

@@ -6,18 +6,21 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use repo::OpId;
 use repo::gc::{PREFIXES, STALE_AFTER};
 use repo::keys::{self, SlotKind};
+use repo::{OpId, Snapshot};
 use store::Item;
 
 use super::{Finding, quote};
 use crate::error::{Error, Result};
+use crate::journal::{self, VerifyDone};
 use crate::session::{Dirs, Session};
 use crate::state::{GcState, State};
 
 /// A list of condemned packs is swept a day later by whoever collects; after so long nobody did.
 const CONDEMNED_AFTER: Duration = Duration::from_secs(40 * 24 * 3600);
+/// Looks at what is stored should be no further apart.
+const LOOK_DAYS_MAX: i64 = 35;
 /// How far a clock may be off before ages mean nothing.
 const CLOCK_SECS_MAX: i64 = 300;
 
@@ -168,7 +171,14 @@ fn operations(listed: &[Item], now: SystemTime, found: &mut Vec<Finding>) {
 }
 
 fn snapshots(session: &Session, about: About<'_>, found: &mut Vec<Finding>) -> Result<()> {
-    let all = session.snapshots()?;
+    let (all, damaged) = session.snapshots_listed()?;
+    if let Some(first) = damaged.first() {
+        let what = match damaged.len() {
+            1 => format!("snapshot {} does not open: {}", first.id, first.what),
+            n => format!("{n} snapshots do not open, {} among them: {}", first.id, first.what),
+        };
+        found.push(Finding::fault("damage", what).mend("agent-backup repair --from-source"));
+    }
     let ours: Vec<_> =
         all.iter().filter(|s| s.machine == session.machine_id && !s.is_safety()).collect();
     let Some(newest) = ours.iter().max_by_key(|s| s.finished_nanos) else {
@@ -177,7 +187,10 @@ fn snapshots(session: &Session, about: About<'_>, found: &mut Vec<Finding>) -> R
         return Ok(());
     };
     let now = session.clock.now_secs();
-    found.push(push_age(now, newest.finished_nanos.div_euclid(1_000_000_000), about.push_age_max));
+    let last = journal::read(session.state.path()).verify;
+    let secs = |s: &Snapshot| s.finished_nanos.div_euclid(1_000_000_000);
+    found.push(last_look(last.as_ref(), ours.iter().map(|s| secs(s)).min(), now));
+    found.push(push_age(now, secs(newest), about.push_age_max));
     for agent in newest.agents() {
         if !about.agents_here.iter().any(|here| here == agent) {
             let what = format!(
@@ -189,6 +202,36 @@ fn snapshots(session: &Session, about: About<'_>, found: &mut Vec<Finding>) -> R
         }
     }
     Ok(())
+}
+
+/// Whether what is stored is whole, nothing here looks: when that was done last, and what it found.
+fn last_look(last: Option<&VerifyDone>, first_secs: Option<i64>, now_secs: i64) -> Finding {
+    let days = |since: i64| (now_secs - since).max(0) / 86_400;
+    let Some(last) = last else {
+        let what =
+            "this machine never looked whether what is stored is whole; agent-backup verify does";
+        let is_young = first_secs.is_none_or(|first| days(first) <= LOOK_DAYS_MAX);
+        return if is_young {
+            Finding::fine("last-verify", what)
+        } else {
+            Finding::advice("last-verify", what).mend("agent-backup verify")
+        };
+    };
+    let days = days(last.at.as_second());
+    let told = match days {
+        0 => "today".to_owned(),
+        1 => "yesterday".to_owned(),
+        days => format!("{days} days ago"),
+    };
+    if last.damaged > 0 {
+        let what = format!("the last verify, {told}, found damage");
+        return Finding::fault("last-verify", what).mend("agent-backup repair --from-source");
+    }
+    if days > LOOK_DAYS_MAX {
+        let what = format!("what is stored was looked at {told}");
+        return Finding::advice("last-verify", what).mend("agent-backup verify");
+    }
+    Finding::fine("last-verify", format!("what is stored was looked at {told}, without damage"))
 }
 
 fn push_age(now_secs: i64, newest_secs: i64, max: Duration) -> Finding {
@@ -250,6 +293,20 @@ mod tests {
         let bad = item(&format!("gc/bad-{pack}"), 9);
         assert!(checks(std::slice::from_ref(&bad)).is_empty());
         assert_eq!(checks(&[bad, item(&format!("packs/{pack}"), 9)]), ["quarantine"]);
+    }
+
+    #[test]
+    fn a_look_that_is_long_ago_is_advised_and_one_that_found_damage_is_a_fault() {
+        let look = |days: i64, damaged| {
+            let at = jiff::Timestamp::from_second(1_000_000_000 - days * 86_400).unwrap();
+            let level = "sample".to_owned();
+            let last = VerifyDone { at, level, bytes_read: 1, damaged, packs_never_read: 0 };
+            last_look(Some(&last), None, 1_000_000_000).level
+        };
+        let never = |days: i64| last_look(None, Some(1_000_000_000 - days * 86_400), 1_000_000_000);
+        assert_eq!([never(35).level, never(36).level], [Level::Fine, Level::Advice]);
+        assert_eq!([look(0, 0), look(35, 0)], [Level::Fine; 2]);
+        assert_eq!([look(36, 0), look(0, 1)], [Level::Advice, Level::Fault]);
     }
 
     #[test]

@@ -93,6 +93,11 @@ pub(crate) fn is_name(name: &str) -> bool {
     parts.is_some_and(|(id, form)| OpId::from_hex(id).is_some() && matches!(form, "d" | "o" | "s"))
 }
 
+/// Is this the name of a list of condemned packs? One is there until all of it is swept.
+pub fn is_condemning(name: &str) -> bool {
+    is_name(name) && name.ends_with(".d")
+}
+
 /// Quarantines a pack: no push relies on it from the next survey on. Whoever does the same at the same
 /// time writes the same.
 pub(crate) fn quarantine(repo: &Repository, pack: &PackId) -> Result<()> {

@@ -36,6 +36,7 @@ use crate::repository::Repository;
 
 use choose::Choice;
 pub use index::IndexStats;
+pub use lists::is_condemning;
 use lists::{CondemnedList, ObservedList, SeenList};
 pub use mover::Moved;
 use mover::Mover;
