@@ -44,7 +44,7 @@ fn a_second_copy_is_not_where_pushes_go_from_then_on() {
 }
 
 #[test]
-fn a_second_repository_is_not_where_pushes_go_while_the_first_needs_no_configuration() {
+fn a_second_repository_says_that_pushes_go_there_now() {
     let desk = Desk::new();
     let source = desk.beside("src");
     fs::create_dir_all(&source).unwrap();
@@ -53,12 +53,13 @@ fn a_second_repository_is_not_where_pushes_go_while_the_first_needs_no_configura
     let there = desk.beside("other");
     let there = there.to_str().unwrap();
     let ran = desk.ok(&["-r", there, "init", "--no-passphrase"]);
-    assert!(ran.err.contains("pushes go on to the repository at"), "{}", ran.err);
+    let words = format!("and no longer to {}", desk.embedded().display());
+    assert!(ran.err.contains("pushes go to") && ran.err.contains(&words), "{}", ran.err);
     fs::write(source.join("a.txt"), "second").unwrap();
     desk.ok(&["push", "--path", source.to_str().unwrap()]);
-    assert_eq!(desk.snapshots().len(), 2);
+    assert_eq!(desk.snapshots().len(), 1);
     let listed = desk.json(&["-r", there, "snapshots"]);
-    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 0, "{listed}");
+    assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1, "{listed}");
 }
 
 #[test]

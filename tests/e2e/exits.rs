@@ -119,6 +119,30 @@ fn wrong_usage_is_told_in_three_lines() {
 }
 
 #[test]
+fn a_mistyped_name_pattern_or_place_is_told_as_one_and_not_as_nothing_found() {
+    let (desk, source, _) = local();
+    let words = ["no agent is called 'claud'"];
+    for args in [
+        &["grep", "--agent", "claud", "first"][..],
+        &["sessions", "--agent", "claud"],
+        &["snapshots", "--agent", "claud"],
+        &["forget", "--agent", "claud", "--keep-last", "1"],
+        &["pull", "--agent", "claud", "--to", "back"],
+        &["push", "claud"],
+    ] {
+        desk.fails(2, "usage", args, &words);
+    }
+    // one that is known, and of which nothing is here
+    assert!(desk.ok(&["snapshots", "--agent", "claude-code"]).err.contains("no snapshots"));
+    desk.fails(2, "usage", &["grep", "(first"], &["the pattern: unclosed group"]);
+    desk.fails(2, "usage", &["find", "[a"], &["the pattern: ", "unclosed"]);
+    let below_a_file = source.dir.join("a/back");
+    let below_a_file = below_a_file.to_str().unwrap();
+    let words = [below_a_file, "Not a directory"];
+    desk.fails(18, "local-disk", &["pull", "--to", below_a_file], &words);
+}
+
+#[test]
 fn items_that_cannot_be_saved_are_named_and_the_rest_is() {
     let (desk, mut source, _) = local();
     let deep = source.dir.join("n/".repeat(1_030));

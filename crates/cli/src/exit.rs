@@ -245,9 +245,10 @@ fn of_engine(error: &engine::Error) -> Verdict {
         }
         E::Cancelled => (signals::exit(), None),
         E::Rules(_) => with(Exit::Configuration, "give a file of rules as gitleaks 8 reads it"),
-        E::Pattern(_) => {
-            with(Exit::Usage, "-F takes a pattern as text; see agent-backup grep --help")
-        }
+        E::Pattern(_) => with(
+            Exit::Usage,
+            "quote what is meant as text with `\\`; grep -F takes all of a pattern as text",
+        ),
         E::NotFound(_) => with(Exit::Failed, "agent-backup snapshots, agent-backup ls"),
         // the type may grow; a new variant is at least a failure
         _ => (Exit::Failed, None),

@@ -19,9 +19,8 @@ use repo::{
     SealedBlock, Snapshot, TreeBuilder, blocks_named, rename_blocks, seal_block,
 };
 
-use crate::damaged::DamagedSnapshot;
+use crate::damaged::{DamagedSnapshot, is_damage};
 use crate::error::{Error, Result};
-use crate::gone::is_damage;
 use crate::session::Session;
 
 /// Blocks that are opened and sealed together.

@@ -7,8 +7,7 @@ use std::borrow::Cow;
 
 use repo::{OpId, Reader, Snapshot};
 
-use crate::error::Result;
-use crate::gone::is_damage;
+use crate::error::{Error, Result};
 use crate::session::Session;
 
 /// A snapshot that was passed over.
@@ -26,12 +25,19 @@ impl DamagedSnapshot {
     }
 }
 
+/// Is something damaged, or not there? Not that this machine lacks a key.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    use repo::Error::{Corrupt, Missing};
+    matches!(error, Error::Repo(Corrupt { .. } | Missing { .. }))
+}
+
 /// Runs `run` on snapshots. If it meets damage: once more on those whose trees read to their ends, which
 /// are given back; the others are added to `damaged`.
 pub(crate) fn pass_over<'s, T>(
     session: &Session,
     snapshots: &'s [Snapshot],
     damaged: &mut Vec<DamagedSnapshot>,
+    is_over: &dyn Fn() -> bool,
     run: &mut dyn FnMut(&[Snapshot]) -> Result<T>,
 ) -> Result<(T, Cow<'s, [Snapshot]>)> {
     match run(snapshots) {
@@ -41,6 +47,9 @@ pub(crate) fn pass_over<'s, T>(
     let reader = Reader::open(session.repo(), session.cache())?;
     let mut whole = Vec::new();
     for snapshot in snapshots {
+        if is_over() {
+            return Err(Error::Cancelled);
+        }
         match reader.walk(&snapshot.tree, &mut |_, _| Ok(())).map_err(Into::into) {
             Ok(()) => whole.push(snapshot.clone()),
             Err(error) if is_damage(&error) => {

@@ -193,6 +193,11 @@ impl Session {
 pub(crate) fn pushed(session: &Session, pushed: &Pushed) {
     let (snapshot, at) = (pushed.snapshot(), session.at());
     let known: Option<PushDone> = load(&session.state.path().join(state::DONE), "push");
+    let problems = match &known {
+        // it says what is there, not what could be backed up
+        Some(known) if snapshot.is_safety() => known.problems,
+        _ => pushed.stats().problems,
+    };
     let (mut agents, mut paths) = known.map(|k| (k.agents, k.paths)).unwrap_or_default();
     for root in &snapshot.roots {
         let acknowledged = Acknowledged { at, snapshot: snapshot.id.hex() };
@@ -201,7 +206,6 @@ pub(crate) fn pushed(session: &Session, pushed: &Pushed) {
             None => paths.insert(root.label.clone(), acknowledged),
         };
     }
-    let problems = pushed.stats().problems;
     session.note("push", &PushDone { at, snapshot: snapshot.id.hex(), problems, agents, paths });
 }
 

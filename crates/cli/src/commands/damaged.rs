@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::ui::{Screen, sanitize};
 
 /// One in documents.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct DamagedRecord {
     id: String,
     what: String,

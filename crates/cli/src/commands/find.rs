@@ -59,7 +59,8 @@ pub(crate) fn run(args: &Find, context: &Context<'_>) -> Result<Exit> {
         };
         screen.line(format_args!("{}   in {ids}", show(&found.path, &found.entry)))?;
     }
-    let all = count(snapshots.len() as u64, "snapshot", "snapshots");
+    let passed = snapshots.iter().filter(|s| damaged.iter().any(|one| one.id == s.id)).count();
+    let all = count((snapshots.len() - passed) as u64, "snapshot", "snapshots");
     screen.note(format_args!("{} in {all}", count(matches.len() as u64, "match", "matches")));
     Ok(exit)
 }

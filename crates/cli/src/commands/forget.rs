@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::Forget;
 use crate::commands::Context;
 use crate::commands::gc::{self as collect, GcRecord};
+use crate::commands::named;
 use crate::commands::snapshots::{SnapshotRecord, contents, short_id};
 use crate::exit::{Exit, Stop, Usage};
 use crate::ui::table::{Align, Table};
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &Forget, context: &Context<'_>) -> Result<Exit> {
     let request = request(args)?;
     let connection = context.open_patiently()?;
     let session = &connection.session;
+    named::check(&args.agent, session, &context.settings)?;
     let plan = if args.snapshots.is_empty() {
         forget::plan(session, &request, &TimeZone::system())?
     } else {

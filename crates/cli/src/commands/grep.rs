@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::args::Grep;
 use crate::commands::Context;
 use crate::commands::damaged::{self, DamagedRecord};
+use crate::commands::named;
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::ui::progress::{Meter, records};
@@ -377,6 +378,7 @@ pub(crate) fn run(args: &Grep, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open_patiently()?;
     let session = &connection.session;
+    named::check(&args.agents, session, &context.settings)?;
     let (snapshots, damaged) = choose(args, session)?;
     let wanted = match (args.files_with_matches, args.count) {
         (true, _) => Wanted::Files,

@@ -36,6 +36,8 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
         None => None,
     };
     let keys_of = other.map(|other| other.session.repo().clone());
+    // until now, where no repository is named
+    let used = settings.embedded.as_ref().filter(|at| at.join("config").exists());
     let connection = make(context, args.label.as_deref(), passphrase, None, keys_of)?;
     let address = settings.which.address().to_string();
     screen.note(format_args!("made a repository at {}", sanitize::text(&address)));
@@ -51,34 +53,25 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
             );
         }
     }
-    // with the keys of another one it is a second copy, and not what pushes go to from now on; nor is it
-    // where they go to a repository that no configuration names
-    let used = settings.embedded.as_ref().filter(|embedded| {
-        matches!(settings.which, Which::Named(_))
-            && !settings.config_found
-            && embedded.join("config").exists()
-    });
-    let config =
-        if args.like.is_some() || used.is_some() { Ok(false) } else { write_config(settings) };
+    // with the keys of another one it is a second copy, and not what pushes go to from now on
+    let config = if args.like.is_some() { Ok(false) } else { write_config(settings) };
     match &config {
         Ok(true) => {
             screen.note(format_args!("wrote {}", sanitize::path(&settings.config_path)));
+            if let Some(embedded) = used {
+                screen.note(format_args!(
+                    "pushes go to {} from now on, and no longer to {}: the line `repo` in that file says where",
+                    sanitize::text(&address),
+                    sanitize::path(embedded)
+                ));
+            }
         }
         Ok(false) if args.like.is_some() => {}
-        Ok(false) => match (used, &settings.which) {
-            (Some(embedded), _) => screen.note(format_args!(
-                "pushes go on to the repository at {}, which is there already; to change that, write \
-                 repo = \"{}\" into {}",
-                sanitize::path(embedded),
-                sanitize::text(&address),
-                sanitize::path(&settings.config_path)
-            )),
-            (None, Which::Named(_)) => screen.note(format_args!(
-                "{} was there already and was left as it is",
-                sanitize::path(&settings.config_path)
-            )),
-            (None, Which::Embedded(_)) => {}
-        },
+        Ok(false) if matches!(settings.which, Which::Named(_)) => screen.note(format_args!(
+            "{} was there already and was left as it is",
+            sanitize::path(&settings.config_path)
+        )),
+        Ok(false) => {}
         Err(error) => screen.note(format_args!("no configuration file: {error:#}")),
     }
     if screen.json() {

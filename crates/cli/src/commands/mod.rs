@@ -17,6 +17,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod named;
 mod pin;
 mod pull;
 mod push;

@@ -19,7 +19,7 @@ use store::Address;
 
 use crate::args::{Overwrite, Pull};
 use crate::commands::snapshots::short_id;
-use crate::commands::{Context, push};
+use crate::commands::{Context, named, push};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop, Usage};
 use crate::settings::absolute;
@@ -41,6 +41,7 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
     let wanted_store = Wanted { patient: true, limit_upload, cancel, ..Wanted::default() };
     let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
+    named::check(&args.agent, session, settings)?;
     let (spec, path) = split_spec(&args.snapshot);
     // every snapshot keeps what is gone of all agents of its machine
     let agent = args.agent.as_deref().filter(|_| !args.gone);
@@ -53,8 +54,8 @@ pub(crate) fn run(args: &Pull, context: &Context<'_>) -> Result<Exit> {
         wanted(&snapshot, path, args.agent.as_deref(), !args.paths.is_empty())?;
     globs.extend(args.paths.iter().cloned());
     let here = snapshot.machine == *session.machine_id();
-    if !here {
-        tell_whose(&snapshot, session, screen)?;
+    if !here && spec.starts_with("latest") && args.host.is_none() {
+        tell_whose(&snapshot, agent, session, screen)?;
     }
     let live = Live::look(&roots, settings)?;
     let to = match &args.to {
@@ -206,13 +207,17 @@ fn overwrite(typed: Overwrite, gone: bool) -> pull::Overwrite {
 }
 
 /// `latest` is the newest of all machines.
-fn tell_whose(snapshot: &Snapshot, session: &Session, screen: &Screen) -> Result<()> {
-    let (all, _) = session.snapshots_listed()?;
+fn tell_whose(
+    snapshot: &Snapshot,
+    agent: Option<&str>,
+    session: &Session,
+    screen: &Screen,
+) -> Result<()> {
+    let all = session.snapshots()?;
     let ours = all.iter().filter(|s| s.machine == *session.machine_id() && !s.is_safety());
-    let ours = ours.max_by_key(|s| s.order()).map(|own| {
-        let id = short_id(&own.id);
-        format!("; the newest of this one is {id}: agent-backup pull {id}")
-    });
+    let ours = ours.filter(|s| agent.is_none_or(|agent| s.agents().contains(&agent)));
+    let ours = ours.max_by_key(|s| s.order());
+    let ours = ours.map(|own| format!("; the newest of this one is {}", short_id(&own.id)));
     screen.note(format_args!(
         "snapshot {} was made on {}, another machine{}",
         short_id(&snapshot.id),

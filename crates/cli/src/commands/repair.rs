@@ -102,7 +102,7 @@ fn live_roots(
     if agents.is_empty() && paths.is_empty() {
         let mut newest: std::collections::BTreeMap<String, repo::RootRecord> =
             std::collections::BTreeMap::new();
-        for snapshot in session.snapshots()? {
+        for snapshot in session.snapshots_listed()?.0 {
             if snapshot.machine == *session.machine_id() && !snapshot.is_safety() {
                 newest.extend(snapshot.roots.into_iter().map(|root| (root.label.clone(), root)));
             }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::args::{Sessions, SessionsCommand};
 use crate::commands::Context;
 use crate::commands::damaged::{self, DamagedRecord};
+use crate::commands::named;
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::settings::absolute;
@@ -111,6 +112,7 @@ pub(crate) fn run(args: &Sessions, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open()?;
     let adapters = context.settings.adapters()?;
+    named::check(&args.agent, &connection.session, &context.settings)?;
     let cancel = context.signals.graceful();
     let found = sessions::find(&connection.session, &adapters, cancel)?;
     let project = args.project.as_ref().map(|dir| absolute(Path::new(dir))).transpose()?;

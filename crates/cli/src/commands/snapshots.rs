@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::args::Snapshots;
 use crate::commands::Context;
 use crate::commands::damaged::{self, DamagedRecord};
+use crate::commands::named;
 use crate::exit::Exit;
 use crate::ui::table::{Align, Table};
 use crate::ui::{count, json, sanitize, size, time};
@@ -176,6 +177,7 @@ pub(crate) fn run(args: &Snapshots, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     let connection = context.open()?;
     let session = &connection.session;
+    named::check(&args.agent, session, &context.settings)?;
     let scope =
         Scope { host: args.host.clone(), agent: args.agent.clone(), tags: args.tags.clone() };
     let (mut lost, mut snapshots, mut damaged) = (0, Vec::new(), Vec::new());

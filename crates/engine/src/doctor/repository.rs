@@ -182,6 +182,9 @@ fn snapshots(session: &Session, about: About<'_>, found: &mut Vec<Finding>) -> R
     let ours: Vec<_> =
         all.iter().filter(|s| s.machine == session.machine_id && !s.is_safety()).collect();
     let Some(newest) = ours.iter().max_by_key(|s| s.finished_nanos) else {
+        if !damaged.is_empty() {
+            return Ok(()); // one of them may be its own
+        }
         let what = "this machine never pushed to this repository";
         found.push(Finding::fault("push-age", what).mend("agent-backup push --always"));
         return Ok(());
@@ -224,14 +227,17 @@ fn last_look(last: Option<&VerifyDone>, first_secs: Option<i64>, now_secs: i64) 
         days => format!("{days} days ago"),
     };
     if last.damaged > 0 {
-        let what = format!("the last verify, {told}, found damage");
+        let what = format!("the last verify ({}), {told}, found damage", last.level);
         return Finding::fault("last-verify", what).mend("agent-backup repair --from-source");
     }
     if days > LOOK_DAYS_MAX {
-        let what = format!("what is stored was looked at {told}");
+        let what = format!("the last verify ({}) was {told}", last.level);
         return Finding::advice("last-verify", what).mend("agent-backup verify");
     }
-    Finding::fine("last-verify", format!("what is stored was looked at {told}, without damage"))
+    Finding::fine(
+        "last-verify",
+        format!("the last verify ({}), {told}, found no damage", last.level),
+    )
 }
 
 fn push_age(now_secs: i64, newest_secs: i64, max: Duration) -> Finding {

@@ -229,9 +229,10 @@ pub fn grep(
     let is_over = || cancel.load(Ordering::Relaxed);
     let reader = Reader::open(session.repo(), session.cache())?;
     let mut damaged = Vec::new();
-    let (history, snapshots) = pass_over(session, snapshots, &mut damaged, &mut |some| {
-        History::read(&reader, some, options, &is_over)
-    })?;
+    let (history, snapshots) =
+        pass_over(session, snapshots, &mut damaged, &is_over, &mut |some| {
+            History::read(&reader, some, options, &is_over)
+        })?;
     damaged.into_iter().for_each(|one| listener.damaged(one));
     let mut stats = Stats {
         snapshots: snapshots.len() as u64,

@@ -71,6 +71,11 @@ pub(super) fn line_id(hash: &blake3::Hash) -> [u8; 16] {
     id
 }
 
+/// The last line of what a parser says: the others draw the pattern again.
+fn reason(said: &str) -> String {
+    said.rsplit("error: ").next().unwrap_or(said).to_owned()
+}
+
 impl Pattern {
     pub(super) fn new(options: &Options) -> Result<Self> {
         // as grep has it: a line end in a pattern separates patterns
@@ -82,7 +87,7 @@ impl Pattern {
             .fixed_strings(options.fixed_strings)
             .word(options.word)
             .build_many(&patterns)
-            .map_err(|e| Error::Pattern(e.to_string()))?;
+            .map_err(|e| Error::Pattern(reason(&e.to_string())))?;
         let around = match options.wanted {
             Wanted::Lines => (options.lines_before, options.lines_after),
             Wanted::Counts | Wanted::Files => (0, 0),

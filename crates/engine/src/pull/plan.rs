@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,6 +255,10 @@ impl Plan {
     /// Makes a plan. Reads the snapshot's entries and what is at the target; writes nothing.
     pub fn make(content: &dyn Content, options: &Options, cancel: &AtomicBool) -> Result<Self> {
         let mut draft = Draft::new(options)?;
+        if let Placement::Under(dir) = &options.to {
+            // all of it would fail, one by one
+            draft.base(dir.clone()).map_err(|e| Error::target("open", dir, e))?;
+        }
         let entries = read_entries(content, cancel)?;
         if let Some(moves) = &options.moves {
             draft.moves = Some(MovePlan::make(content, &entries, moves, cancel)?);
@@ -576,15 +581,18 @@ impl<'o> Draft<'o> {
                 }
             }
         };
-        let known = self.bases.iter().position(|base| base.path == dir);
-        let base = if let Some(base) = known {
-            base
-        } else {
-            let target = Target::open(&dir, false).map_err(|_| "its target cannot be opened")?;
-            self.bases.push(Base { path: dir, target });
-            self.bases.len() - 1
-        };
+        let base = self.base(dir).map_err(|_| "its target cannot be opened")?;
         Ok(Place { base, rel })
+    }
+
+    /// The number of a base directory.
+    fn base(&mut self, dir: PathBuf) -> io::Result<usize> {
+        if let Some(known) = self.bases.iter().position(|base| base.path == dir) {
+            return Ok(known);
+        }
+        let target = Target::open(&dir, false)?;
+        self.bases.push(Base { path: dir, target });
+        Ok(self.bases.len() - 1)
     }
 }
 

@@ -228,6 +228,8 @@ pub(super) enum Sniffed {
     NoDatabase,
     /// Anything else.
     File,
+    /// It cannot be opened.
+    Closed,
 }
 
 /// Looks at the first bytes. A database is a whole number of 512-byte pieces; one that an adapter
@@ -242,7 +244,7 @@ pub(super) fn sniff(root: Option<&SourceRoot>, found: &Found, rel: &[u8]) -> Sni
     // no other thread has SQLite open on it, and none opens it until ours is closed
     let _hold = gate::hold(Path::new(""), &found.stat);
     let Some(mut file) = root.and_then(|root| root.open(rel, &found.stat).ok()) else {
-        return Sniffed::File;
+        return Sniffed::Closed;
     };
     match file.read_exact(&mut head) {
         Ok(()) if sqlite::page_size(&head).is_some() => Sniffed::Database,

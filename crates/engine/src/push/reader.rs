@@ -194,10 +194,9 @@ impl<'a> FileReader<'a> {
         let (named, image) = match &outcome {
             Outcome::Read(file) => (true, file.entry.flags & flag::SQLITE != 0),
             Outcome::Link(..) => (true, false),
-            // side files are those of another image
-            Outcome::Kept(_) => (true, true),
-            // its side files have the same secrets
-            Outcome::KeptIn => (false, true),
+            // a further name is maybe one of another file by now; side files are those of another image
+            // or have the same secrets
+            Outcome::Kept(_) | Outcome::KeptIn => (false, true),
             Outcome::Gone => (false, false),
             Outcome::Stopped => return None,
         };
@@ -278,7 +277,7 @@ impl<'a> FileReader<'a> {
                 return self.left_out(&job, "it does not begin like a SQLite database");
             }
             job.entry.flags = raw | if file.sparse_hint() { flag::SPARSE } else { 0 };
-            if job.sqlite {
+            if job.sqlite && raw == 0 {
                 drop(file); // SQLite must be the only one that has it open
                 match self.database(&job, &before) {
                     Ok(None) => return Outcome::Stopped,
@@ -297,7 +296,6 @@ impl<'a> FileReader<'a> {
                         self.problem(&job.path, what, false);
                         // without a row the next push tries again to capture it
                         again_soon = e.kind() == io::ErrorKind::ResourceBusy;
-                        job.sqlite = false;
                         raw = flag::SQLITE_RAW;
                         continue;
                     }

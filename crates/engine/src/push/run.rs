@@ -546,7 +546,11 @@ impl<'a> Scanning<'a> {
                     flags & flag::SQLITE != 0
                 } else {
                     field_rules(&found, self.roots).is_none()
-                        && self.is_database(&found, row_rules(&found, self.roots).is_empty())
+                        && self.is_database(
+                            &found,
+                            old.as_deref(),
+                            row_rules(&found, self.roots).is_empty(),
+                        )
                 };
                 if same {
                     companions.note(&found.path, flags);
@@ -639,7 +643,7 @@ impl<'a> Scanning<'a> {
         let ruled = !row_rules(&found, self.roots).is_empty();
         // a file with field rules is text or not stored
         let is_text = field_rules(&found, self.roots).is_some();
-        let sqlite = bond.is_none() && !is_text && self.is_database(&found, !ruled);
+        let sqlite = bond.is_none() && !is_text && self.is_database(&found, old.as_deref(), !ruled);
         if sqlite {
             companions.pending(&found.path);
             self.fates.announce(Bond::Database, &found.path);
@@ -680,8 +684,8 @@ impl<'a> Scanning<'a> {
         flow(self.out.send(Message::Entry(place, item)).is_ok())
     }
 
-    /// `any`: what is no database is stored too.
-    fn is_database(&self, found: &Found, any: bool) -> bool {
+    /// `any`: what is no database is stored too. One that cannot be opened is what it was.
+    fn is_database(&self, found: &Found, old: Option<&Row>, any: bool) -> bool {
         let rel = found.rel(&self.roots[found.root]);
         let sniffed = sniff(self.sources[found.root].as_ref(), found, rel);
         if sniffed == Sniffed::NoDatabase && any {
@@ -690,6 +694,7 @@ impl<'a> Scanning<'a> {
             let (path, what) = (found.path.clone(), what.into());
             (self.problem)(Problem { path, what, notice: true });
         }
-        sniffed == Sniffed::Database
+        let was = || old.is_some_and(|row| row.entry.flags & flag::SQLITE != 0);
+        sniffed == Sniffed::Database || sniffed == Sniffed::Closed && was()
     }
 }

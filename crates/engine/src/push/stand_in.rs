@@ -5,13 +5,16 @@
 //! machine's newest snapshot of that root still has it so: rows of files that are gone stay in the cache.
 //! Invariants: nothing stands for a file that is gone, and nothing that was stored under other rules.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use repo::{Entry, Index, OpId, flag};
 
-use super::reader::{FileReader, Job, Outcome};
+use super::reader::{FileReader, Job, Outcome, os_path};
 use super::rows::Row;
-use super::run;
+use super::run::{self, SIDE_FILES};
+use crate::capture::sqlite;
 use crate::error::Result;
 use crate::gone::Earlier;
 use crate::scan::ScanRoot;
@@ -50,7 +53,7 @@ impl<'a> StandIns<'a> {
         if !row.blocks()?.iter().all(|id| self.index.get(id).is_some()) {
             return None;
         }
-        let held = self.held(previous, &self.roots[root].label, path).unwrap_or_else(|error| {
+        let held = self.held(previous, &self.roots[root], path).unwrap_or_else(|error| {
             let path = path.escape_ascii().to_string();
             tracing::warn!(%error, path, "what the snapshot before has of it is not known");
             None
@@ -59,17 +62,20 @@ impl<'a> StandIns<'a> {
         held.filter(|held| content(held) == content(&row.entry)).map(|_| row.entry)
     }
 
-    /// What this machine's newest snapshot with the root has at a path. `previous`: see [`Earlier::new`].
-    fn held(&self, previous: Option<OpId>, label: &str, path: &[u8]) -> Result<Option<Entry>> {
+    /// What this machine's newest snapshot with the root has at a path, if the root was the same
+    /// directory then. `previous`: see [`Earlier::new`].
+    fn held(&self, previous: Option<OpId>, root: &ScanRoot, path: &[u8]) -> Result<Option<Entry>> {
         let mut snapshots = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         if snapshots.is_none() {
             *snapshots = Some(Earlier::new(self.session, previous)?);
         }
         let snapshots = snapshots.as_ref().expect("it was just made");
-        match snapshots.holder(label)? {
-            Some(holder) => Ok(snapshots.reader()?.entry_at(&holder.tree, path)?),
-            None => Ok(None),
+        let Some(holder) = snapshots.holder(&root.label)? else { return Ok(None) };
+        let dir = root.dir.as_os_str().as_encoded_bytes();
+        if !holder.roots.iter().any(|then| then.label == root.label && then.dir == dir) {
+            return Ok(None);
         }
+        Ok(snapshots.reader()?.entry_at(&holder.tree, path)?)
     }
 }
 
@@ -82,15 +88,7 @@ impl FileReader<'_> {
 
     /// A file that is there and cannot be stored.
     pub(super) fn stand_in(&self, job: &Job, why: &str) -> Outcome {
-        let marking = self.cx.marking.map(|marking| &**marking);
-        let old = self.found(job, &|row| {
-            row.has_rules(&job.rules)
-                && row.has_fields(job.fields.as_ref())
-                && row.has_marking(marking)
-                && goes_alone(row, job)
-        });
-        self.told(job, old.is_some(), why);
-        old.map_or(Outcome::Gone, Outcome::Kept)
+        self.stands(job, why).map_or(Outcome::Gone, Outcome::Kept)
     }
 
     /// A database that may only be stored without some of its rows, and these could not be left out.
@@ -99,34 +97,47 @@ impl FileReader<'_> {
         self.stand_in(job, &format!("{what}: {why}"))
     }
 
-    /// A file with secrets that may not leave and that marks cannot take the place of. They left already
-    /// if the snapshot before has them.
+    /// A file with secrets that may not leave and that marks cannot take the place of.
     pub(super) fn keep_in(&self, job: &Job, why: &str) -> Outcome {
-        let old = self.found(job, &|_| true);
         let why = format!("it holds secrets that could not be replaced: {why}");
-        self.told(job, old.is_some(), &why);
-        old.map_or(Outcome::KeptIn, Outcome::Kept)
+        self.stands(job, &why).map_or(Outcome::KeptIn, Outcome::Kept)
     }
 
-    fn found(&self, job: &Job, fits: &dyn Fn(&Row) -> bool) -> Option<Box<Entry>> {
-        (self.cx.stand_in)(job.root, &job.path, fits).map(Box::new)
-    }
-
-    fn told(&self, job: &Job, stands: bool, why: &str) {
-        let now = if stands {
-            "what it was in the snapshot before stands for it"
+    /// What stands for a file, if anything does; told either way.
+    fn stands(&self, job: &Job, why: &str) -> Option<Box<Entry>> {
+        let path = self.cx.dirs[job.root].join(os_path(&job.rel));
+        let is_gone = |path: &Path| {
+            path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        let marking = self.cx.marking.map(|marking| &**marking);
+        let fits = |row: &Row| {
+            row.has_rules(&job.rules)
+                && row.has_fields(job.fields.as_ref())
+                && row.has_marking(marking)
+                && goes_alone(row, job, &|suffix| !is_gone(&sqlite::side_file(&path, suffix)))
+        };
+        let old = if is_gone(&path) {
+            None
         } else {
-            "not in this snapshot"
+            (self.cx.stand_in)(job.root, &job.path, &fits).map(Box::new)
+        };
+        let now = match old {
+            Some(_) => "what it was in the snapshot before stands for it",
+            None => "not in this snapshot",
         };
         self.problem(&job.path, format!("{now}: {why}"), false);
+        old
     }
 }
 
 /// An image goes without side files, and what is none with those of its moment: neither may meet those
-/// that are there now.
-fn goes_alone(row: &Row, job: &Job) -> bool {
+/// that are there now, nor may a side file meet another database.
+fn goes_alone(row: &Row, job: &Job, is_there: &dyn Fn(&str) -> bool) -> bool {
     match row.entry.flags & (flag::SQLITE | flag::SQLITE_RAW) {
-        0 => !job.sqlite,
+        0 => {
+            let is_side = |suffix: &&str| job.rel.ends_with(suffix.as_bytes());
+            !job.sqlite && !SIDE_FILES.iter().any(|side| is_side(side) || is_there(side))
+        }
         flag::SQLITE => job.sqlite || !job.rules.is_empty(),
         _ => false,
     }

@@ -19,7 +19,7 @@ mod walk;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use adapters::sessions::SessionRule;
 use adapters::{Adapter, Rules};
@@ -110,7 +110,8 @@ pub fn find(session: &Session, adapters: &[Adapter], cancel: &AtomicBool) -> Res
     let (snapshots, mut damaged) = session.snapshots_listed()?;
     let mut used = HashSet::new();
     let mut work = bytes::Work::new(session, cancel);
-    let (held, snapshots) = pass_over(session, &snapshots, &mut damaged, &mut |some| {
+    let is_over = || cancel.load(Ordering::Relaxed);
+    let (held, snapshots) = pass_over(session, &snapshots, &mut damaged, &is_over, &mut |some| {
         walk::walk(&mut work, some, adapters, &mut used)
     })?;
     let read = digest::read(&mut work, &held, &mut used)?;

@@ -48,8 +48,10 @@ pub fn find(session: &Session, snapshots: &[Snapshot], options: &FindOptions) ->
     let reader = open(session)?;
     let globs = Globs::new(options)?;
     let mut damaged = Vec::new();
-    let (all, _) =
-        pass_over(session, snapshots, &mut damaged, &mut |some| search(&reader, some, &globs))?;
+    let never = || false;
+    let (all, _) = pass_over(session, snapshots, &mut damaged, &never, &mut |some| {
+        search(&reader, some, &globs)
+    })?;
     Ok(Matches { all, damaged })
 }
 
@@ -109,7 +111,7 @@ struct Globs {
 impl Globs {
     fn new(options: &FindOptions) -> Result<Self> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-        let bad = |e: globset::Error| Error::NotFound(format!("not a pattern: {e}"));
+        let bad = |e: globset::Error| Error::Pattern(e.to_string());
         for glob in &options.globs {
             let trimmed = glob.trim_matches('/');
             let compiled = GlobBuilder::new(trimmed)

@@ -96,8 +96,9 @@ pub fn stats(session: &Session) -> Result<Stats> {
     let objects = repo.store().list("")?;
     let (snapshots, mut damaged) = session.snapshots_listed()?;
     let reader = Reader::new(repo, session.cache(), index);
+    let never = || false;
     let (agents, _) =
-        pass_over(session, &snapshots, &mut damaged, &mut |some| agents(&reader, some))?;
+        pass_over(session, &snapshots, &mut damaged, &never, &mut |some| agents(&reader, some))?;
     Ok(Stats {
         content_bytes: snapshots.iter().map(|s| s.stats.bytes).sum(),
         unique_bytes,

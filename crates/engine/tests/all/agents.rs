@@ -321,6 +321,92 @@ fn the_last_copy_that_could_be_stored_stands_for_a_file_that_cannot() {
     assert_eq!(held(&case.push().0).unwrap(), good);
 }
 
+/// An adapter whose fields are in files of any name.
+fn quill(files: &str) -> Case {
+    let text = format!(
+        r#"
+        version = 1
+        id = "quill"
+        name = "Quill"
+        [[roots]]
+        label = "home"
+        all = "~/.quill"
+        [[roots.fields]]
+        file = [{files}]
+        format = "json"
+        redact = ["token"]
+        "#
+    );
+    let adapter = adapters::Adapter::parse(&text, "quill.toml").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(".quill")).unwrap();
+    let vars = BTreeMap::new();
+    let env = adapters::Env { home: dir.path().to_owned(), vars, os: adapters::Os::Linux };
+    let roots = adapter.survey(&env).roots;
+    let home = fixture::Home { env, listed: Vec::new(), canaries: Vec::new() };
+    Case::at("quill", home, roots, dir)
+}
+
+const WHOLE: &str = r#"{"token": "CANARY-1", "open": "a"}"#;
+const CUT: &str = r#"{"token": "CANARY-1", "open"#;
+
+/// The names that a push holds.
+fn names(case: &Case, pushed: &Pushed) -> Vec<String> {
+    case.held(pushed).into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn what_another_directory_had_under_the_same_label_stands_for_nothing() {
+    let case = quill(r#""state.json""#);
+    fs::write(case.path("quill/home", "state.json"), WHOLE).unwrap();
+    let (pushed, _) = case.push();
+    assert_eq!(names(&case, &pushed), ["quill/home/state.json"]);
+    let mut elsewhere = case.roots.clone();
+    elsewhere[0].dir = case.dir.path().join("work");
+    fs::create_dir(&elsewhere[0].dir).unwrap();
+    fs::write(elsewhere[0].dir.join("state.json"), CUT).unwrap();
+    fs::write(elsewhere[0].dir.join("other"), "x").unwrap();
+    let (pushed, _) = case.push_roots(&elsewhere);
+    assert_eq!(names(&case, &pushed), ["quill/home/other"]);
+}
+
+#[test]
+fn side_files_of_databases_and_what_has_some_stand_for_nothing() {
+    let case = quill(r#""talk-wal", "alone.json", "beside.json""#);
+    let at = |name: &str| case.path("quill/home", name);
+    for name in ["talk-wal", "alone.json", "beside.json"] {
+        fs::write(at(name), WHOLE).unwrap();
+    }
+    let (pushed, _) = case.push();
+    assert_eq!(case.held(&pushed).len(), 3);
+    for name in ["talk-wal", "alone.json", "beside.json"] {
+        fs::write(at(name), CUT).unwrap();
+    }
+    fs::write(at("beside.json-journal"), "pages").unwrap();
+    let (pushed, problems) = case.push();
+    assert_eq!(names(&case, &pushed), ["quill/home/alone.json", "quill/home/beside.json-journal"]);
+    assert_eq!(problems.iter().filter(|p| !p.notice).count(), 3, "{problems:?}");
+}
+
+#[test]
+fn a_further_name_of_a_file_that_something_stands_for_is_read_by_itself() {
+    let case = quill(r#""a.json""#);
+    let at = |name: &str| case.path("quill/home", name);
+    fs::write(at("a.json"), WHOLE).unwrap();
+    fs::hard_link(at("a.json"), at("b")).unwrap();
+    let (pushed, _) = case.push();
+    let held = |pushed: &Pushed| case.held(pushed).into_iter().map(|(_, bytes)| bytes);
+    let before: Vec<_> = held(&pushed).collect();
+    // another file has both names now
+    fs::remove_file(at("a.json")).unwrap();
+    fs::remove_file(at("b")).unwrap();
+    fs::write(at("a.json"), "not what it was").unwrap();
+    fs::hard_link(at("a.json"), at("b")).unwrap();
+    let (pushed, _) = case.push();
+    let after: Vec<_> = held(&pushed).collect();
+    assert_eq!(after, [before[0].clone(), b"not what it was".to_vec()]);
+}
+
 #[test]
 fn what_was_stored_under_other_rules_stands_for_nothing() {
     let case = Case::of("claude-code");

@@ -97,6 +97,22 @@ impl RecoveryCode {
         }
     }
 
+    /// What is wrong with a secret that is about as long as a recovery code and made of the same
+    /// characters, and is none: for whoever mistyped one.
+    pub(crate) fn mistake(typed: &str) -> Option<String> {
+        let mut symbols = typed.chars().filter(|c| !c.is_whitespace() && *c != '-');
+        let length = symbols.clone().count();
+        let all = SECRET_CHARS + CHECK_CHARS;
+        let is_near = length.abs_diff(all) <= GROUP_CHARS;
+        if !is_near || !symbols.all(|c| c.is_ascii_alphanumeric()) {
+            return None;
+        }
+        match Self::parse(typed) {
+            Err(Error::WrongKey { detail }) => Some(detail),
+            _ => None,
+        }
+    }
+
     fn check(&self) -> String {
         let hash = blake3::derive_key(CHECK_CONTEXT, &self.0);
         let mut text = BASE32.encode(&hash[..5]);

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use store::Store;
 
-use super::{Kdf, Keyring, Note, SecretInput, Slot};
+use super::{Kdf, Keyring, Note, RecoveryCode, SecretInput, Slot};
 use crate::error::{Error, Result};
 use crate::id::{RepoId, SlotId};
 
@@ -98,6 +98,11 @@ fn open_typed(store: &dyn Store, repo: &RepoId, secret: &SecretInput) -> Result<
         1 => format!("the one {kind} slot does not open"),
         n => format!("none of {n} {kind} slots opens"),
     }];
+    if let SecretInput::Passphrase(text) = secret
+        && let Some(mistake) = RecoveryCode::mistake(text)
+    {
+        detail.push(format!("if it was meant to be the recovery code: {mistake}"));
+    }
     if let Some(first) = unreadable.first() {
         detail.push(format!("{} more could not be used ({first})", unreadable.len()));
     }

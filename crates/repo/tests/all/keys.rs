@@ -417,6 +417,29 @@ fn a_secret_without_a_slot_of_its_kind_is_told_so() {
 }
 
 #[test]
+fn a_recovery_code_with_a_mistake_in_it_is_told_as_one() {
+    let (keyring, store) = (Keyring::random(), Shelf::default());
+    let code = RecoveryCode::random();
+    for secret in [SecretInput::Recovery(code.clone()), passphrase("right")] {
+        keys::add(&store, &REPO, &keyring, &secret, &note("one"), Kdf::for_tests()).unwrap();
+    }
+    let told = |typed: &str| {
+        let error = keys::open_any(&store, &REPO, &passphrase(typed)).unwrap_err();
+        assert!(matches!(error, Error::WrongKey { .. }), "{error}");
+        error.to_string()
+    };
+    let typed = code.reveal();
+    let short = told(&typed[..typed.len() - 1]);
+    assert!(short.contains("36 characters, this one has 35"), "{short}");
+    let other = if typed.starts_with('7') { "8" } else { "7" };
+    let changed = told(&format!("{other}{}", &typed[1..]));
+    assert!(changed.contains("has a typo"), "{changed}");
+    for other in ["wrong", "correct horse battery staple, and more words"] {
+        assert!(!told(other).contains("recovery code"), "{other}");
+    }
+}
+
+#[test]
 fn a_machine_key_is_never_added_twice() {
     let (shelf, keyring) = (Shelf::default(), Keyring::random());
     let secret = SecretInput::Machine(MachineKey::random(REPO));

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::moved::{self, Mapped};
 use super::session::CatalogueRecord;
 use crate::commands::Context;
+use crate::commands::damaged::DamagedRecord;
 use crate::commands::snapshots::short_id;
 use crate::exit::Exit;
 use crate::ui::progress::{Told, records};
@@ -19,6 +20,8 @@ use crate::ui::{count, json, sanitize, size};
 pub(super) struct SessionPart {
     pub(super) sessions: Vec<String>,
     pub(super) catalogues: Vec<CatalogueRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) damaged_snapshots: Vec<DamagedRecord>,
 }
 
 #[derive(Serialize)]

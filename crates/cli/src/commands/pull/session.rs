@@ -16,7 +16,7 @@ use super::moved::Mapped;
 use super::report::{self, SessionPart};
 use super::{REMOTE_WORKERS, confirm, literal, overwrite, safety};
 use crate::args::Pull;
-use crate::commands::{Context, damaged, push};
+use crate::commands::{Context, damaged, named, push};
 use crate::connect::{self, Wanted};
 use crate::exit::{Exit, Stop};
 use crate::settings::absolute;
@@ -60,11 +60,12 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let wanted_store = Wanted { patient: true, limit_upload, cancel, ..Wanted::default() };
     let connection = connect::open(settings, wanted_store, screen)?;
     let session = &connection.session;
+    named::check(&args.agent, session, settings)?;
     let adapters = settings.adapters()?;
     let graceful = context.signals.graceful();
     let all = sessions::find(session, &adapters, graceful)?;
-    // what is found is whole all the same
-    damaged::tell(&all.damaged, screen, Exit::Done);
+    // an older snapshot may have less of it
+    let not_all = damaged::tell(&all.damaged, screen, Exit::Done);
     let found = all.select(id, args.agent.as_deref())?;
     let family = all.family(found);
     let mut restore = sessions::restore(session, &family, graceful)?;
@@ -108,7 +109,8 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     if args.dry_run {
         let none = BTreeSet::new();
         let merged = sessions::merge(session, &restore, &none, &to, merging, graceful)?;
-        let part = SessionPart { sessions: ids, catalogues: records(&merged) };
+        let damaged_snapshots = damaged::records(&all.damaged);
+        let part = SessionPart { sessions: ids, catalogues: records(&merged), damaged_snapshots };
         tell(&merged, true, context)?;
         let saved = !args.no_safety_snapshot && plan.replaces();
         let (mapped, rewrites) = (&mapped, Vec::new());
@@ -152,9 +154,11 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
         let what = format!("nothing of session {} can be restored", sanitize::text(&found.id));
         return Err(Stop::new(Exit::Failed, what, "agent-backup sessions --json").into());
     }
-    let part = SessionPart { sessions: ids, catalogues: records(&merged) };
+    let damaged_snapshots = damaged::records(&all.damaged);
+    let part = SessionPart { sessions: ids, catalogues: records(&merged), damaged_snapshots };
     let saved = before.snapshot.as_ref();
-    report::tell(&done, (&mapped, &plan), &told, snapshot, saved, Some(part), context)
+    let exit = report::tell(&done, (&mapped, &plan), &told, snapshot, saved, Some(part), context)?;
+    Ok(if exit == Exit::Done { not_all } else { exit })
 }
 
 fn records(merged: &[Merged]) -> Vec<CatalogueRecord> {

@@ -5,9 +5,12 @@ use anyhow::{Error, Result};
 use engine::sessions::{self, Found};
 
 use super::SessionRecord;
+use engine::DamagedSnapshot;
+
 use crate::args::ShowSession;
 use crate::commands::Context;
 use crate::commands::snapshots::short_id;
+use crate::commands::{damaged, named};
 use crate::exit::{Exit, Stop};
 use crate::ui::{Screen, json, sanitize, time};
 
@@ -22,12 +25,15 @@ pub(super) fn run(args: &ShowSession, context: &Context<'_>) -> Result<Exit> {
     let connection = context.open()?;
     let session = &connection.session;
     let adapters = context.settings.adapters()?;
+    named::check(&args.agent, session, &context.settings)?;
     let cancel = context.signals.graceful();
     let all = sessions::find(session, &adapters, cancel)?;
-    let found = all.select(&args.id, args.agent.as_deref())?;
     let screen = context.screen;
+    // one of them may have it, or more of it
+    let not_all = damaged::tell(&all.damaged, screen, Exit::Done);
+    let found = all.select(&args.id, args.agent.as_deref())?;
     if screen.json() {
-        return records(found, context, session);
+        return records(found, &all.damaged, context, session);
     }
     head(found, screen)?;
     let mut failed: Option<Error> = None;
@@ -42,7 +48,7 @@ pub(super) fn run(args: &ShowSession, context: &Context<'_>) -> Result<Exit> {
     if let Some(error) = failed {
         return Err(error);
     }
-    if can { Ok(Exit::Done) } else { Err(no_words(found)) }
+    if can { Ok(not_all) } else { Err(no_words(found)) }
 }
 
 /// Some sessions are only listed: what was said is written in a way that is not known.
@@ -53,7 +59,12 @@ fn no_words(found: &Found) -> Error {
     Stop::new(Exit::Failed, what, hint).into()
 }
 
-fn records(found: &Found, context: &Context<'_>, session: &engine::Session) -> Result<Exit> {
+fn records(
+    found: &Found,
+    damaged: &[DamagedSnapshot],
+    context: &Context<'_>,
+    session: &engine::Session,
+) -> Result<Exit> {
     let screen = context.screen;
     let record = json::text(&SessionRecord::from(found))?;
     screen.bytes(format!("{{\"v\":1,\"session\":{record},\"records\":[").as_bytes())?;
@@ -72,13 +83,18 @@ fn records(found: &Found, context: &Context<'_>, session: &engine::Session) -> R
         return Err(error);
     }
     // the document has begun: it ends whole, and says what is missing
-    let (end, exit) = match done {
+    let (mut end, mut exit) = match done {
         Ok(_) => (String::new(), Exit::Done),
         Err(error) => {
             let why = json::text(&error.to_string())?;
             (format!(",\"incomplete\":{why}"), Exit::Damage)
         }
     };
+    if !damaged.is_empty() {
+        let passed_over = json::text(&damaged::records(damaged))?;
+        end.push_str(&format!(",\"damaged_snapshots\":{passed_over}"));
+        exit = Exit::Damage;
+    }
     screen.bytes(format!("]{end}}}\n").as_bytes())?;
     Ok(exit)
 }
