@@ -22,7 +22,7 @@ pub(crate) fn start(flags: &Global) {
         let target = meta.target().split("::").next().unwrap_or_default();
         matches!(target, "engine" | "repo" | "store" | "chunker" | "adapters" | "agent_backup")
     });
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let ansi = std::io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
     let lines = lines.with_target(false).without_time();
     tracing_subscriber::registry().with(lines.with_filter(level).with_filter(ours)).init();

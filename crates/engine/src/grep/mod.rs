@@ -233,7 +233,9 @@ pub fn grep(
         pass_over(session, snapshots, &mut damaged, &is_over, &mut |some| {
             History::read(&reader, some, options, &is_over)
         })?;
-    damaged.into_iter().for_each(|one| listener.damaged(one));
+    for one in damaged {
+        listener.damaged(one);
+    }
     let mut stats = Stats {
         snapshots: snapshots.len() as u64,
         files: history.files.len() as u64,

@@ -77,6 +77,10 @@ const SMALL_FILE_BYTES: u64 = 1 << 20;
 /// An idle reader sends its open block on after this long, so that no entry waits for it.
 const IDLE: Duration = Duration::from_millis(200);
 
+/// Whether a row may stand for a file.
+pub(super) type Fits<'f> = &'f dyn Fn(&Row) -> bool;
+type StandIn<'a> = dyn Fn(usize, &[u8], Fits<'_>) -> Option<Entry> + Sync + 'a;
+
 /// What all readers share.
 pub(super) struct Context<'a> {
     pub(super) dedup: &'a Dedup,
@@ -90,7 +94,7 @@ pub(super) struct Context<'a> {
     /// Puts marks into what is stored, if anybody wants that.
     pub(super) marking: Option<&'a Arc<Marking>>,
     /// What the snapshot before has of what cannot be stored now, by its root and path, if its row fits.
-    pub(super) stand_in: &'a (dyn Fn(usize, &[u8], &dyn Fn(&Row) -> bool) -> Option<Entry> + Sync),
+    pub(super) stand_in: &'a StandIn<'a>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database_wait: Duration,
     /// For how long the health of a database is checked, if at all.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use repo::{Entry, Index, OpId, flag};
 
-use super::reader::{FileReader, Job, Outcome, os_path};
+use super::reader::{FileReader, Fits, Job, Outcome, os_path};
 use super::rows::Row;
 use super::run::{self, SIDE_FILES};
 use crate::capture::sqlite;
@@ -40,12 +40,7 @@ impl<'a> StandIns<'a> {
     }
 
     /// The entry of a file, if its row fits and a tree that is made now may have it as it is.
-    pub(super) fn entry(
-        &self,
-        root: usize,
-        path: &[u8],
-        fits: &dyn Fn(&Row) -> bool,
-    ) -> Option<Entry> {
+    pub(super) fn entry(&self, root: usize, path: &[u8], fits: Fits<'_>) -> Option<Entry> {
         // a snapshot of what is about to be replaced has nothing from before
         let run::Earlier::Snapshots(previous) = self.earlier else { return None };
         let row = self.session.cache.as_ref()?.file(self.session.repo.keys(), path)?;

@@ -176,7 +176,9 @@ fn a_snapshot_that_lost_content_is_not_copied_as_if_it_were_whole() {
     let newest = from.snapshots().unwrap().pop().unwrap();
     let other = Bench::new(Arc::new(MemoryStore::new()));
     let to = other.init();
-    let done = copy(&from, &to, &[newest.clone()], &mut |_| {}, &AtomicBool::new(false)).unwrap();
+    let done =
+        copy(&from, &to, std::slice::from_ref(&newest), &mut |_| {}, &AtomicBool::new(false))
+            .unwrap();
     assert_eq!((done.copied.len(), done.damaged.len()), (0, 1));
     assert_eq!(done.damaged[0].id, newest.id);
     assert!(done.damaged[0].what.contains("missing"), "{}", done.damaged[0].what);

@@ -1,6 +1,7 @@
 //! Damage of one snapshot is that of one snapshot: whatever looks at many goes on with the others, and
 //! says which it passed over.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ fn three() -> (Bench, Arc<MemoryStore>, Vec<Snapshot>) {
     let (bench, store) = bench_in_memory();
     let mut all = String::new();
     for name in ["first", "second", "third"] {
-        all.push_str(&format!("a needle of the {name}\n"));
+        writeln!(all, "a needle of the {name}").unwrap();
         fs::write(bench.source().join("all"), &all).unwrap();
         fs::write(bench.source().join(name), format!("{name} alone has this needle\n")).unwrap();
         let session = bench.open().unwrap();

@@ -89,13 +89,18 @@ pub(crate) fn quarantined(name: &str) -> Option<PackId> {
 
 /// Is this the name of a list?
 pub(crate) fn is_name(name: &str) -> bool {
-    let parts = name.strip_prefix("gc/").and_then(|rest| rest.split_once('.'));
-    parts.is_some_and(|(id, form)| OpId::from_hex(id).is_some() && matches!(form, "d" | "o" | "s"))
+    form(name).is_some_and(|form| matches!(form, "d" | "o" | "s"))
 }
 
 /// Is this the name of a list of condemned packs? One is there until all of it is swept.
 pub fn is_condemning(name: &str) -> bool {
-    is_name(name) && name.ends_with(".d")
+    form(name) == Some("d")
+}
+
+/// What stands behind the id in a name under `gc/`.
+fn form(name: &str) -> Option<&str> {
+    let (id, form) = name.strip_prefix("gc/")?.split_once('.')?;
+    OpId::from_hex(id).map(|_| form)
 }
 
 /// Quarantines a pack: no push relies on it from the next survey on. Whoever does the same at the same

@@ -91,6 +91,11 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     if !matches!(settings.which.address(), Address::Local(_)) {
         options.workers = options.workers.max(REMOTE_WORKERS);
     }
+    let part = |sessions, merged: &[Merged]| SessionPart {
+        sessions,
+        catalogues: merged.iter().map(CatalogueRecord::from).collect(),
+        damaged_snapshots: damaged::records(&all.damaged),
+    };
     let ids: Vec<String> = family.iter().map(|one| one.id.clone()).collect();
     if family.len() > 1 {
         let more = count(family.len() as u64 - 1, "fork or sub-agent", "forks and sub-agents");
@@ -109,12 +114,10 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     if args.dry_run {
         let none = BTreeSet::new();
         let merged = sessions::merge(session, &restore, &none, &to, merging, graceful)?;
-        let damaged_snapshots = damaged::records(&all.damaged);
-        let part = SessionPart { sessions: ids, catalogues: records(&merged), damaged_snapshots };
         tell(&merged, true, context)?;
         let saved = !args.no_safety_snapshot && plan.replaces();
-        let (mapped, rewrites) = (&mapped, Vec::new());
-        let ahead = report::Ahead { running, saved, mapped, rewrites, session: Some(part) };
+        let (mapped, rewrites, session) = (&mapped, Vec::new(), Some(part(ids, &merged)));
+        let ahead = report::Ahead { running, saved, mapped, rewrites, session };
         return report::dry_run(&plan, snapshot, &ahead, context);
     }
     if let Some(running) = running {
@@ -144,25 +147,20 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let missing = restore.missing(&done);
     let merged = sessions::merge(session, &restore, &missing, &to, merging, &cancel)?;
     tell(&merged, false, context)?;
-    for one in &merged {
-        if let Some(why) = &one.problem {
-            let path = one.path.clone().into_bytes();
-            done.problems.push(pull::Problem { path, reason: why.clone() });
-        }
-    }
+    done.problems.extend(merged.iter().filter_map(problem));
     if !has_files && merged.is_empty() {
         let what = format!("nothing of session {} can be restored", sanitize::text(&found.id));
         return Err(Stop::new(Exit::Failed, what, "agent-backup sessions --json").into());
     }
-    let damaged_snapshots = damaged::records(&all.damaged);
-    let part = SessionPart { sessions: ids, catalogues: records(&merged), damaged_snapshots };
+    let part = part(ids, &merged);
     let saved = before.snapshot.as_ref();
     let exit = report::tell(&done, (&mapped, &plan), &told, snapshot, saved, Some(part), context)?;
     Ok(if exit == Exit::Done { not_all } else { exit })
 }
 
-fn records(merged: &[Merged]) -> Vec<CatalogueRecord> {
-    merged.iter().map(CatalogueRecord::from).collect()
+fn problem(merged: &Merged) -> Option<pull::Problem> {
+    let reason = merged.problem.clone()?;
+    Some(pull::Problem { path: merged.path.clone().into_bytes(), reason })
 }
 
 /// What happened to catalogues, for people.

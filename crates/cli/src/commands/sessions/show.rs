@@ -91,8 +91,8 @@ fn records(
         }
     };
     if !damaged.is_empty() {
-        let passed_over = json::text(&damaged::records(damaged))?;
-        end.push_str(&format!(",\"damaged_snapshots\":{passed_over}"));
+        end += ",\"damaged_snapshots\":";
+        end += &json::text(&damaged::records(damaged))?;
         exit = Exit::Damage;
     }
     screen.bytes(format!("]{end}}}\n").as_bytes())?;
