@@ -93,6 +93,9 @@ fn a_cut_snapshot_is_named_beside_the_others_and_each_of_these_restores() {
         assert!(ran.err.contains(short), "{args:?}: {}", ran.err);
     }
     desk.fails(4, "damage-found", &["--no-cache", "forget", short], &["repair --accept-loss"]);
+    // where nobody has it, the rest of a repair is done all the same
+    let left = desk.json_ends(4, &["--no-cache", "repair", "--from-source"]);
+    assert_eq!(left["after"]["damaged"], true, "{left}");
     // this machine remembers it
     desk.ok(&["snapshots"]);
     let ran = desk.ok(&["repair", "--from-source"]);

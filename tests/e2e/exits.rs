@@ -152,6 +152,8 @@ fn items_that_cannot_be_saved_are_named_and_the_rest_is() {
     let document = desk.json_ends(3, &["push", "--path", &source.arg()]);
     let problem = document["problems"][0]["what"].as_str().unwrap();
     assert!(problem.contains("nested too deeply"), "{document}");
+    let status = desk.json_ends(3, &["status"]);
+    assert_eq!(status["troubles"][0]["what"], "incomplete", "{status}");
     let to = desk.pull("latest", "out");
     assert_eq!(fs::read(to.join("src/a")).unwrap(), b"first");
 
@@ -161,6 +163,7 @@ fn items_that_cannot_be_saved_are_named_and_the_rest_is() {
         (id, Tree::read(&to.join("src")).unwrap())
     }));
     source.is_unharmed(&desk);
+    desk.ok(&["status"]);
 }
 
 #[test]

@@ -388,6 +388,10 @@ fn after_a_rotation_old_keys_read_what_was_before_and_are_told_why_they_read_no_
         matches!(&read, repo::Error::WrongKey { detail } if detail.contains("epoch 1")),
         "{read}"
     );
+    // a key that is not here is no damage: nothing is passed over
+    let find = engine::view::FindOptions { globs: vec!["*".into()], ..Default::default() };
+    let found = engine::view::find(&old, &[before.clone(), after.clone()], &find).unwrap_err();
+    assert!(matches!(&found, engine::Error::Repo(repo::Error::WrongKey { .. })), "{found}");
     fs::write(world.bench.source().join("more"), "more").unwrap();
     let written = world.bench.push(&old).unwrap_err();
     assert!(written.to_string().contains("epoch 1"), "{written}");
