@@ -114,6 +114,8 @@ fn a_forgotten_snapshot_comes_back_before_a_collection_and_not_after_it() {
     restores(&desk, &id, tree, "back");
     assert_eq!(desk.snapshots()[1], id, "as old as it was");
     desk.fails(1, "failed", &["undelete", &id[..8]], &["was not forgotten"]);
+    desk.fails(1, "failed", &["undelete", &second[..8]], &["is back already", &id]);
+    assert!(ids(&desk.json(&["snapshots", "--forgotten"])["snapshots"]).is_empty());
 
     let done = desk.json(&["forget", &id[..12], "--prune"]);
     assert_eq!(done["forgotten"][0], *id);
@@ -266,12 +268,32 @@ fn the_last_key_cannot_be_removed_and_new_keys_leave_the_old_ones_behind() {
     let word = desk.beside("word");
     private_file(&word, "a long passphrase\n");
     let word = word.to_str().unwrap();
+    let old_code = desk.beside("old-code");
+    private_file(&old_code, &recovery_code(&desk.ok(&["key", "add", "--recovery"])));
     let rotated = desk.json(&["key", "rotate", "--new-password-file", word]);
     assert_eq!(rotated["epoch"], 1, "{rotated}");
-    assert_eq!(rotated["left"].as_array().unwrap().len(), 1, "the recovery code: {rotated}");
+    assert_eq!(rotated["left"].as_array().unwrap().len(), 2, "the recovery codes: {rotated}");
     let (id, tree) = push(&desk, 5);
     restores(&desk, &id, &tree, "new");
     restores(&desk, &snapshots[0].0, &snapshots[0].1, "old");
+    // a key by the old code would read nothing of that
+    let words = ["epoch 1", "that the rotation made"];
+    let old_code = old_code.to_str().unwrap();
+    desk.fails(12, "wrong-key", &["--password-file", old_code, "key", "enroll"], &words);
+    let listed = keys(&desk).len();
+    let enrolled = desk.json(&["key", "enroll"]);
+    assert!(enrolled["added"].is_string(), "{enrolled}");
+    assert_eq!(enrolled["removed"].as_array().unwrap().len(), 1, "{enrolled}");
+    assert_eq!(keys(&desk).len(), listed, "the key before is gone");
+    restores(&desk, &id, &tree, "enrolled");
+    let listed = desk.json(&["key", "list"]);
+    let own = listed["keys"].as_array().unwrap().iter().find(|key| key["here"] == true).unwrap();
+    let own = own["id"].as_str().unwrap();
+    let words = ["by which this machine opens", "--password-file"];
+    desk.fails(17, "stopped-for-safety", &["key", "remove", own], &words);
+    let told = desk.ok(&["--password-file", word, "key", "remove", own]).err;
+    assert!(told.contains("needs the passphrase or recovery code from now on"), "{told}");
+    desk.ok(&["--password-file", word, "key", "enroll"]);
     let code = recovery_code(&desk.ok(&["key", "rotate", "--recovery", "--drop-others"]));
     let kinds: Vec<String> = keys(&desk).into_iter().map(|(kind, _)| kind).collect();
     assert!(kinds.contains(&"machine".into()) && kinds.contains(&"recovery".into()), "{kinds:?}");

@@ -307,7 +307,7 @@ fn of_repo(error: &repo::Error) -> Verdict {
         }
         E::WrongKey { detail } if detail.contains("epoch") => with(
             Exit::WrongKey,
-            "agent-backup key enroll --password-file FILE gives this machine the new keys",
+            "agent-backup key enroll --password-file FILE, with the passphrase or recovery code that the rotation made",
         ),
         E::WrongKey { .. } => {
             with(Exit::WrongKey, "check the passphrase; the recovery code opens it too")
@@ -366,7 +366,7 @@ fn of_store(error: &store::Error) -> Verdict {
         ),
         E::NoSuchStore { .. } => with(
             Exit::NoRepository,
-            "check the address; agent-backup init makes a repository in a directory or bucket",
+            "check the address, and that its disk is mounted; agent-backup init makes a repository there",
         ),
         E::Unavailable { .. } => with(
             Exit::StorageUnreachable,

@@ -106,7 +106,7 @@ pub fn copy(
 }
 
 /// What tells one push from every other, in whatever repository its snapshot is.
-fn push_of(snapshot: &Snapshot) -> ([u8; 16], u64, i64, i64) {
+pub(crate) fn push_of(snapshot: &Snapshot) -> ([u8; 16], u64, i64, i64) {
     (snapshot.machine.0, snapshot.counter, snapshot.started_nanos, snapshot.finished_nanos)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use repo::config::{Config, Params};
 use repo::keys::{self, Kdf, MachineKey, Note, RecoveryCode, SecretInput};
-use repo::{Cache, Listed, MachineId, OpId, Repository, Snapshot};
+use repo::{Cache, Listed, MachineId, OpId, Repository, SlotId, Snapshot};
 use store::Store;
 
 use crate::clock::Clock;
@@ -149,8 +149,18 @@ impl Session {
         StateDir::machine_key(&dirs.state, &config.repo).exists()
     }
 
-    /// Gives this machine a key of its own, so that later runs need no passphrase.
-    pub fn enroll(&self, dirs: &Dirs, label: &str) -> Result<()> {
+    /// The slot that this machine's own key opens, if it has one.
+    pub fn own_slot(&self, dirs: &Dirs) -> Option<SlotId> {
+        let path = StateDir::machine_key(&dirs.state, self.repo.id());
+        MachineKey::read(&path, self.repo.id()).ok().map(|key| key.slot)
+    }
+
+    /// Gives this machine a key of its own, so that later runs need no passphrase, in the place of the one
+    /// that it has. The new slot, and the one that it took the place of. [`repo::Error::WrongKey`] if the
+    /// keys were rotated since the secret was made that opened the repository.
+    pub fn enroll(&self, dirs: &Dirs, label: &str) -> Result<(SlotId, Option<SlotId>)> {
+        self.repo.refuse_old_keys(self.cache.as_ref())?;
+        let old = self.own_slot(dirs);
         let now = u64::try_from(self.clock.now_secs()).unwrap_or_default();
         let key = MachineKey::random(*self.repo.id());
         let note = Note { label: label.to_owned(), created_secs: now };
@@ -162,7 +172,16 @@ impl Session {
             &note,
             Kdf::DEFAULT,
         )?;
-        Ok(key.write(&StateDir::machine_key(&dirs.state, self.repo.id()))?)
+        key.write(&StateDir::machine_key(&dirs.state, self.repo.id()))?;
+        let replaced = match old {
+            Some(old) => match keys::remove(self.repo.store(), old) {
+                Ok(()) => Some(old),
+                Err(repo::Error::Missing { .. }) => None, // somebody removed it before
+                Err(error) => return Err(error.into()),
+            },
+            None => None,
+        };
+        Ok((key.slot, replaced))
     }
 
     fn assemble(

@@ -4,8 +4,11 @@
 //! until a collection has removed what only this snapshot needed; [`forgotten`] says for which it
 //! still does.
 
+use std::collections::HashSet;
+
 use repo::{Commit, Error as RepoError, OpId, Snapshot};
 
+use crate::copy::push_of;
 use crate::error::{Error, Result};
 use crate::push::finish_unfinished;
 use crate::session::Session;
@@ -23,7 +26,7 @@ pub struct Forgotten {
     pub whole: bool,
 }
 
-/// Forgotten snapshots, oldest first. Pushes that never counted are none.
+/// Forgotten snapshots, oldest first. Pushes that never counted are none, and so are those that are back.
 pub fn forgotten(session: &Session) -> Result<Vec<Forgotten>> {
     let mut snapshots = Vec::new();
     for id in ids(session)? {
@@ -33,6 +36,8 @@ pub fn forgotten(session: &Session) -> Result<Vec<Forgotten>> {
             Err(error) => return Err(error.into()),
         }
     }
+    let back: HashSet<_> = session.snapshots_listed()?.0.iter().map(push_of).collect();
+    snapshots.retain(|s| !back.contains(&push_of(s)));
     snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
     let whole = repo::undelete::whole(&session.repo, session.cache.as_ref(), &snapshots)?;
     let one = |(snapshot, whole)| Forgotten { snapshot, whole };
@@ -63,7 +68,12 @@ pub fn undelete(session: &Session, id: &OpId) -> Result<Snapshot> {
     let _lock = session.state.lock()?;
     let mut state: State = session.state.load()?;
     finish_unfinished(session, &mut state)?;
-    session.repo.forgotten(id)?;
+    let forgotten = session.repo.forgotten(id)?;
+    let (all, _) = session.snapshots_listed()?;
+    if let Some(back) = all.iter().find(|s| push_of(s) == push_of(&forgotten)) {
+        let why = format!("{id}: this snapshot is back already, as {}", back.id);
+        return Err(Error::Repo(RepoError::NoSuchSnapshot(why)));
+    }
     let mut doubtful = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
         let fresh = OpId::random();

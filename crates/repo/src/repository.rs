@@ -272,6 +272,16 @@ impl Repository {
             .collect()
     }
 
+    /// [`Error::WrongKey`] if there are blocks of a later epoch than the keys that are open here.
+    pub fn refuse_old_keys(&self, cache: Option<&Cache>) -> Result<()> {
+        let index = self.load_index(cache, false)?;
+        let newest = index.blocks().iter().map(|at| at.row.epoch).max().unwrap_or_default();
+        if newest > self.keys.epoch_now() {
+            return Err(self.keys.epoch_unknown(newest));
+        }
+        Ok(())
+    }
+
     /// Reads one snapshot; also the BLAKE3 of its sealed object.
     pub fn snapshot(&self, cache: Option<&Cache>, id: &OpId) -> Result<(Snapshot, [u8; 32])> {
         let name = Snapshot::object_name(id);

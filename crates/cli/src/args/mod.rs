@@ -255,12 +255,12 @@ pub(crate) struct Pull {
     #[arg(long = "path", value_name = "GLOB")]
     pub(crate) paths: Vec<String>,
     /// Restore this session with its forks and sub-agents, from the newest snapshot that holds it
-    #[arg(long, value_name = "ID", conflicts_with_all = ["snapshot", "paths", "host", "delete", "maps"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["snapshot", "paths", "delete", "maps"])]
     pub(crate) session: Option<String>,
     /// Only this agent; `latest` is the newest snapshot that holds it
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
-    /// `latest` is the newest snapshot of this machine
+    /// `latest` is the newest snapshot of this machine; with --session, the machine it is of
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
     /// Remove what the snapshot does not have

@@ -17,6 +17,9 @@ pub(crate) struct Sessions {
     /// Only sessions of this agent
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
+    /// Only sessions whose newest snapshot is of this machine
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
     /// Only sessions about this directory, or one below it
     #[arg(long, value_name = "DIR")]
     pub(crate) project: Option<String>,
@@ -47,6 +50,9 @@ pub(crate) struct ShowSession {
     /// The agent it is of
     #[arg(long, value_name = "AGENT")]
     pub(crate) agent: Option<String>,
+    /// The machine it is of
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
     /// What tools get and give in full length
     #[arg(long)]
     pub(crate) full: bool,

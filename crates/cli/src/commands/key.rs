@@ -1,5 +1,7 @@
 //! `key`: the key slots of the repository.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use engine::{RotateOptions, Session};
 use repo::SlotId;
@@ -31,6 +33,8 @@ struct KeyRecord {
     kind: &'static str,
     label: Option<String>,
     created: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    here: bool,
 }
 
 #[derive(Serialize)]
@@ -52,7 +56,7 @@ pub(crate) fn run(args: &Key, context: &Context<'_>) -> Result<Exit> {
     let connection = context.open()?;
     let session = &connection.session;
     match &args.command {
-        KeyCommand::List => list(session, context),
+        KeyCommand::List => list(&connection, context),
         KeyCommand::Add(new) => {
             let added = add(session, new, context)?;
             changed(Some(added), &[], context)
@@ -60,22 +64,23 @@ pub(crate) fn run(args: &Key, context: &Context<'_>) -> Result<Exit> {
         KeyCommand::Passwd(new) => passwd(session, new, context),
         KeyCommand::Remove { id } => {
             let id = find(session, id)?;
-            keys::remove(session.repo().store(), id).context("cannot remove the key")?;
-            changed(None, &[id], context)
+            remove(&connection, id, context)
         }
         KeyCommand::Rotate { new, drop_others } => rotate(&connection, new, *drop_others, context),
         KeyCommand::Enroll { label } => {
             let label = label.as_deref().unwrap_or(&context.settings.machine.host);
-            session.enroll(&connection.dirs, label).context("cannot make a key")?;
+            let made = session.enroll(&connection.dirs, label);
+            let (added, replaced) = made.context("cannot make a key")?;
             context.screen.note("this machine has a key of its own now and needs no passphrase");
-            changed(None, &[], context)
+            changed(Some(added), replaced.as_slice(), context)
         }
     }
 }
 
-fn list(session: &Session, context: &Context<'_>) -> Result<Exit> {
+fn list(connection: &Connection, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
-    let repo = session.repo();
+    let repo = connection.session.repo();
+    let own = connection.session.own_slot(&connection.dirs);
     let mut records = Vec::new();
     for id in keys::list(repo.store())? {
         let slot = keys::read(repo.store(), id)?;
@@ -90,6 +95,7 @@ fn list(session: &Session, context: &Context<'_>) -> Result<Exit> {
             kind,
             label,
             created: created.and_then(|secs| time::rfc3339(secs, 0)),
+            here: Some(id) == own,
         };
         screen.document(&Document { keys: records.into_iter().map(record).collect() })?;
         return Ok(Exit::Done);
@@ -101,11 +107,12 @@ fn list(session: &Session, context: &Context<'_>) -> Result<Exit> {
         ("LABEL", Align::Left),
     ]);
     for (id, kind, label, created) in records {
+        let label = label.map_or_else(|| "?".to_owned(), |label| sanitize::text(&label));
         table.row(vec![
             id.hex()[..ID_DIGITS].to_owned(),
             kind.to_owned(),
             created.map_or_else(|| "?".to_owned(), time::show_secs),
-            label.map_or_else(|| "?".to_owned(), |label| sanitize::text(&label)),
+            if Some(id) == own { format!("{label} (this machine)") } else { label },
         ]);
     }
     for line in table.lines() {
@@ -120,6 +127,54 @@ fn kind(kind: SlotKind) -> &'static str {
         SlotKind::Passphrase => "passphrase",
         SlotKind::Recovery => "recovery",
     }
+}
+
+/// Removes a key. That by which this machine opened the repository just now stays: nothing shows yet that
+/// another one is at hand.
+fn remove(connection: &Connection, id: SlotId, context: &Context<'_>) -> Result<Exit> {
+    let (session, screen) = (&connection.session, context.screen);
+    let store = session.repo().store();
+    let is_own = session.own_slot(&connection.dirs) == Some(id);
+    let is_last = keys::list(store)?.len() < 2; // which is another story
+    if is_own
+        && !is_last
+        && !context.settings.password.as_ref().is_some_and(|password| password.explicit)
+    {
+        let what = "this is the key by which this machine opens the repository";
+        let hint = "run it with the passphrase or recovery code (--password-file), to show that it opens without";
+        return Err(Stop::new(Exit::Refused, what, hint).into());
+    }
+    keys::remove(store, id).context("cannot remove the key")?;
+    let exit = changed(None, &[id], context)?;
+    if is_own {
+        screen.note(
+            "this machine needs the passphrase or recovery code from now on; \
+             agent-backup key enroll makes it a new key",
+        );
+    }
+    tell_what_is_left(session, context)?;
+    Ok(exit)
+}
+
+/// Machines are lost, and their keys with them.
+fn tell_what_is_left(session: &Session, context: &Context<'_>) -> Result<()> {
+    let store = session.repo().store();
+    let mut kinds = Vec::new();
+    for id in keys::list(store)? {
+        kinds.push(keys::read(store, id)?.kind());
+    }
+    let screen = context.screen;
+    if !kinds.iter().any(|kind| *kind != SlotKind::Machine) {
+        screen.note(
+            "only keys of machines open the repository now: agent-backup key add --recovery makes a code \
+             for the day on which they are lost",
+        );
+    } else if !kinds.contains(&SlotKind::Recovery) {
+        screen.note(
+            "no recovery code opens the repository now; agent-backup key add --recovery makes one",
+        );
+    }
+    Ok(())
 }
 
 /// Adds a passphrase or a recovery code.
@@ -189,6 +244,11 @@ fn rotate(
         label: label.chars().take(32).collect(),
         kdf: Kdf::DEFAULT,
     };
+    let store = connection.session.repo().store();
+    let mut kinds = BTreeMap::new();
+    for id in keys::list(store)? {
+        kinds.insert(id, keys::read(store, id)?.kind());
+    }
     let mut unseen = None;
     let tell = |code: &RecoveryCode| {
         init::show(code, screen).map_err(|error| {
@@ -215,7 +275,8 @@ fn rotate(
     let short = |id: &SlotId| id.hex()[..ID_DIGITS].to_owned();
     for (verb, ids) in [("added", &rotated.added), ("removed", &rotated.removed)] {
         for id in ids {
-            screen.line(format_args!("{verb} key {}", short(id)))?;
+            let of = kinds.get(id).map(|of| format!(" ({})", kind(*of))).unwrap_or_default();
+            screen.line(format_args!("{verb} key {}{of}", short(id)))?;
         }
     }
     for id in &rotated.left {
@@ -227,6 +288,7 @@ fn rotate(
     if !rotated.left.is_empty() {
         screen.note("key remove takes them away; other machines get a new one with key enroll");
     }
+    tell_what_is_left(&connection.session, context)?;
     Ok(Exit::Done)
 }
 

@@ -175,6 +175,7 @@ fn wanted(found: &Found, args: &Sessions, project: Option<&str>) -> bool {
     (args.all || !found.sub_agent)
         && args.text.as_deref().is_none_or(has)
         && args.agent.as_ref().is_none_or(|agent| found.agent == *agent)
+        && args.host.as_ref().is_none_or(|host| found.host == *host)
         && project.is_none_or(below)
         && args.since.is_none_or(|since| found.last_ms.is_some_and(|last| last >= since))
         && (!args.gone || !found.here)
@@ -185,6 +186,7 @@ fn table(sessions: &[&Found]) -> Table {
         ("LAST", Align::Left),
         ("FIRST", Align::Left),
         ("AGENT", Align::Left),
+        ("HOST", Align::Left),
         ("ID", Align::Left),
         ("SIZE", Align::Right),
         ("SNAPSHOT", Align::Left),
@@ -198,6 +200,7 @@ fn table(sessions: &[&Found]) -> Table {
             time(one.last_ms),
             time(one.first_ms),
             sanitize::text(&one.agent),
+            sanitize::text(&one.host),
             sanitize::text(&one.id),
             one.bytes.map_or_else(|| "-".to_owned(), size::show),
             short_id(&one.newest),

@@ -187,8 +187,16 @@ pub fn plan(session: &Session, request: &Request, zone: &TimeZone) -> Result<Pla
                 group.keep.push(Kept { snapshot, reasons });
             }
         }
-        let by_itself =
-            |kept: &Kept| kept.snapshot.is_safety() || kept.reasons == [Reason::Archive];
+        // what stays whatever the policy says is not what it keeps
+        let by_itself = |kept: &Kept| {
+            let other = |reason: &Reason| {
+                matches!(
+                    reason,
+                    Reason::Safety | Reason::Pinned | Reason::Healthy(_) | Reason::Archive
+                )
+            };
+            kept.reasons.iter().all(other)
+        };
         let empty = group.keep.iter().all(by_itself);
         if let Some(newest) = group.forget.first().filter(|_| empty && !request.remove_all) {
             return Err(Error::KeepsNothing { newest: newest.id, count: group.forget.len() });

@@ -103,6 +103,7 @@ pub(crate) fn raise(
         }
     }
     for one in &settled.alarms {
+        tell(one.problem());
         let before = one.before.hex();
         let is_same = |known: &&mut Alarm| known.agent == one.agent && known.before == before;
         if state.alarms.iter_mut().find(is_same).is_none() {

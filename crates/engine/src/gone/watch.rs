@@ -618,11 +618,7 @@ impl<'a> Watch<'a> {
             let before = root.base.as_ref()?;
             Some((root.record.agent.as_deref()?, root.count_gone, root.count_before, before))
         });
-        let alarms = alarm::judge(counted);
-        for alarm in &alarms {
-            (self.tell)(alarm.problem());
-        }
-        alarms
+        alarm::judge(counted)
     }
 
     /// Roots of what is kept that the push does not cover.

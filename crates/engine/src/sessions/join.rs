@@ -1,22 +1,30 @@
-//! What was read becomes sessions: one for each agent and id, however many files hold it.
+//! What was read becomes sessions: one for each agent and id, however many files hold it; an id that is only
+//! a count is one of its machine.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use adapters::sessions::{CatalogueEntries, SessionRule, SessionSource, Values};
-use repo::{MachineId, Snapshot};
+use repo::{MachineId, OpId, Snapshot};
 use sessions::catalogue::Listed;
 use sessions::{Digest, Known};
 
 use super::digest::Read;
 use super::walk::Held;
-use super::{Found, Place, Sessions};
+use super::{Found, Place, is_count};
 
 /// Titles and projects that catalogues give, by machine, label and key.
 type Names<'r> =
     Vec<(MachineId, &'r str, &'r Arc<SessionRule>, usize, HashMap<&'r str, &'r Listed>)>;
 
-pub(super) fn join(snapshots: &[Snapshot], held: &[Held], read: &[Read]) -> Sessions {
+/// What could not be read: path in the snapshot, snapshot, why.
+type Unread = Vec<(Vec<u8>, OpId, String)>;
+
+/// Sessions by agent and id, and by machine where the id is a count.
+type All = BTreeMap<(String, String, Option<MachineId>), Found>;
+
+/// The sessions, those that were used last first; and files that could not be read.
+pub(super) fn join(snapshots: &[Snapshot], held: &[Held], read: &[Read]) -> (Vec<Found>, Unread) {
     let mut names: Names<'_> = Vec::new();
     for one in read {
         if let Read::Listed(number, rule, catalogue, listed) = one {
@@ -26,8 +34,7 @@ pub(super) fn join(snapshots: &[Snapshot], held: &[Held], read: &[Read]) -> Sess
             names.push((file.machine, &file.label, rule, *catalogue, by_key));
         }
     }
-    let mut out = Sessions::default();
-    let mut all: BTreeMap<(String, String), Found> = BTreeMap::new();
+    let (mut all, mut unread) = (All::new(), Unread::new());
     for one in read {
         match one {
             Read::File(number, rule, digest) => {
@@ -57,13 +64,13 @@ pub(super) fn join(snapshots: &[Snapshot], held: &[Held], read: &[Read]) -> Sess
             Read::Failed(number, at, why) => {
                 let version = &held[*number].versions[*at];
                 let snapshot = snapshots[version.newest].id;
-                out.unread.push((version.path.clone(), snapshot, why.clone()));
+                unread.push((version.path.clone(), snapshot, why.clone()));
             }
             Read::Listed(..) => {}
         }
     }
-    out.all = all.into_values().collect();
-    for found in &mut out.all {
+    let mut all: Vec<Found> = all.into_values().collect();
+    for found in &mut all {
         // what can be shown comes first, and of that a database: files beside it are its extracts
         found.places.sort_by_key(|place| {
             let shows = !place.rule.content.is_empty() || !place.rule.messages.is_empty();
@@ -71,13 +78,13 @@ pub(super) fn join(snapshots: &[Snapshot], held: &[Held], read: &[Read]) -> Sess
             (!shows, !rows, place.label.clone(), place.rel.clone())
         });
     }
-    out.all.sort_by(|a, b| b.last_ms.cmp(&a.last_ms).then_with(|| a.id.cmp(&b.id)));
-    out
+    all.sort_by(|a, b| b.last_ms.cmp(&a.last_ms).then_with(|| a.id.cmp(&b.id)));
+    (all, unread)
 }
 
 #[allow(clippy::too_many_arguments, reason = "all of it says where a session was found")]
 fn add(
-    all: &mut BTreeMap<(String, String), Found>,
+    all: &mut All,
     snapshots: &[Snapshot],
     names: &Names<'_>,
     file: &Held,
@@ -97,7 +104,9 @@ fn add(
         .filter(|old| is_file && old.entry.size > version.entry.size)
         .max_by_key(|old| old.entry.size)
         .map(|old| (snapshots[old.newest].id, old.entry.size));
-    let found = all.entry((file.agent.clone(), known.id.clone())).or_insert_with(|| Found {
+    let machine = is_count(&known.id).then_some(file.machine);
+    let key = (file.agent.clone(), known.id.clone(), machine);
+    let found = all.entry(key).or_insert_with(|| Found {
         agent: file.agent.clone(),
         id: known.id.clone(),
         title: None,
@@ -110,6 +119,7 @@ fn add(
         bytes: None,
         newest: snapshot.id,
         newest_nanos: snapshot.finished_nanos,
+        machine: snapshot.machine,
         host: snapshot.host.clone(),
         here: false,
         longer: None,
@@ -119,6 +129,7 @@ fn add(
     if newer {
         found.newest = snapshot.id;
         found.newest_nanos = snapshot.finished_nanos;
+        found.machine = snapshot.machine;
         found.host.clone_from(&snapshot.host);
     }
     found.here |= here;

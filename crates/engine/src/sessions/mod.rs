@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use adapters::sessions::SessionRule;
 use adapters::{Adapter, Rules};
-use repo::{Entry, OpId, Snapshot};
+use repo::{Entry, MachineId, OpId, Snapshot};
 
 use crate::damaged::{DamagedSnapshot, pass_over};
 use crate::error::{Error, Result};
@@ -66,6 +66,8 @@ pub struct Found {
     /// When that was finished.
     pub newest_nanos: i64,
     /// The machine of that snapshot.
+    pub machine: MachineId,
+    /// The name of that machine.
     pub host: String,
     /// Its source had it when it was backed up last.
     pub here: bool,
@@ -95,8 +97,10 @@ pub struct Place {
 }
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
+    /// This machine.
+    pub here: MachineId,
     /// The sessions, those that were used last first.
     pub all: Vec<Found>,
     /// Files that could not be read: path in the snapshot, snapshot, why.
@@ -118,36 +122,50 @@ pub fn find(session: &Session, adapters: &[Adapter], cancel: &AtomicBool) -> Res
     if let Some(cache) = session.cache() {
         cache.retain_derived(CACHE_PREFIX, &used);
     }
-    Ok(Sessions { damaged, ..join::join(&snapshots, &held, &read) })
+    let (all, unread) = join::join(&snapshots, &held, &read);
+    Ok(Sessions { here: *session.machine_id(), all, unread, damaged })
+}
+
+/// Is an id only a count or a time? Agents of two machines give the same one to different sessions.
+fn is_count(id: &str) -> bool {
+    id.chars().all(|c| c.is_ascii_digit() || "_-:.".contains(c))
 }
 
 impl Sessions {
-    /// The session whose id is this or begins so.
-    pub fn select(&self, id: &str, agent: Option<&str>) -> Result<&Found> {
-        let mut named = self.all.iter().filter(|s| agent.is_none_or(|agent| s.agent == agent));
-        if let Some(exact) = named.clone().find(|s| s.id == id) {
-            return Ok(exact);
+    /// The session whose id is this or begins so. Of several machines that have one of the same id, this
+    /// machine's.
+    pub fn select(&self, id: &str, agent: Option<&str>, host: Option<&str>) -> Result<&Found> {
+        let shown = id.escape_debug();
+        let named = self.all.iter().filter(|s| {
+            agent.is_none_or(|agent| s.agent == agent) && host.is_none_or(|host| s.host == host)
+        });
+        let mut found: Vec<&Found> = named.clone().filter(|s| s.id == id).collect();
+        if found.is_empty() {
+            if id.len() < ID_PREFIX_MIN {
+                return Err(Error::NotFound(format!(
+                    "{shown}: a session is its id, or at least {ID_PREFIX_MIN} characters of it"
+                )));
+            }
+            found = named.filter(|s| s.id.starts_with(id)).collect();
         }
-        if id.len() < ID_PREFIX_MIN {
+        let Some(first) = found.first() else {
+            return Err(Error::NotFound(format!("{shown}: no session has an id that begins so")));
+        };
+        if found.len() == 1 {
+            return Ok(first);
+        }
+        if found.iter().any(|s| s.id != first.id || s.agent != first.agent) {
+            let count = found.len();
             return Err(Error::NotFound(format!(
-                "{}: a session is its id, or at least {ID_PREFIX_MIN} characters of it",
-                id.escape_debug()
+                "{shown}: {count} sessions have ids that begin so"
             )));
         }
-        let found = named.find(|s| s.id.starts_with(id));
-        let more = named.filter(|s| s.id.starts_with(id)).count();
-        match found {
-            Some(found) if more == 0 => Ok(found),
-            Some(_) => {
-                let count = more + 1;
-                let id = id.escape_debug();
-                Err(Error::NotFound(format!("{id}: {count} sessions have ids that begin so")))
-            }
-            None => Err(Error::NotFound(format!(
-                "{}: no session has an id that begins so",
-                id.escape_debug()
-            ))),
-        }
+        found.iter().copied().find(|s| s.machine == self.here).ok_or_else(|| {
+            let hosts: Vec<&str> = found.iter().map(|s| s.host.as_str()).collect();
+            let hosts = hosts.join(", ");
+            let what = "several machines have a session with this id";
+            Error::NotFound(format!("{shown}: {what}: {hosts}; --host says which"))
+        })
     }
 
     /// A session, its forks and sub-agents, and theirs.
@@ -157,7 +175,8 @@ impl Sessions {
         while let Some(parent) = family.get(at).copied() {
             for child in &self.all {
                 let belongs = child.agent == parent.agent
-                    && child.parent.as_deref() == Some(parent.id.as_str());
+                    && child.parent.as_deref() == Some(parent.id.as_str())
+                    && (!is_count(&parent.id) || child.machine == parent.machine);
                 if belongs && !family.iter().any(|known| std::ptr::eq(*known, child)) {
                     family.push(child);
                 }

@@ -167,6 +167,14 @@ fn a_policy_that_would_keep_nothing_of_a_group_is_refused_unless_that_was_said()
         matches!(error, Error::KeepsNothing { newest, count: 2 } if newest == ids[1]),
         "{error}"
     );
+    // a pin is nobody's policy
+    session.repo().pin(&ids[0]).unwrap();
+    let error = plan(&session, &request).unwrap_err();
+    assert!(
+        matches!(error, Error::KeepsNothing { newest, count: 1 } if newest == ids[1]),
+        "{error}"
+    );
+    session.repo().unpin(&ids[0]).unwrap();
     request.remove_all = true;
     assert_eq!(apply(&session, &request).forgotten, ids);
 }
@@ -391,7 +399,7 @@ fn after_a_rotation_old_keys_read_what_was_before_and_are_told_why_they_read_no_
     // a key that is not here is no damage: nothing is passed over
     let find = engine::view::FindOptions { globs: vec!["*".into()], ..Default::default() };
     let found = engine::view::find(&old, &[before.clone(), after.clone()], &find).unwrap_err();
-    assert!(matches!(&found, engine::Error::Repo(repo::Error::WrongKey { .. })), "{found}");
+    assert!(matches!(&found, Error::Repo(repo::Error::WrongKey { .. })), "{found}");
     fs::write(world.bench.source().join("more"), "more").unwrap();
     let written = world.bench.push(&old).unwrap_err();
     assert!(written.to_string().contains("epoch 1"), "{written}");

@@ -92,5 +92,5 @@ fn adapter(id: &str) -> Adapter {
 }
 
 fn one<'s>(all: &'s Sessions, id: &str) -> &'s Found {
-    all.select(id, None).unwrap()
+    all.select(id, None, None).unwrap()
 }

@@ -66,7 +66,7 @@ pub(super) fn run(id: &str, args: &Pull, context: &Context<'_>) -> Result<Exit> 
     let all = sessions::find(session, &adapters, graceful)?;
     // an older snapshot may have less of it
     let not_all = damaged::tell(&all.damaged, screen, Exit::Done);
-    let found = all.select(id, args.agent.as_deref())?;
+    let found = all.select(id, args.agent.as_deref(), args.host.as_deref())?;
     let family = all.family(found);
     let mut restore = sessions::restore(session, &family, graceful)?;
     let roots = restore.roots().to_vec();

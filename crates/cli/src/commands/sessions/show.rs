@@ -31,7 +31,7 @@ pub(super) fn run(args: &ShowSession, context: &Context<'_>) -> Result<Exit> {
     let screen = context.screen;
     // one of them may have it, or more of it
     let not_all = damaged::tell(&all.damaged, screen, Exit::Done);
-    let found = all.select(&args.id, args.agent.as_deref())?;
+    let found = all.select(&args.id, args.agent.as_deref(), args.host.as_deref())?;
     if screen.json() {
         return records(found, &all.damaged, context, session);
     }

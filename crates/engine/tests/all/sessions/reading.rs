@@ -182,11 +182,43 @@ fn a_beginning_that_fits_two_sessions_or_none_is_refused() {
     let case = Case::of("codex");
     case.push();
     let all = case.sessions();
-    let wrong = |id: &str| all.select(id, None).unwrap_err().to_string();
+    let wrong = |id: &str| all.select(id, None, None).unwrap_err().to_string();
     assert_eq!(wrong("019a3b1"), "019a3b1: 3 sessions have ids that begin so");
     assert_eq!(wrong("ffffffff"), "ffffffff: no session has an id that begins so");
     assert!(wrong("01").contains("at least 4 characters"));
-    assert!(all.select("019a3b10", Some("goose")).is_err());
+    assert!(all.select("019a3b10", Some("goose"), None).is_err());
+}
+
+#[test]
+fn sessions_of_two_machines_that_only_count_alike_are_two() {
+    let case = Case::of("goose");
+    case.push();
+    let ids =
+        |all: &engine::sessions::Sessions| all.all.iter().map(|f| f.id.clone()).collect::<Vec<_>>();
+    let alone = ids(&case.sessions());
+    let id = alone.iter().find(|id| id.starts_with("2026")).unwrap().clone();
+    let file = case.bench.dirs().state.join("machine-id");
+    let first = fs::read_to_string(&file).unwrap();
+    let become_machine = |id: &str| fs::write(&file, format!("{}\n", id.trim())).unwrap();
+    become_machine(&"2".repeat(32));
+    case.push();
+    let all = case.sessions();
+    assert_eq!(all.all.len(), alone.len() * 2, "{:?}", ids(&all));
+    let machine = |all: &engine::sessions::Sessions| one(all, &id).machine.hex();
+    assert_eq!(machine(&all), "2".repeat(32));
+    become_machine(&first);
+    assert_eq!(machine(&case.sessions()), first.trim());
+    become_machine(&"3".repeat(32));
+    let all = case.sessions();
+    let error = all.select(&id, None, None).unwrap_err().to_string();
+    assert!(error.contains("several machines have a session with this id"), "{error}");
+    // one with an id that nobody else makes is one wherever it is
+    let case = Case::of("codex");
+    case.push();
+    let alone = case.sessions().all.len();
+    fs::write(case.bench.dirs().state.join("machine-id"), "2".repeat(32)).unwrap();
+    case.push();
+    assert_eq!(case.sessions().all.len(), alone);
 }
 
 #[test]
