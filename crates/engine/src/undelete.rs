@@ -62,7 +62,7 @@ pub fn select(session: &Session, spec: &str) -> Result<OpId> {
     }
 }
 
-/// Brings one back and returns what it is now.
+/// Brings one back and returns what it is now; also what it is already, if it is back.
 pub fn undelete(session: &Session, id: &OpId) -> Result<Snapshot> {
     session.repo.config().writable()?;
     let _lock = session.state.lock()?;
@@ -70,9 +70,8 @@ pub fn undelete(session: &Session, id: &OpId) -> Result<Snapshot> {
     finish_unfinished(session, &mut state)?;
     let forgotten = session.repo.forgotten(id)?;
     let (all, _) = session.snapshots_listed()?;
-    if let Some(back) = all.iter().find(|s| push_of(s) == push_of(&forgotten)) {
-        let why = format!("{id}: this snapshot is back already, as {}", back.id);
-        return Err(Error::Repo(RepoError::NoSuchSnapshot(why)));
+    if let Some(back) = all.into_iter().find(|s| push_of(s) == push_of(&forgotten)) {
+        return Ok(back);
     }
     let mut doubtful = Vec::new();
     for _ in 0..ATTEMPTS_MAX {

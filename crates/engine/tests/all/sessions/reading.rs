@@ -191,7 +191,8 @@ fn a_beginning_that_fits_two_sessions_or_none_is_refused() {
 
 #[test]
 fn sessions_of_two_machines_that_only_count_alike_are_two() {
-    let case = Case::of("goose");
+    let mut case = Case::of("goose");
+    case.options.always = true;
     case.push();
     let ids =
         |all: &engine::sessions::Sessions| all.all.iter().map(|f| f.id.clone()).collect::<Vec<_>>();
@@ -213,7 +214,8 @@ fn sessions_of_two_machines_that_only_count_alike_are_two() {
     let error = all.select(&id, None, None).unwrap_err().to_string();
     assert!(error.contains("several machines have a session with this id"), "{error}");
     // one with an id that nobody else makes is one wherever it is
-    let case = Case::of("codex");
+    let mut case = Case::of("codex");
+    case.options.always = true;
     case.push();
     let alone = case.sessions().all.len();
     fs::write(case.bench.dirs().state.join("machine-id"), "2".repeat(32)).unwrap();
