@@ -32,7 +32,11 @@ pub(crate) fn run(args: &Init, context: &Context<'_>) -> Result<Exit> {
     let passphrase = passphrase(args, context)?;
     let has_passphrase = passphrase.is_some();
     let other = match &args.like {
-        Some(address) => Some(context.open_other(&context.other(address)?, None)?),
+        Some(address) => {
+            // somebody waits
+            let wanted = Wanted { cancel: context.signals.flag(), ..Wanted::default() };
+            Some(connect::open(&context.other(address)?, wanted, screen)?)
+        }
         None => None,
     };
     let keys_of = other.map(|other| other.session.repo().clone());
