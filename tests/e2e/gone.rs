@@ -90,6 +90,16 @@ fn a_transcript_that_its_agent_deleted_is_listed_restored_and_forgotten() {
     assert_eq!(paths(&desk.json(&["ls", "--gone"])["gone"]), [format!("{PROJECT}/1.jsonl")]);
     assert_eq!(desk.json(&["push"])["result"], "unchanged");
     desk.ok(&["verify", "--read-data"]);
+
+    // what took a snapshot's place without some of its files is not that snapshot
+    let whole = desk.snapshots().pop().unwrap();
+    desk.ok(&["forget", "--gone", "--path", "1.jsonl", "--yes"]);
+    desk.fails(1, "failed", &["ls", "--gone"], &["keeps nothing that is gone"]);
+    assert_eq!(desk.json(&["snapshots", "--forgotten"])["snapshots"][0]["id"], *whole);
+    let back = desk.json(&["undelete", &whole[..12]]);
+    let back = back["undeleted"][0]["snapshot"]["id"].as_str().unwrap();
+    let kept = desk.json(&["ls", "--gone", back]);
+    assert_eq!(paths(&kept["gone"]), [format!("{PROJECT}/1.jsonl")]);
 }
 
 #[test]

@@ -275,13 +275,15 @@ fn the_last_key_cannot_be_removed_and_new_keys_leave_the_old_ones_behind() {
     let rotated = desk.json(&["key", "rotate", "--new-password-file", word]);
     assert_eq!(rotated["epoch"], 1, "{rotated}");
     assert_eq!(rotated["left"].as_array().unwrap().len(), 2, "the recovery codes: {rotated}");
+    // nothing has the new keys yet, but this machine's own
+    let words = ["epoch 1", "that the rotation made"];
+    let old = old_code.to_str().unwrap();
+    desk.fails(12, "wrong-key", &["--password-file", old, "key", "enroll"], &words);
     let (id, tree) = push(&desk, 5);
     restores(&desk, &id, &tree, "new");
     restores(&desk, &snapshots[0].0, &snapshots[0].1, "old");
     // a key by the old code would read nothing of that
-    let words = ["epoch 1", "that the rotation made"];
-    let old_code = old_code.to_str().unwrap();
-    desk.fails(12, "wrong-key", &["--password-file", old_code, "key", "enroll"], &words);
+    desk.fails(12, "wrong-key", &["--password-file", old, "key", "enroll"], &words);
     let listed = keys(&desk).len();
     let enrolled = desk.json(&["key", "enroll"]);
     assert!(enrolled["added"].is_string(), "{enrolled}");
@@ -293,6 +295,8 @@ fn the_last_key_cannot_be_removed_and_new_keys_leave_the_old_ones_behind() {
     let own = own["id"].as_str().unwrap();
     let words = ["by which this machine opens", "--password-file"];
     desk.fails(17, "stopped-for-safety", &["key", "remove", own], &words);
+    let words = ["the key was not removed", "epoch 1"];
+    desk.fails(12, "wrong-key", &["--password-file", old, "key", "remove", own], &words);
     let told = desk.ok(&["--password-file", word, "key", "remove", own]).err;
     assert!(told.contains("needs the passphrase or recovery code from now on"), "{told}");
     desk.ok(&["--password-file", word, "key", "enroll"]);

@@ -155,11 +155,25 @@ impl Session {
         MachineKey::read(&path, self.repo.id()).ok().map(|key| key.slot)
     }
 
+    /// [`repo::Error::WrongKey`] if there are later keys than those that are open here: blocks say so, or
+    /// this machine's own key, which a rotation replaces at once.
+    pub fn refuse_old_keys(&self, dirs: &Dirs) -> Result<()> {
+        self.repo.refuse_old_keys(self.cache.as_ref())?;
+        let path = StateDir::machine_key(&dirs.state, self.repo.id());
+        let Ok(own) = MachineKey::read(&path, self.repo.id()) else { return Ok(()) };
+        let secret = SecretInput::Machine(own);
+        match keys::open_any(self.repo.store(), self.repo.id(), &secret) {
+            Ok((own, _)) => Ok(self.repo.keys().refuse_older_than(&own)?),
+            Err(_) => Ok(()), // it opens nothing, and knows nothing
+        }
+    }
+
     /// Gives this machine a key of its own, so that later runs need no passphrase, in the place of the one
     /// that it has. The new slot, and the one that it took the place of. [`repo::Error::WrongKey`] if the
     /// keys were rotated since the secret was made that opened the repository.
     pub fn enroll(&self, dirs: &Dirs, label: &str) -> Result<(SlotId, Option<SlotId>)> {
-        self.repo.refuse_old_keys(self.cache.as_ref())?;
+        let _lock = self.state.lock()?;
+        self.refuse_old_keys(dirs)?;
         let old = self.own_slot(dirs);
         let now = u64::try_from(self.clock.now_secs()).unwrap_or_default();
         let key = MachineKey::random(*self.repo.id());

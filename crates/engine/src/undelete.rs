@@ -4,13 +4,11 @@
 //! until a collection has removed what only this snapshot needed; [`forgotten`] says for which it
 //! still does.
 
-use std::collections::HashSet;
-
 use repo::{Commit, Error as RepoError, OpId, Snapshot};
 
 use crate::copy::push_of;
 use crate::error::{Error, Result};
-use crate::push::finish_unfinished;
+use crate::push::{finish_unfinished, is_current};
 use crate::session::Session;
 use crate::state::State;
 
@@ -36,8 +34,14 @@ pub fn forgotten(session: &Session) -> Result<Vec<Forgotten>> {
             Err(error) => return Err(error.into()),
         }
     }
-    let back: HashSet<_> = session.snapshots_listed()?.0.iter().map(push_of).collect();
-    snapshots.retain(|s| !back.contains(&push_of(s)));
+    let there = session.snapshots_listed()?.0;
+    let mut away = Vec::new();
+    for snapshot in snapshots {
+        if back(session, &there, &snapshot)?.is_none() {
+            away.push(snapshot);
+        }
+    }
+    let mut snapshots = away;
     snapshots.sort_by_key(|s| (s.finished_nanos, s.id));
     let whole = repo::undelete::whole(&session.repo, session.cache.as_ref(), &snapshots)?;
     let one = |(snapshot, whole)| Forgotten { snapshot, whole };
@@ -69,9 +73,9 @@ pub fn undelete(session: &Session, id: &OpId) -> Result<Snapshot> {
     let mut state: State = session.state.load()?;
     finish_unfinished(session, &mut state)?;
     let forgotten = session.repo.forgotten(id)?;
-    let (all, _) = session.snapshots_listed()?;
-    if let Some(back) = all.into_iter().find(|s| push_of(s) == push_of(&forgotten)) {
-        return Ok(back);
+    let (there, _) = session.snapshots_listed()?;
+    if let Some(back) = back(session, &there, &forgotten)? {
+        return Ok(back.clone());
     }
     let mut doubtful = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
@@ -100,6 +104,22 @@ pub fn undelete(session: &Session, id: &OpId) -> Result<Snapshot> {
     Err(Error::Repo(RepoError::Refused {
         reason: "another client stopped this three times; try again later".into(),
     }))
+}
+
+/// What a forgotten snapshot is again, if it is back: the same push with the same tree. What took its
+/// place without some of its files is another one, and so is what may stop to count at any moment.
+fn back<'s>(
+    session: &Session,
+    there: &'s [Snapshot],
+    forgotten: &Snapshot,
+) -> Result<Option<&'s Snapshot>> {
+    let same = |s: &&Snapshot| push_of(s) == push_of(forgotten) && s.tree == forgotten.tree;
+    for one in there.iter().filter(same) {
+        if is_current(session, &one.id)? && !session.repo.has_kill_mark(&one.id)? {
+            return Ok(Some(one));
+        }
+    }
+    Ok(None)
 }
 
 /// Ids that have a record, are no snapshots any more, and were snapshots once.

@@ -299,6 +299,11 @@ pub fn end_stale(repo: &Repository, op: &OpId) -> Result<Ended> {
 }
 
 impl Repository {
+    /// Whether somebody ended an operation: its snapshot counts only if it was acknowledged before.
+    pub fn has_kill_mark(&self, op: &OpId) -> Result<bool> {
+        is_there(self, &format!("kill/{op}"))
+    }
+
     /// Whether an operation ended by itself, without a snapshot.
     pub fn has_end_mark(&self, op: &OpId) -> Result<bool> {
         is_listed(self, &format!("end/{op}"))

@@ -360,7 +360,9 @@ impl Transcripts {
         for (number, found) in all.iter().enumerate() {
             let is_file = |place: &&Place| matches!(place.rule.source, SessionSource::File { .. });
             for place in found.places.iter().filter(is_file) {
-                by_path.insert(format!("{}/{}", place.label, place.rel).into_bytes(), number);
+                // of two machines with one path, the session that was used last
+                let path = format!("{}/{}", place.label, place.rel).into_bytes();
+                by_path.entry(path).or_insert(number);
             }
         }
         Ok(Self { all, by_path })

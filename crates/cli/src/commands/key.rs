@@ -144,6 +144,10 @@ fn remove(connection: &Connection, id: SlotId, context: &Context<'_>) -> Result<
         let hint = "run it with the passphrase or recovery code (--password-file), to show that it opens without";
         return Err(Stop::new(Exit::Refused, what, hint).into());
     }
+    if is_own {
+        // what opens it now must open all that is stored
+        session.refuse_old_keys(&connection.dirs).context("the key was not removed")?;
+    }
     keys::remove(store, id).context("cannot remove the key")?;
     let exit = changed(None, &[id], context)?;
     if is_own {
@@ -152,17 +156,18 @@ fn remove(connection: &Connection, id: SlotId, context: &Context<'_>) -> Result<
              agent-backup key enroll makes it a new key",
         );
     }
-    tell_what_is_left(session, context)?;
+    tell_what_is_left(session, &[], context);
     Ok(exit)
 }
 
-/// Machines are lost, and their keys with them.
-fn tell_what_is_left(session: &Session, context: &Context<'_>) -> Result<()> {
+/// Machines are lost, and their keys with them. `old` open nothing that is stored from now on.
+fn tell_what_is_left(session: &Session, old: &[SlotId], context: &Context<'_>) {
     let store = session.repo().store();
-    let mut kinds = Vec::new();
-    for id in keys::list(store)? {
-        kinds.push(keys::read(store, id)?.kind());
-    }
+    // all is done already: what cannot be looked at is not told of
+    let Ok(ids) = keys::list(store) else { return };
+    let now = ids.iter().filter(|id| !old.contains(id));
+    let kinds: Vec<SlotKind> =
+        now.filter_map(|id| keys::read(store, *id).ok()).map(|slot| slot.kind()).collect();
     let screen = context.screen;
     if !kinds.iter().any(|kind| *kind != SlotKind::Machine) {
         screen.note(
@@ -171,10 +176,9 @@ fn tell_what_is_left(session: &Session, context: &Context<'_>) -> Result<()> {
         );
     } else if !kinds.contains(&SlotKind::Recovery) {
         screen.note(
-            "no recovery code opens the repository now; agent-backup key add --recovery makes one",
+            "no recovery code opens all of the repository now; agent-backup key add --recovery makes one",
         );
     }
-    Ok(())
 }
 
 /// Adds a passphrase or a recovery code.
@@ -247,7 +251,10 @@ fn rotate(
     let store = connection.session.repo().store();
     let mut kinds = BTreeMap::new();
     for id in keys::list(store)? {
-        kinds.insert(id, keys::read(store, id)?.kind());
+        // one that does not read is no reason against a rotation
+        if let Ok(slot) = keys::read(store, id) {
+            kinds.insert(id, slot.kind());
+        }
     }
     let mut unseen = None;
     let tell = |code: &RecoveryCode| {
@@ -288,7 +295,7 @@ fn rotate(
     if !rotated.left.is_empty() {
         screen.note("key remove takes them away; other machines get a new one with key enroll");
     }
-    tell_what_is_left(&connection.session, context)?;
+    tell_what_is_left(&connection.session, &rotated.left, context);
     Ok(Exit::Done)
 }
 

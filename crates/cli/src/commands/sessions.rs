@@ -53,6 +53,7 @@ pub(crate) struct SessionRecord {
     bytes: Option<u64>,
     snapshot: String,
     host: String,
+    machine: String,
     here: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     longer: Option<LongerRecord>,
@@ -98,6 +99,7 @@ impl From<&Found> for SessionRecord {
             bytes: found.bytes,
             snapshot: found.newest.hex(),
             host: found.host.clone(),
+            machine: found.machine.hex(),
             here: found.here,
             longer: found.longer.map(|(id, bytes)| LongerRecord { snapshot: id.hex(), bytes }),
             places: found.places.iter().map(place).collect(),

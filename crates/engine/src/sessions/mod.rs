@@ -37,6 +37,8 @@ pub use show::show;
 const CACHE_PREFIX: &[u8] = b"sessions/";
 /// Characters of an id that are enough to name a session.
 pub const ID_PREFIX_MIN: usize = 4;
+/// Digits of a machine's id that are shown, and enough to name it.
+const MACHINE_DIGITS: usize = 8;
 
 /// A session, wherever it is held.
 #[derive(Debug, Clone)]
@@ -126,18 +128,31 @@ pub fn find(session: &Session, adapters: &[Adapter], cancel: &AtomicBool) -> Res
     Ok(Sessions { here: *session.machine_id(), all, unread, damaged })
 }
 
-/// Is an id only a count or a time? Agents of two machines give the same one to different sessions.
+/// Digits from which on a number in an id is one that nobody else makes: milliseconds since 1970 have 13.
+const UNIQUE_DIGITS: usize = 12;
+
+/// Is an id only a count, or a day and a count? Agents of two machines give the same one to different
+/// sessions.
 fn is_count(id: &str) -> bool {
-    id.chars().all(|c| c.is_ascii_digit() || "_-:.".contains(c))
+    let mut numbers = id.split(['_', '-', ':', '.']);
+    numbers.all(|number| {
+        !number.is_empty()
+            && number.len() < UNIQUE_DIGITS
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 impl Sessions {
     /// The session whose id is this or begins so. Of several machines that have one of the same id, this
-    /// machine's.
+    /// machine's. `host` is a machine's name, or at least eight digits of the beginning of its id.
     pub fn select(&self, id: &str, agent: Option<&str>, host: Option<&str>) -> Result<&Found> {
         let shown = id.escape_debug();
+        let is_of = |s: &Found, host: &str| {
+            s.host == host
+                || host.len() >= MACHINE_DIGITS && s.machine.hex().starts_with(&host.to_lowercase())
+        };
         let named = self.all.iter().filter(|s| {
-            agent.is_none_or(|agent| s.agent == agent) && host.is_none_or(|host| s.host == host)
+            agent.is_none_or(|agent| s.agent == agent) && host.is_none_or(|host| is_of(s, host))
         });
         let mut found: Vec<&Found> = named.clone().filter(|s| s.id == id).collect();
         if found.is_empty() {
@@ -160,11 +175,15 @@ impl Sessions {
                 "{shown}: {count} sessions have ids that begin so"
             )));
         }
-        found.iter().copied().find(|s| s.machine == self.here).ok_or_else(|| {
-            let hosts: Vec<&str> = found.iter().map(|s| s.host.as_str()).collect();
+        let here = found.iter().copied().find(|s| s.machine == self.here && host.is_none());
+        here.ok_or_else(|| {
+            let host = |s: &&Found| format!("{} ({})", s.host, &s.machine.hex()[..MACHINE_DIGITS]);
+            let hosts: Vec<String> = found.iter().map(host).collect();
             let hosts = hosts.join(", ");
             let what = "several machines have a session with this id";
-            Error::NotFound(format!("{shown}: {what}: {hosts}; --host says which"))
+            Error::NotFound(format!(
+                "{shown}: {what}: {hosts}; --host says which, by name or by these digits"
+            ))
         })
     }
 

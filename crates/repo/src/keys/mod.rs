@@ -257,6 +257,14 @@ impl Keys {
         Error::WrongKey { detail }
     }
 
+    /// [`Error::WrongKey`] if another keyring of the repository has later epochs.
+    pub fn refuse_older_than(&self, other: &Keyring) -> crate::error::Result<()> {
+        match u16::try_from(other.epochs.len() - 1) {
+            Ok(newest) if newest > self.epoch_now() => Err(self.epoch_unknown(newest)),
+            _ => Ok(()),
+        }
+    }
+
     /// The key of control objects of one kind.
     pub(crate) fn control_key(&self, kind: u8) -> Secret {
         let mut info = *b"agent-backup 1 control ?";

@@ -213,6 +213,9 @@ fn sessions_of_two_machines_that_only_count_alike_are_two() {
     let all = case.sessions();
     let error = all.select(&id, None, None).unwrap_err().to_string();
     assert!(error.contains("several machines have a session with this id"), "{error}");
+    assert!(error.contains("here (22222222)"), "{error}");
+    assert_eq!(all.select(&id, None, Some("22222222")).unwrap().machine.hex(), "2".repeat(32));
+    assert!(all.select(&id, None, Some("here")).is_err(), "both are called so");
     // one with an id that nobody else makes is one wherever it is
     let mut case = Case::of("codex");
     case.options.always = true;
