@@ -66,16 +66,21 @@ impl Judge {
             && ground.closed.is_empty()
             && !needs.has_faults;
         if !calm || !lost.is_empty() {
+            let (mut before, mut agree) = (BTreeMap::new(), false);
             for _ in 1..LOOKS_MAX {
                 repo.store().renew_connections();
                 ground = Ground::look(repo, cache.filter(|_| ground.closed.is_empty()))?;
                 needs = super::needs(repo, &mut ground)?;
-                let again = self.lost(repo, &ground, &needs)?;
-                let agree = again.keys().eq(lost.keys());
-                lost = again;
+                before = lost;
+                lost = self.lost(repo, &ground, &needs)?;
+                agree = lost.keys().eq(before.keys());
                 if agree {
                     break;
                 }
+            }
+            if !agree {
+                // collectors moved something during every look: lost is what two in a row did not find
+                lost.retain(|id, _| before.contains_key(id));
             }
         }
         self.tell(&ground, &needs, &lost, report);
