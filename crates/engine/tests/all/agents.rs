@@ -321,8 +321,8 @@ fn the_last_copy_that_could_be_stored_stands_for_a_file_that_cannot() {
     assert_eq!(held(&case.push().0).unwrap(), good);
 }
 
-/// An adapter whose fields are in files of any name.
-fn quill(files: &str) -> Case {
+/// An empty home of an agent that has one root, with these rules.
+fn quill(rules: &str) -> Case {
     let text = format!(
         r#"
         version = 1
@@ -331,10 +331,7 @@ fn quill(files: &str) -> Case {
         [[roots]]
         label = "home"
         all = "~/.quill"
-        [[roots.fields]]
-        file = [{files}]
-        format = "json"
-        redact = ["token"]
+        {rules}
         "#
     );
     let adapter = adapters::Adapter::parse(&text, "quill.toml").unwrap();
@@ -347,6 +344,12 @@ fn quill(files: &str) -> Case {
     Case::at("quill", home, roots, dir)
 }
 
+/// The same, with fields in these files, whatever their names.
+fn quill_with_tokens_in(files: &str) -> Case {
+    let rule = format!("file = [{files}]\nformat = \"json\"\nredact = [\"token\"]");
+    quill(&format!("[[roots.fields]]\n{rule}"))
+}
+
 const WHOLE: &str = r#"{"token": "CANARY-1", "open": "a"}"#;
 const CUT: &str = r#"{"token": "CANARY-1", "open"#;
 
@@ -357,7 +360,7 @@ fn names(case: &Case, pushed: &Pushed) -> Vec<String> {
 
 #[test]
 fn what_another_directory_had_under_the_same_label_stands_for_nothing() {
-    let case = quill(r#""state.json""#);
+    let case = quill_with_tokens_in(r#""state.json""#);
     fs::write(case.path("quill/home", "state.json"), WHOLE).unwrap();
     let (pushed, _) = case.push();
     assert_eq!(names(&case, &pushed), ["quill/home/state.json"]);
@@ -372,7 +375,7 @@ fn what_another_directory_had_under_the_same_label_stands_for_nothing() {
 
 #[test]
 fn side_files_of_databases_and_what_has_some_stand_for_nothing() {
-    let case = quill(r#""talk-wal", "alone.json", "beside.json""#);
+    let case = quill_with_tokens_in(r#""talk-wal", "alone.json", "beside.json""#);
     let at = |name: &str| case.path("quill/home", name);
     for name in ["talk-wal", "alone.json", "beside.json"] {
         fs::write(at(name), WHOLE).unwrap();
@@ -390,7 +393,7 @@ fn side_files_of_databases_and_what_has_some_stand_for_nothing() {
 
 #[test]
 fn a_further_name_of_a_file_that_something_stands_for_is_read_by_itself() {
-    let case = quill(r#""a.json""#);
+    let case = quill_with_tokens_in(r#""a.json""#);
     let at = |name: &str| case.path("quill/home", name);
     fs::write(at("a.json"), WHOLE).unwrap();
     fs::hard_link(at("a.json"), at("b")).unwrap();
@@ -445,14 +448,8 @@ fn a_file_is_read_again_when_rules_come_to_name_its_fields() {
 /// first: none of them is a way out.
 #[test]
 fn neither_a_group_nor_a_further_name_lets_a_value_out() {
-    let adapter = adapters::Adapter::parse(
+    let case = quill(
         r#"
-        version = 1
-        id = "quill"
-        name = "Quill"
-        [[roots]]
-        label = "home"
-        all = "~/.quill"
         [[roots.fields]]
         file = ["state.json", "z.json"]
         redact = ["token"]
@@ -460,24 +457,12 @@ fn neither_a_group_nor_a_further_name_lets_a_value_out() {
         name = "state"
         members = ["home:state.json", "home:index.json"]
         "#,
-        "quill.toml",
-    )
-    .unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let quill = dir.path().join(".quill");
-    fs::create_dir(&quill).unwrap();
-    fs::write(quill.join("state.json"), r#"{"token": "CANARY-1", "open": "a"}"#).unwrap();
-    fs::write(quill.join("index.json"), r#"{"a": 1}"#).unwrap();
-    fs::write(quill.join("y.json"), r#"{"token": "[left out by agent-backup]"}"#).unwrap();
-    fs::hard_link(quill.join("y.json"), quill.join("z.json")).unwrap();
-    let env = adapters::Env {
-        home: dir.path().to_owned(),
-        vars: BTreeMap::new(),
-        os: adapters::Os::Linux,
-    };
-    let roots = adapter.survey(&env).roots;
-    let home = fixture::Home { env, listed: Vec::new(), canaries: Vec::new() };
-    let case = Case::at("quill", home, roots, dir);
+    );
+    let at = |name: &str| case.path("quill/home", name);
+    fs::write(at("state.json"), r#"{"token": "CANARY-1", "open": "a"}"#).unwrap();
+    fs::write(at("index.json"), r#"{"a": 1}"#).unwrap();
+    fs::write(at("y.json"), r#"{"token": "[left out by agent-backup]"}"#).unwrap();
+    fs::hard_link(at("y.json"), at("z.json")).unwrap();
     let (pushed, problems) = case.push();
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(pushed.snapshot().groups.len(), 1);

@@ -193,7 +193,7 @@ fn two_failures_in_two_collections_lose_nothing_and_leave_nothing() {
 }
 
 #[test]
-#[ignore = "takes many minutes, every pair: cargo test -p agent-backup-repo --lib -- --ignored every_pair"]
+#[ignore = "takes over a minute, every pair: cargo test -p agent-backup-repo --lib -- --ignored every_pair"]
 fn every_pair_of_failures_in_two_collections_loses_nothing() {
     pairs(1);
 }

@@ -346,3 +346,27 @@ fn where_nothing_can_be_written_damage_is_told_all_the_same() {
     }
     assert!(store.list("verify/").unwrap().is_empty() && store.list("gc/").unwrap().is_empty());
 }
+
+#[test]
+fn what_collectors_move_during_every_look_is_not_lost_and_what_is_lost_in_each_is() {
+    let (store, repo) = fresh();
+    push(&repo, 1, &[b"one"]);
+    push(&repo, 2, &[b"two"]);
+    let listings = AtomicU64::new(0);
+    // each look misses what another one does not: none agrees with the one before
+    let restless = FaultStore::new(Arc::new(store.clone()), move |call| {
+        let is_look = call.verb == Verb::List && call.name == "packs/";
+        let n = if is_look { listings.fetch_add(1, Ordering::SeqCst) } else { return None };
+        Some(Fault::Omit(op(if n.is_multiple_of(2) { 1 } else { 2 }).hex()))
+    });
+    let repo = open(Arc::new(restless)).unwrap();
+    let report = look(&repo, Level::Metadata);
+    assert!(!report.is_damaged() && report.lost.is_empty(), "{report:?}");
+    assert!(report.touched.is_empty(), "{report:?}");
+
+    let all = store.list("packs/").unwrap();
+    let lost = all.iter().find(|item| item.name.contains(&op(1).hex())).unwrap();
+    store.delete(&lost.name).unwrap();
+    let report = look(&repo, Level::Metadata);
+    assert!(report.is_damaged() && !report.lost.is_empty(), "{report:?}");
+}
